@@ -1,0 +1,2 @@
+//! The `khufu` command: run a node, and talk to one.
+fn main() {}

@@ -1,0 +1,193 @@
+//! Names: of replicants, their documents, sites and operations.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The name has no characters.
+    #[error("a {what} must not be empty")]
+    Empty {
+        /// What was being named.
+        what: &'static str,
+    },
+    /// The name has too many bytes.
+    #[error("a {what} has at most {max} bytes, this one has {len}: shorten it")]
+    TooLong {
+        /// What was being named.
+        what: &'static str,
+        /// The limit in bytes.
+        max: usize,
+        /// The length found in bytes.
+        len: usize,
+    },
+    /// The name holds a character that is not allowed there.
+    #[error("{found:?} is not allowed at byte {at} of the {what} {name:?}: use letters, digits and {allowed}")]
+    Character {
+        /// What was being named.
+        what: &'static str,
+        /// The whole name.
+        name: String,
+        /// The offending character.
+        found: char,
+        /// Its byte offset.
+        at: usize,
+        /// The punctuation that is allowed.
+        allowed: &'static str,
+    },
+    /// The name starts with a dot or is made of dots only.
+    #[error("the {what} {name:?} must not start with a dot, nor contain two dots in a row")]
+    Dots {
+        /// What was being named.
+        what: &'static str,
+        /// The whole name.
+        name: String,
+    },
+}
+
+fn check(what: &'static str, name: &str, max: usize, allowed: &'static str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { what });
+    }
+    if name.len() > max {
+        return Err(NameError::TooLong { what, max, len: name.len() });
+    }
+    if let Some((at, found)) = name.char_indices().find(|(_, c)| !c.is_ascii_alphanumeric() && !allowed.contains(*c)) {
+        return Err(NameError::Character { what, name: name.to_owned(), found, at, allowed });
+    }
+    if name.starts_with('.') || name.contains("..") {
+        return Err(NameError::Dots { what, name: name.to_owned() });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $allowed:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// The most bytes such a name may have.
+            pub const MAX_BYTES: usize = $max;
+
+            /// Takes a name.
+            ///
+            /// # Errors
+            /// [`NameError`] names the place and the rule that the name breaks.
+            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+                let name = name.into();
+                check($what, &name, $max, $allowed)?;
+                Ok(Self(name))
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(name: String) -> Result<Self, NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = NameError;
+            fn from_str(name: &str) -> Result<Self, NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The meta id of a replicant: the same at every site, chosen by the user. Safe as a file name.
+    ReplicantId, "replicant id", 200, "-_.:@"
+);
+name!(
+    /// The name of a site, such as `paris`.
+    SiteName, "site name", 100, "-_."
+);
+name!(
+    /// The id of one operation, unique among all operations of its replicant.
+    OperationId, "operation id", 200, "-_.:@"
+);
+
+/// Which incarnation of a replicant's document: part of its identity on disk and on the wire.
+pub type Epoch = u64;
+
+/// The identity of one document: a late change of an old epoch must not disappear in a new one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DocumentId {
+    /// The replicant it is the document of.
+    pub replicant: ReplicantId,
+    /// Counts the documents that this replicant had, from 0.
+    pub epoch: Epoch,
+}
+
+impl fmt::Display for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.replicant, self.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_a_folder_are_refused() {
+        for bad in ["", "..", "a/b", "../x", ".hidden", "a..b", "a b", "a\0b", "é"] {
+            assert!(ReplicantId::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["web", "web-1.yaml", "ns:web", "A_b@c"] {
+            assert!(ReplicantId::new(good).is_ok(), "{good:?}");
+        }
+        assert!(ReplicantId::new("a".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn an_error_names_the_place() {
+        let error = ReplicantId::new("web/one").unwrap_err().to_string();
+        assert!(error.contains("'/'") && error.contains("byte 3"), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Reports: what one site says of its replica. Registers beside the document: one writer, the highest number wins.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, OperationId, ReplicantId, SiteName};
+
+/// How far something got at one site.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Known there and not done yet.
+    #[default]
+    Pending,
+    /// Done.
+    Applied,
+    /// Tried as often as the policy allows, without success.
+    Failed,
+    /// Not needed any more, so never run.
+    Skipped,
+    /// Only a person can go on: the site has run what has to be taken back and its driver cannot.
+    NeedsAttention,
+    /// The replica is gone from the platform: the replicant was deleted or the site left its scope.
+    Removed,
+}
+
+/// What a site says of one operation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OperationReport {
+    /// How far it got.
+    pub status: Status,
+    /// What the platform said, cut to [`MAX_OUTPUT_BYTES`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// How often it was tried.
+    #[serde(default)]
+    pub attempt: u32,
+    /// When it was last tried, in milliseconds since 1970 by that site's clock.
+    #[serde(default)]
+    pub at: u64,
+}
+
+/// What a site saw when it last looked at its platform.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Observation {
+    /// When, in milliseconds since 1970 by that site's clock.
+    pub at: u64,
+    /// SHA-256 of the replica's contents in hexadecimal, none if there is no replica.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// How the platform differs from what was applied, if somebody changed it by hand.
+    #[serde(default)]
+    pub drift: Option<String>,
+}
+
+/// The register of one site about one replicant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Report {
+    /// The replicant spoken of.
+    pub replicant: ReplicantId,
+    /// The epoch of the document that the site acted on.
+    pub epoch: Epoch,
+    /// The site that speaks.
+    pub site: SiteName,
+    /// Grows with every report of that site about that replicant.
+    pub seq: u64,
+    /// The worst of what follows, or `removed`.
+    pub status: Status,
+    /// Heads of the document that the site had, as hexadecimal hashes.
+    #[serde(default)]
+    pub heads: Vec<String>,
+    /// The operations that the site has executed since its base, in that order.
+    #[serde(default)]
+    pub applied: Vec<OperationId>,
+    /// What became of the desired state; none while the replicant has none.
+    #[serde(default)]
+    pub desired: Option<OperationReport>,
+    /// What became of each operation (of the newest ones, where there are very many).
+    #[serde(default)]
+    pub operations: BTreeMap<OperationId, OperationReport>,
+    /// What the platform calls the replica.
+    #[serde(default)]
+    pub local_id: Option<String>,
+    /// What the site last saw on its platform.
+    #[serde(default)]
+    pub observed: Option<Observation>,
+}
+
+/// The most bytes of a platform's answer that a report carries.
+pub const MAX_OUTPUT_BYTES: usize = 2048;
+
+impl Report {
+    /// Whether this register replaces `other`, which speaks for the same site and replicant.
+    #[must_use]
+    pub fn supersedes(&self, other: &Self) -> bool {
+        self.seq > other.seq
+    }
+}
+
+/// Cuts a platform's answer to [`MAX_OUTPUT_BYTES`], at a character's boundary.
+#[must_use]
+pub fn clip_output(output: &str) -> String {
+    if output.len() <= MAX_OUTPUT_BYTES {
+        return output.to_owned();
+    }
+    let mut end = MAX_OUTPUT_BYTES - 3;
+    while !output.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}...", output.get(..end).unwrap_or_default())
+}

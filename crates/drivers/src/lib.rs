@@ -1,0 +1,1 @@
+//! Drivers of Khufu: apply what has converged to a platform.

@@ -1,0 +1,1 @@
+//! The brain of a Khufu node as a pure state machine.

@@ -1,0 +1,1 @@
+//! A Khufu node: engine, storage, network and drivers behind an HTTP API.

@@ -1,0 +1,1 @@
+//! The scope language of Khufu: text to syntax tree to placement.

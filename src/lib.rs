@@ -1,0 +1,1 @@
+//! Geo-distribute the resources of any service.
