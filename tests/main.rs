@@ -1,1 +1,3 @@
 //! End-to-end tests: several real processes.
+
+mod house;
