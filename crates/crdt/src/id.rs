@@ -172,6 +172,7 @@ impl fmt::Display for DocumentId {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

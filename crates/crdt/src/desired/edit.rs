@@ -1,0 +1,343 @@
+//! Edits as the smallest change: from what somebody saw (the base) to what they want, applied to what stands now.
+//!
+//! What the base and the wish have in common is left as it stands, whoever changed it meanwhile. Fields are set and
+//! removed one by one. Lists with a merge key are edited element by element; other lists by the shortest difference,
+//! where an element replaced by another is edited in place. The tree is never rewritten.
+//!
+//! Removing a field or an element, or replacing it by a value of another kind, wins over edits made concurrently
+//! *within* it: those stay in the history only. An element of a keyed list that is put elsewhere in the order is
+//! removed and added again, so the same holds for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use automerge::transaction::Transactable;
+use automerge::{AutomergeError, ObjId, Prop};
+use serde_json::{Map, Value};
+
+use super::diff::{Step, align, longest_increasing};
+use super::view::{ListNode, MapNode, Node, Slot, key_of, node_key};
+use crate::document::json::{to_hydrate, to_scalar};
+
+type Edited = Result<(), AutomergeError>;
+
+/// Places in lists to be removed once nothing refers to their indices any more.
+type Doomed = BTreeSet<(ObjId, usize)>;
+
+/// The edits of one change.
+pub(crate) struct Editor<'a, T> {
+    pub(crate) tx: &'a mut T,
+    /// The merge keys of lists, in the order they are tried.
+    pub(crate) keys: &'a [String],
+}
+
+impl<T: Transactable> Editor<'_, T> {
+    /// Brings one field of a map (or of maps laid together, the winner first) to `new`. Without a base, whatever
+    /// stands there is new to the author, and theirs is laid over it.
+    pub(crate) fn field(
+        &mut self,
+        maps: &[ObjId],
+        key: &str,
+        base: Option<&Node>,
+        now: Option<&Slot>,
+        new: &Value,
+    ) -> Edited {
+        if base.is_some_and(|base| base.json() == *new) {
+            return Ok(());
+        }
+        match now {
+            Some(slot) if self.within(base, &slot.node, new)? => Ok(()),
+            _ => self.write_field(maps, key, now, new),
+        }
+    }
+
+    /// Edits inside a value, if that is how to get to `new`.
+    fn within(&mut self, base: Option<&Node>, now: &Node, new: &Value) -> Result<bool, AutomergeError> {
+        match (now, new) {
+            (Node::Map(now), Value::Object(new)) => self.map(base.and_then(Node::as_map), now, new)?,
+            (Node::List(now), Value::Array(new)) => self.list(base.and_then(Node::as_list), now, new)?,
+            (now, new) => return Ok(now.json() == *new),
+        }
+        Ok(true)
+    }
+
+    /// Brings a map to `new`.
+    pub(crate) fn map(&mut self, base: Option<&MapNode>, now: &MapNode, new: &Map<String, Value>) -> Edited {
+        if let Some(base) = base {
+            for key in base.fields.keys().filter(|key| !new.contains_key(*key)) {
+                if let Some(slot) = now.fields.get(key) {
+                    self.remove_field(slot)?;
+                }
+            }
+        }
+        for (key, value) in new {
+            let base = base.and_then(|base| base.fields.get(key)).map(|slot| &slot.node);
+            self.field(&now.objects, key, base, now.fields.get(key), value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a field whole; nothing competes with it afterwards.
+    pub(crate) fn write_field(&mut self, maps: &[ObjId], key: &str, now: Option<&Slot>, new: &Value) -> Edited {
+        let Some(target) = maps.first() else { return Ok(()) };
+        self.write(target, Prop::from(key), new)?;
+        let others: BTreeSet<&ObjId> = now.iter().flat_map(|slot| &slot.raws).map(|raw| &raw.container).collect();
+        for other in others.into_iter().filter(|other| *other != target) {
+            self.tx.delete(other, key)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a field from every map it stands in.
+    pub(crate) fn remove_field(&mut self, slot: &Slot) -> Edited {
+        let containers: BTreeMap<&ObjId, &Prop> = slot.raws.iter().map(|raw| (&raw.container, &raw.prop)).collect();
+        for (container, prop) in containers {
+            self.tx.delete(container, prop.clone())?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, container: &ObjId, prop: Prop, value: &Value) -> Edited {
+        match to_scalar(value) {
+            Some(scalar) => self.tx.put(container, prop, scalar),
+            None => self.tx.batch_create_object(container, prop, &to_hydrate(value), false).map(|_| ()),
+        }
+    }
+
+    /// Brings a list to `new`.
+    fn list(&mut self, base: Option<&ListNode>, now: &ListNode, new: &[Value]) -> Edited {
+        let mut doomed = Doomed::new();
+        let steps = match self.keys.iter().find(|key| keyed(base, now, new, key)) {
+            Some(key) => self.by_key(&key.clone(), base, now, new, &mut doomed)?,
+            None => self.by_place(base.unwrap_or(now), now, new, &mut doomed)?,
+        };
+        self.rearrange(now, &steps, doomed)
+    }
+
+    /// Writes an element whole, where it won; its other places go.
+    pub(crate) fn write_element(&mut self, slot: &Slot, new: &Value, doomed: &mut Doomed) -> Edited {
+        let Some(winner) = slot.raws.last() else { return Ok(()) };
+        self.write(&winner.container, winner.prop.clone(), new)?;
+        doomed.extend(
+            places(slot)
+                .into_iter()
+                .filter(|place| place.0 != winner.container || Some(place.1) != winner.prop.as_index()),
+        );
+        Ok(())
+    }
+
+    fn element(&mut self, base: Option<&Node>, now: &Slot, new: &Value, doomed: &mut Doomed) -> Edited {
+        if base.is_some_and(|base| base.json() == *new) || self.within(base, &now.node, new)? {
+            return Ok(());
+        }
+        self.write_element(now, new, doomed)
+    }
+
+    /// Elements are matched by their merge key.
+    fn by_key(
+        &mut self,
+        key: &str,
+        base: Option<&ListNode>,
+        now: &ListNode,
+        new: &[Value],
+        doomed: &mut Doomed,
+    ) -> Result<Vec<Placed>, AutomergeError> {
+        let base = index(base, key);
+        let stands = index(Some(now), key);
+        let wanted: Vec<(String, &Value)> = new.iter().filter_map(|value| Some((key_of(value, key)?, value))).collect();
+        let names: BTreeSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        for name in base.keys().filter(|name| !names.contains(name.as_str())) {
+            if let Some((_, slot)) = stands.get(name) {
+                doomed.extend(places(slot));
+            }
+        }
+        let moved = moved(&base, &stands, &wanted);
+        let mut steps = Vec::new();
+        for (name, value) in wanted {
+            let base = base.get(&name).map(|(_, slot)| &slot.node);
+            match stands.get(&name) {
+                Some((_, slot)) if moved.contains(&name) => {
+                    doomed.extend(places(slot));
+                    let base = base.map(Node::json);
+                    steps.push(Placed::New(three_way(base.as_ref(), &slot.node.json(), value)));
+                }
+                Some((place, slot)) => {
+                    self.element(base, slot, value, doomed)?;
+                    steps.push(Placed::Old(*place));
+                }
+                // Removed by others, and this author did not touch it.
+                None if base.is_some_and(|base| base.json() == *value) => {}
+                None => steps.push(Placed::New(value.clone())),
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Elements are matched by the shortest difference.
+    fn by_place(
+        &mut self,
+        base: &ListNode,
+        now: &ListNode,
+        new: &[Value],
+        doomed: &mut Doomed,
+    ) -> Result<Vec<Placed>, AutomergeError> {
+        let saw: Vec<Value> = base.elements.iter().map(|slot| slot.node.json()).collect();
+        let stands =
+            if std::ptr::eq(base, now) { (0..saw.len()).map(Some).collect() } else { same_elements(base, now) };
+        let at = |i: usize| {
+            let place = stands.get(i).copied().flatten()?;
+            Some((place, now.elements.get(place)?))
+        };
+        let mut steps = Vec::new();
+        for step in align(&saw, new) {
+            match step {
+                Step::Same(i) => steps.extend(at(i).map(|(place, _)| Placed::Old(place))),
+                Step::Remove(i) => doomed.extend(at(i).into_iter().flat_map(|(_, slot)| places(slot))),
+                Step::Change(i, j) => match (at(i), new.get(j)) {
+                    (Some((place, slot)), Some(value)) => {
+                        self.element(base.elements.get(i).map(|slot| &slot.node), slot, value, doomed)?;
+                        steps.push(Placed::Old(place));
+                    }
+                    (None, Some(value)) => steps.push(Placed::New(value.clone())),
+                    (_, None) => {}
+                },
+                Step::Add(j) => steps.extend(new.get(j).map(|value| Placed::New(value.clone()))),
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Adds what is new after what it follows, then removes the doomed. Indices shift with every edit, so a model of
+    /// the list says where its old elements are.
+    fn rearrange(&mut self, now: &ListNode, steps: &[Placed], doomed: Doomed) -> Edited {
+        let Some(target) = now.objects.first() else { return Ok(()) };
+        let length = now.elements.iter().flat_map(places).filter(|(list, _)| list == target).map(|(_, i)| i + 1).max();
+        let mut model: Vec<Option<usize>> = (0..length.unwrap_or(0)).map(Some).collect();
+        let mut cursor = 0;
+        let mut run: Vec<automerge::hydrate::Value> = Vec::new();
+        for step in steps.iter().map(Some).chain([None]) {
+            if let Some(Placed::New(value)) = step {
+                run.push(to_hydrate(value));
+                continue;
+            }
+            if !run.is_empty() {
+                let added = run.len();
+                self.tx.splice(target, cursor, 0, std::mem::take(&mut run))?;
+                model.splice(cursor..cursor, std::iter::repeat_n(None, added));
+                cursor += added;
+            }
+            let Some(Placed::Old(place)) = step else { continue };
+            let here = now.elements.get(*place).into_iter().flat_map(places).find(|(list, _)| list == target);
+            if let Some((_, old)) = here {
+                cursor = model.iter().position(|tag| *tag == Some(old)).map_or(cursor, |at| at + 1);
+            }
+        }
+        for (list, old) in doomed.into_iter().rev() {
+            if list != *target {
+                self.tx.delete(&list, old)?;
+            } else if let Some(at) = model.iter().position(|tag| *tag == Some(old)) {
+                self.tx.delete(target, at)?;
+                model.remove(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes elements that nothing refers to any more.
+    pub(crate) fn remove_elements(&mut self, doomed: Doomed) -> Edited {
+        for (list, index) in doomed.into_iter().rev() {
+            self.tx.delete(&list, index)?;
+        }
+        Ok(())
+    }
+}
+
+/// An element of the list as it shall be.
+enum Placed {
+    /// The element that stands at this place of the view.
+    Old(usize),
+    /// A new one.
+    New(Value),
+}
+
+fn places(slot: &Slot) -> BTreeSet<(ObjId, usize)> {
+    slot.raws.iter().filter_map(|raw| Some((raw.container.clone(), raw.prop.as_index()?))).collect()
+}
+
+/// Whether a key tells apart the elements of all three lists.
+fn keyed(base: Option<&ListNode>, now: &ListNode, new: &[Value], key: &str) -> bool {
+    let fits = |list: &ListNode| list.elements.is_empty() || list.key.as_deref() == Some(key);
+    let mut seen = BTreeSet::new();
+    fits(now)
+        && base.is_none_or(fits)
+        && new.iter().all(|value| key_of(value, key).is_some_and(|name| seen.insert(name)))
+}
+
+fn index<'n>(list: Option<&'n ListNode>, key: &str) -> BTreeMap<String, (usize, &'n Slot)> {
+    let elements = list.into_iter().flat_map(|list| list.elements.iter().enumerate());
+    elements.filter_map(|(i, slot)| Some((node_key(&slot.node, key)?, (i, slot)))).collect()
+}
+
+/// The elements that the author put elsewhere: as few as bring the others into the order they want.
+fn moved(
+    base: &BTreeMap<String, (usize, &Slot)>,
+    now: &BTreeMap<String, (usize, &Slot)>,
+    new: &[(String, &Value)],
+) -> BTreeSet<String> {
+    let saw: Vec<usize> = new.iter().filter_map(|(name, _)| Some(base.get(name)?.0)).collect();
+    if saw.is_sorted() {
+        return BTreeSet::new();
+    }
+    let both: Vec<(&String, usize)> = new.iter().filter_map(|(name, _)| Some((name, now.get(name)?.0))).collect();
+    let stay = longest_increasing(&both.iter().map(|(_, place)| *place).collect::<Vec<_>>());
+    both.into_iter().enumerate().filter(|(i, _)| !stay.contains(i)).map(|(_, (name, _))| name.clone()).collect()
+}
+
+/// For each element of `base`, where it stands now: the same edit wrote it, or it is what stands in its place between
+/// two that are the same.
+fn same_elements(base: &ListNode, now: &ListNode) -> Vec<Option<usize>> {
+    let by_id: BTreeMap<&ObjId, usize> =
+        now.elements.iter().enumerate().flat_map(|(i, slot)| slot.raws.iter().map(move |raw| (&raw.id, i))).collect();
+    let mut found: Vec<Option<usize>> =
+        base.elements.iter().map(|slot| slot.raws.iter().find_map(|raw| by_id.get(&raw.id).copied())).collect();
+    let mut gap = 0..0;
+    let mut next = 0;
+    for i in 0..=base.elements.len() {
+        let here = found.get(i).copied().unwrap_or(Some(now.elements.len()));
+        let Some(place) = here else {
+            gap.end = i + 1;
+            continue;
+        };
+        if place >= next && place - next == gap.len() {
+            for (offset, lost) in gap.clone().enumerate() {
+                if let Some(found) = found.get_mut(lost) {
+                    *found = Some(next + offset);
+                }
+            }
+        }
+        next = next.max(place + 1);
+        gap = i + 1..i + 1;
+    }
+    found
+}
+
+/// The three-way merge of plain values, for an element that is written anew elsewhere.
+fn three_way(base: Option<&Value>, now: &Value, new: &Value) -> Value {
+    match (base, now, new) {
+        (Some(base), _, _) if base == new => now.clone(),
+        (base, Value::Object(now), Value::Object(new)) => {
+            let base = base.and_then(Value::as_object);
+            let mut merged = now.clone();
+            merged.retain(|key, _| new.contains_key(key) || !base.is_some_and(|base| base.contains_key(key)));
+            for (key, value) in new {
+                let base = base.and_then(|base| base.get(key));
+                match now.get(key) {
+                    Some(now) => _ = merged.insert(key.clone(), three_way(base, now, value)),
+                    None if base == Some(value) => {}
+                    None => _ = merged.insert(key.clone(), value.clone()),
+                }
+            }
+            Value::Object(merged)
+        }
+        (_, _, new) => new.clone(),
+    }
+}

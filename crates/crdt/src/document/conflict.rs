@@ -1,0 +1,215 @@
+//! Fields that were set concurrently, and choosing between what they were set to.
+
+use std::fmt;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::author::Message;
+use super::edit::Edit;
+use super::state::list_keys;
+use super::{Author, ChangeHash, EditError, Replicant};
+use crate::desired::edit::Editor;
+use crate::desired::view::{Node, Raw, Reader, Slot};
+use crate::{Hlc, SiteName};
+use automerge::transaction::Transactable;
+
+/// One step into a document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+pub enum PathPart {
+    /// A field of a map.
+    Key(String),
+    /// An element of a list as it is read, from 0.
+    Index(usize),
+}
+
+impl fmt::Display for PathPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => f.write_str(&key.replace('~', "~0").replace('/', "~1")),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
+/// A field for which several values were set concurrently. One of them counts everywhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    /// Where it is, from the root of the document: `desired`, `spec`, `replicas`.
+    pub path: Vec<PathPart>,
+    /// The values: the one that counts, then the others, the latest first; equal ones once.
+    pub values: Vec<ConflictValue>,
+}
+
+/// One of the values of a conflict.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConflictValue {
+    /// The value.
+    pub value: Value,
+    /// Whether it is the one that counts.
+    pub winner: bool,
+    /// The site at which it was set, if its author said so.
+    pub by: Option<SiteName>,
+    /// Who set it.
+    pub who: String,
+    /// When it was set.
+    pub at: Hlc,
+    /// The change that set it; what [`Replicant::pick`] is told.
+    pub change: ChangeHash,
+}
+
+impl Conflict {
+    /// The path as a JSON pointer (RFC 6901), such as `/desired/spec/replicas`.
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        self.path.iter().map(|part| format!("/{part}")).collect()
+    }
+}
+
+impl Serialize for Conflict {
+    /// `path` is the JSON pointer.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Conflict", 2)?;
+        fields.serialize_field("path", &self.pointer())?;
+        fields.serialize_field("values", &self.values)?;
+        fields.end()
+    }
+}
+
+/// The roots of a document that can be set twice. A second deletion is no conflict.
+const ROOTS: [&str; 7] = ["kind", "scope", "placement", "policy", "desired", "overrides", "operations"];
+
+impl Replicant {
+    /// Every field that has concurrent values which differ, in the order of the document.
+    ///
+    /// Maps that were created concurrently are laid together and do not conflict by themselves, their fields may.
+    /// Placements conflict where they name other sites, not by when they were decided.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let keys = list_keys(&self.state().policy);
+        let mut found = Vec::new();
+        for root in ROOTS {
+            let reader = self.reader(root, &keys);
+            if let Some(slot) = reader.root(root) {
+                self.collect(&reader, &mut vec![PathPart::Key(root.to_owned())], &slot, &mut found);
+            }
+        }
+        found
+    }
+
+    fn reader<'a>(&'a self, root: &str, keys: &'a [String]) -> Reader<'a> {
+        match root {
+            "desired" | "overrides" => Reader::merging(&self.doc, None, keys),
+            "policy" => Reader::merging(&self.doc, None, &[]),
+            _ => Reader::whole(&self.doc, None),
+        }
+    }
+
+    fn collect(&self, reader: &Reader<'_>, path: &mut Vec<PathPart>, slot: &Slot, found: &mut Vec<Conflict>) {
+        let values = self.competing(reader, slot);
+        if values.len() > 1 && !(path.len() == 1 && same_sites(path, &values)) {
+            found.push(Conflict { path: path.clone(), values });
+        }
+        let mut within = |part, slot| {
+            path.push(part);
+            self.collect(reader, path, slot, found);
+            path.pop();
+        };
+        match &slot.node {
+            Node::Scalar(_) => {}
+            Node::Map(map) => map.fields.iter().for_each(|(key, slot)| within(PathPart::Key(key.clone()), slot)),
+            Node::List(list) => list.elements.iter().enumerate().for_each(|(i, slot)| within(PathPart::Index(i), slot)),
+        }
+    }
+
+    fn competing(&self, reader: &Reader<'_>, slot: &Slot) -> Vec<ConflictValue> {
+        let Some((winner, losers)) = slot.raws.split_last().filter(|(_, losers)| !losers.is_empty()) else {
+            return Vec::new();
+        };
+        let mut values: Vec<ConflictValue> = Vec::new();
+        values.extend(self.conflict_value(winner, slot.node.json(), true));
+        for loser in losers.iter().rev().filter(|loser| !slot.node.objects().contains(&loser.id)) {
+            let value = reader.alone(loser).json();
+            if !values.iter().any(|known| known.value == value) {
+                values.extend(self.conflict_value(loser, value, false));
+            }
+        }
+        values
+    }
+
+    fn conflict_value(&self, raw: &Raw, value: Value, winner: bool) -> Option<ConflictValue> {
+        let hash = self.doc.hash_for_opid(&raw.id)?;
+        let meta = self.doc.get_change_meta_by_hash(&hash)?;
+        let author = meta.message.as_deref().and_then(Message::parse).map(|message| message.author);
+        let (by, who, at) = author.map_or((None, String::new(), Hlc::default()), |a| (Some(a.site), a.who, a.at));
+        Some(ConflictValue { value, winner, by, who, at, change: hash.into() })
+    }
+
+    /// Chooses one value of a conflict: that which `change` set at the path, a JSON pointer as conflicts name it. It is
+    /// written in place of all, so that the conflict is gone wherever this arrives. Two who choose the same at once, or
+    /// one of whom chooses what counts anyway, end it too; two who choose two others have a new one between these.
+    ///
+    /// # Errors
+    /// [`EditError::NoSuchPath`], [`EditError::NoSuchValue`], or that the replicant is not created or deleted.
+    pub fn pick(&mut self, author: &Author, path: &str, change: &ChangeHash) -> Edit {
+        self.editable()?;
+        let nowhere = || EditError::NoSuchPath { path: path.to_owned() };
+        let mut parts = path.strip_prefix('/').ok_or_else(nowhere)?.split('/').map(unescape);
+        let root = parts.next().filter(|root| ROOTS.contains(&root.as_str())).ok_or_else(nowhere)?;
+        let keys = list_keys(&self.state().policy);
+        let reader = self.reader(&root, &keys);
+        let top = reader.root(&root).ok_or_else(nowhere)?;
+        let mut slot = &top;
+        let mut maps = vec![automerge::ROOT];
+        let mut last = root.clone();
+        for part in parts {
+            let (objects, next) = match &slot.node {
+                Node::Map(map) => (map.objects.clone(), map.fields.get(&part)),
+                Node::List(list) => (Vec::new(), part.parse().ok().and_then(|i: usize| list.elements.get(i))),
+                Node::Scalar(_) => (Vec::new(), None),
+            };
+            (slot, maps, last) = (next.ok_or_else(nowhere)?, objects, part);
+        }
+        let chosen =
+            slot.raws.iter().rev().find(|raw| self.doc.hash_for_opid(&raw.id).is_some_and(|hash| hash.0 == change.0));
+        let wrong = || EditError::NoSuchValue { path: path.to_owned(), change: *change };
+        let chosen = chosen.ok_or_else(wrong)?;
+        let value =
+            if slot.node.objects().contains(&chosen.id) { slot.node.json() } else { reader.alone(chosen).json() };
+        if self.competing(&reader, slot).len() < 2 {
+            return Ok(None);
+        }
+        let slot = slot.clone();
+        self.make(author, "pick", None, 0, |tx| pick(&mut Editor { tx, keys: &[] }, &maps, &last, &slot, &value))
+    }
+}
+
+fn pick<T: Transactable>(
+    editor: &mut Editor<'_, T>,
+    maps: &[automerge::ObjId],
+    key: &str,
+    slot: &Slot,
+    value: &Value,
+) -> Result<(), automerge::AutomergeError> {
+    if !maps.is_empty() {
+        return editor.write_field(maps, key, Some(slot), value);
+    }
+    let mut doomed = Default::default();
+    editor.write_element(slot, value, &mut doomed)?;
+    editor.remove_elements(doomed)
+}
+
+fn unescape(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
+}
+
+/// Whether competing placements come to the same.
+fn same_sites(path: &[PathPart], values: &[ConflictValue]) -> bool {
+    if path != [PathPart::Key("placement".to_owned())] {
+        return false;
+    }
+    let essence = |value: &ConflictValue| ["sites", "mode", "prime"].map(|key| value.value.get(key).cloned());
+    values.windows(2).all(|pair| matches!(pair, [a, b] if essence(a) == essence(b)))
+}

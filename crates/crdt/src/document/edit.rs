@@ -1,0 +1,302 @@
+//! Edits made here.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use automerge::transaction::{CommitOptions, Transactable, Transaction};
+use automerge::{ROOT, ReadDoc};
+use serde_json::{Map, Value, json};
+
+use super::author::Message;
+use super::json::check;
+use super::state::{list_keys, operation, placements, write_operation, write_placement, write_policy};
+use super::{Author, Change, ChangeHash, EditError, Replicant, Spec};
+use crate::desired::edit::Editor;
+use crate::desired::patch::merge_patch;
+use crate::desired::view::Reader;
+use crate::{Operation, OperationId, Payload, Placement, Policy, SiteName};
+
+/// What an edit gives: the change it made, none if it changed nothing.
+pub type Edit = Result<Option<Change>, EditError>;
+
+/// The most bytes of an operation's type, a kind or a scope.
+const MAX_NAME_BYTES: usize = 4096;
+
+fn short(what: &'static str, text: &str) -> Result<(), EditError> {
+    if text.len() > MAX_NAME_BYTES {
+        return Err(EditError::TooLong { what, len: text.len(), max: MAX_NAME_BYTES });
+    }
+    Ok(())
+}
+
+impl Replicant {
+    /// Writes everything about a new replicant in one change. Done at two sites at once, the two merge field by field.
+    ///
+    /// # Errors
+    /// [`EditError::AlreadyCreated`], or that it is too large.
+    pub fn create(&mut self, author: &Author, spec: Spec) -> Edit {
+        if self.is_created() {
+            return Err(EditError::AlreadyCreated(self.id.clone()));
+        }
+        short("kind", &spec.kind)?;
+        short("scope", &spec.scope)?;
+        let overrides = object(&spec.overrides);
+        let policy = write_policy(&spec.policy);
+        let size = check("the desired state", &spec.desired, &self.limits)?
+            .saturating_add(check("the overrides", &overrides, &self.limits)?)
+            .saturating_add(check("the policy", &policy, &self.limits)?);
+        let keys = list_keys(&spec.policy);
+        let roots: Vec<_> = [("policy", policy), ("desired", spec.desired), ("overrides", overrides)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, Reader::merging(&self.doc, None, &keys).root(key), value))
+            .collect();
+        let placement = write_placement(&spec.placement);
+        self.make(author, "create", None, size, |tx| {
+            tx.put(ROOT, "kind", spec.kind.as_str())?;
+            tx.put(ROOT, "scope", spec.scope.as_str())?;
+            let mut editor = Editor { tx, keys: &keys };
+            editor.write_field(&[ROOT], "placement", None, &placement)?;
+            for (key, slot, value) in &roots {
+                let base = slot.as_ref().map(|slot| &slot.node);
+                editor.field(&[ROOT], key, base, slot.as_ref(), value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Brings the desired state to `new`, by the smallest change from what the author saw: the document at `base`
+    /// (heads that they were shown), or as it is now. What others changed since, and this author did not, stays.
+    ///
+    /// # Errors
+    /// [`EditError::UnknownBase`], or that it is too large, not created or deleted.
+    pub fn set_desired(&mut self, author: &Author, new: &Value, base: Option<&[ChangeHash]>) -> Edit {
+        self.set("desired", author, new, base)
+    }
+
+    /// Lays a JSON merge patch (RFC 7386) over the desired state as it is now.
+    ///
+    /// # Errors
+    /// As [`set_desired`](Self::set_desired).
+    pub fn patch_desired(&mut self, author: &Author, patch: &Value) -> Edit {
+        self.editable()?;
+        check("the patch", patch, &self.limits)?;
+        let mut new = self.state().desired.clone();
+        merge_patch(&mut new, patch);
+        self.set("desired", author, &new, None)
+    }
+
+    /// Brings the overrides of all sites to `new`, by the smallest change.
+    ///
+    /// # Errors
+    /// That it is too large, not created or deleted.
+    pub fn set_overrides(&mut self, author: &Author, new: &BTreeMap<SiteName, Value>) -> Edit {
+        self.set("overrides", author, &object(new), None)
+    }
+
+    /// Brings the override of one site to `new`, or removes it.
+    ///
+    /// # Errors
+    /// That it is too large, not created or deleted.
+    pub fn set_override(&mut self, author: &Author, site: &SiteName, new: Option<&Value>) -> Edit {
+        self.editable()?;
+        let mut all = self.state().overrides.clone();
+        match new {
+            Some(new) => all.insert(site.clone(), new.clone()),
+            None => all.remove(site),
+        };
+        self.set("overrides", author, &object(&all), None)
+    }
+
+    /// Brings the policy to `new`, by the smallest change.
+    ///
+    /// # Errors
+    /// That it is too large, not created or deleted.
+    pub fn set_policy(&mut self, author: &Author, new: &Policy) -> Edit {
+        self.set("policy", author, &write_policy(new), None)
+    }
+
+    /// Writes a scope and what it was decided to mean. The placement is written as one new value, so that of two made
+    /// at once one wins whole. A deleted replicant still has a placement, so this is allowed there too.
+    ///
+    /// # Errors
+    /// That it is too large or not created.
+    pub fn set_scope(&mut self, author: &Author, scope: &str, placement: &Placement) -> Edit {
+        if !self.is_created() {
+            return Err(EditError::NotCreated(self.id.clone()));
+        }
+        short("scope", scope)?;
+        let value = write_placement(placement);
+        let size = check("the placement", &value, &self.limits)?;
+        let now = placements(&self.doc);
+        let same = matches!(now.as_slice(), [only] if only == placement);
+        self.make(author, "scope", None, size, |tx| {
+            tx.put(ROOT, "scope", scope)?;
+            if same { Ok(()) } else { Editor { tx, keys: &[] }.write_field(&[ROOT], "placement", None, &value) }
+        })
+    }
+
+    /// Adds one operation, as one change. Its parents and whether it cuts are worked out by the caller from the
+    /// operations that stand here.
+    ///
+    /// The same id with the same type and payload again changes nothing, so a request may be repeated.
+    ///
+    /// # Errors
+    /// [`EditError::OperationExists`] for the same id with another content, [`EditError::UnknownParent`],
+    /// [`EditError::TooManyOperations`], or that it is too large, not created or deleted.
+    pub fn operate(
+        &mut self,
+        author: &Author,
+        id: OperationId,
+        op_type: &str,
+        payload: Payload,
+        mut parents: Vec<OperationId>,
+        cut: bool,
+    ) -> Edit {
+        self.editable()?;
+        short("type of the operation", op_type)?;
+        if op_type.is_empty() {
+            let hint = "give the type that the policy speaks of";
+            return Err(EditError::BadOperation { what: "type", found: String::new(), hint });
+        }
+        if let Payload::Blob(hash) = &payload {
+            let digits = hash.strip_prefix("sha256:").filter(|hex| hex.parse::<ChangeHash>().is_ok());
+            if digits.is_none() {
+                let hint = "write sha256: and 64 hexadecimal digits";
+                return Err(EditError::BadOperation { what: "blob", found: hash.chars().take(100).collect(), hint });
+            }
+        }
+        let operations = match self.doc.get(ROOT, "operations")? {
+            Some((value, operations)) if value.is_object() => operations,
+            _ => return Err(EditError::Automerge("the map of operations is missing".to_owned())),
+        };
+        if let Some(known) = operation(&self.doc, &operations, &id) {
+            let same = known.op_type == op_type && known.payload == payload;
+            return if same { Ok(None) } else { Err(EditError::OperationExists(id)) };
+        }
+        parents.sort();
+        parents.dedup();
+        for parent in &parents {
+            if self.doc.get(&operations, parent.as_str())?.is_none() {
+                return Err(EditError::UnknownParent(parent.clone()));
+            }
+        }
+        if self.doc.keys(&operations).count() >= self.limits.max_operations {
+            return Err(EditError::TooManyOperations { max: self.limits.max_operations });
+        }
+        let op_type = op_type.to_owned();
+        let operation = Operation { id, op_type, parents, cut, at: author.at, by: author.site.clone(), payload };
+        let value = write_operation(&operation);
+        let size = check("the operation", &value, &self.limits)?;
+        let state = std::mem::take(&mut self.state);
+        let change = self.make(author, "operation", Some(operation.id.clone()), size, |tx| {
+            Editor { tx, keys: &[] }.write_field(&[operations], operation.id.as_str(), None, &value)
+        });
+        // The one edit that is made often: what was read stays good, with this operation added.
+        if let Some(mut known) = state.into_inner() {
+            if matches!(change, Ok(Some(_))) {
+                known.operations.insert(operation.id.clone(), operation);
+            }
+            self.state = OnceLock::from(known);
+        }
+        change
+    }
+
+    /// Deletes the replicant; its replicas go too unless `keep`. A second deletion changes nothing, except that it may
+    /// say to keep them, or no longer to.
+    ///
+    /// # Errors
+    /// [`EditError::NotCreated`].
+    pub fn delete(&mut self, author: &Author, keep: bool) -> Edit {
+        if !self.is_created() {
+            return Err(EditError::NotCreated(self.id.clone()));
+        }
+        if self.state().deleted.as_ref().is_some_and(|deleted| deleted.keep == keep) {
+            return Ok(None);
+        }
+        let value = json!({"at": author.at, "by": author.site, "keep": keep});
+        self.make(author, "delete", None, 0, |tx| {
+            Editor { tx, keys: &[] }.write_field(&[ROOT], "deleted", None, &value)
+        })
+    }
+
+    pub(crate) fn editable(&self) -> Result<(), EditError> {
+        if !self.is_created() {
+            return Err(EditError::NotCreated(self.id.clone()));
+        }
+        if self.state().deleted.is_some() {
+            return Err(EditError::Deleted(self.id.clone()));
+        }
+        Ok(())
+    }
+
+    /// Brings one of the root's values to `new`.
+    fn set(&mut self, root: &'static str, author: &Author, new: &Value, base: Option<&[ChangeHash]>) -> Edit {
+        self.editable()?;
+        let what = match root {
+            "desired" => "the desired state",
+            "overrides" => "the set of overrides",
+            _ => "the policy",
+        };
+        let size = check(what, new, &self.limits)?;
+        let keys = if root == "policy" { Vec::new() } else { list_keys(&self.state().policy) };
+        let now = Reader::merging(&self.doc, None, &keys).root(root);
+        let saw = match base {
+            Some(heads) => {
+                if let Some(unknown) = heads.iter().find(|hash| !self.has(hash)) {
+                    return Err(EditError::UnknownBase(*unknown));
+                }
+                let heads: Vec<automerge::ChangeHash> = heads.iter().map(|hash| (*hash).into()).collect();
+                Some(Reader::merging(&self.doc, Some(&heads), &keys).root(root))
+            }
+            None => None,
+        };
+        let base = saw.as_ref().unwrap_or(&now).as_ref().map(|slot| &slot.node);
+        self.make(author, root, None, size, |tx| {
+            Editor { tx, keys: &keys }.field(&[ROOT], root, base, now.as_ref(), new)
+        })
+    }
+
+    /// Makes one change, or none if `edit` edits nothing. `size` is about what it adds.
+    pub(crate) fn make(
+        &mut self,
+        author: &Author,
+        what: &str,
+        op: Option<OperationId>,
+        size: usize,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<(), automerge::AutomergeError>,
+    ) -> Edit {
+        author.check()?;
+        self.room_for(size)?;
+        let message = Message { author: author.clone(), what: what.to_owned(), op };
+        let message = serde_json::to_string(&message).map_err(|error| EditError::Automerge(error.to_string()))?;
+        let time = i64::try_from(author.at.ms() / 1000).unwrap_or(i64::MAX);
+        let mut tx = self.doc.transaction();
+        edit(&mut tx)?;
+        let (hash, _) = tx.commit_with(CommitOptions::default().with_message(message).with_time(time));
+        let Some(hash) = hash else { return Ok(None) };
+        self.state = OnceLock::new();
+        self.changes += 1;
+        let made = self.doc.get_change_by_hash(&hash);
+        let made = made.ok_or_else(|| EditError::Automerge("the change just made is missing".to_owned()))?;
+        self.bytes = self.bytes.saturating_add(made.raw_bytes().len());
+        Ok(Some(Change::from(&made)))
+    }
+
+    /// Refuses what would make the document too large, by the exact size once the estimate says so.
+    fn room_for(&mut self, size: usize) -> Result<(), EditError> {
+        let max = self.limits.max_bytes;
+        if self.bytes.saturating_add(size) > max {
+            self.bytes = self.doc.save().len();
+            let size = self.bytes.saturating_add(size);
+            if size > max {
+                return Err(EditError::TooLarge { what: "the document", size, max });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn object(sites: &BTreeMap<SiteName, Value>) -> Value {
+    Value::Object(sites.iter().map(|(site, value)| (site.to_string(), value.clone())).collect::<Map<_, _>>())
+}

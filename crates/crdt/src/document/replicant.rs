@@ -1,0 +1,268 @@
+//! One document in memory.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+use automerge::transaction::{CommitOptions, Transactable};
+use automerge::{Automerge, ObjType, ROOT, ReadDoc};
+use serde_json::Value;
+
+use super::{Actor, Change, ChangeHash, DocumentError, State};
+use crate::{DocumentId, Limits, SiteName};
+
+/// The version of the layout described in the crate's documentation.
+pub const SCHEMA: u64 = 1;
+
+/// Makes first changes: always the same, so that all sites make the same one.
+const GENESIS_ACTOR: [u8; 16] = *b"khufu-genesis-01";
+
+/// One replicant's document in memory: what it says, its history, and edits as changes to be stored and sent.
+///
+/// Every edit gives back the one [`Change`] it made, or none if it changed nothing. The change is in the document
+/// already; whoever calls stores it before it is acknowledged or sent.
+#[derive(Debug, Clone)]
+pub struct Replicant {
+    pub(crate) id: DocumentId,
+    pub(crate) doc: Automerge,
+    pub(crate) genesis: Change,
+    pub(crate) limits: Limits,
+    /// Changes that wait for changes they depend on. Automerge's own queue stays empty: it has no bound and no list.
+    pub(crate) queue: BTreeMap<ChangeHash, automerge::Change>,
+    /// The estimated bytes of the document.
+    pub(crate) bytes: usize,
+    pub(crate) changes: usize,
+    pub(crate) state: OnceLock<State>,
+}
+
+/// What came of loading a document.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The document, of all that was good.
+    pub replicant: Replicant,
+    /// What was left out and why; what it held has to be fetched from peers again.
+    pub damaged: Vec<String>,
+}
+
+/// Runs what reads bytes from elsewhere. Automerge checks much, but some of its checks are assertions.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("it breaks an assertion of Automerge".to_owned()))
+}
+
+fn first_change(id: &DocumentId) -> Result<(Automerge, Change), DocumentError> {
+    let wrong = |reason: String| DocumentError::Genesis { id: id.clone(), reason };
+    let mut doc = Automerge::new().with_actor(automerge::ActorId::from(GENESIS_ACTOR.as_slice()));
+    let mut tx = doc.transaction();
+    let mut write = || {
+        tx.put(ROOT, "schema", SCHEMA)?;
+        tx.put(ROOT, "id", id.replicant.as_str())?;
+        tx.put(ROOT, "epoch", id.epoch)?;
+        for map in ["policy", "desired", "overrides", "operations"] {
+            tx.put_object(ROOT, map, ObjType::Map)?;
+        }
+        Ok::<(), automerge::AutomergeError>(())
+    };
+    write().map_err(|error| wrong(error.to_string()))?;
+    let (hash, _) = tx.commit_with(CommitOptions::default().with_time(0));
+    let change = hash.and_then(|hash| doc.get_change_by_hash(&hash)).ok_or_else(|| wrong("it is empty".to_owned()))?;
+    let change = Change::from(&change);
+    Ok((doc, change))
+}
+
+impl Replicant {
+    /// The document with nothing but its first change, which has the same bytes at every site.
+    ///
+    /// # Errors
+    /// [`DocumentError::Genesis`], which is a defect.
+    pub fn genesis(id: DocumentId, actor: &Actor) -> Result<Self, DocumentError> {
+        let (mut doc, genesis) = first_change(&id)?;
+        doc.set_actor(actor.id());
+        let bytes = genesis.bytes.len();
+        let (queue, state) = (BTreeMap::new(), OnceLock::new());
+        Ok(Self { id, doc, genesis, limits: Limits::default(), queue, bytes, changes: 0, state })
+    }
+
+    /// The document as stored: the last [`save`](Self::save), and the changes stored since, in any order, also such as
+    /// the snapshot holds.
+    ///
+    /// A snapshot or change that cannot be read, or is another document's, is named in [`Loaded::damaged`] and left
+    /// out; what depends on it waits until it has been fetched again. Nothing is refused for its size here.
+    ///
+    /// # Errors
+    /// [`DocumentError::Genesis`], which is a defect.
+    pub fn load(
+        id: DocumentId,
+        actor: &Actor,
+        snapshot: Option<&[u8]>,
+        changes: &[Vec<u8>],
+    ) -> Result<Loaded, DocumentError> {
+        // Until all is read nothing is written, so no change that is read can be one of this process by mistake.
+        let mut replicant = Self::genesis(id, &actor.derive(b"load"))?;
+        let unlimited = Limits { max_bytes: usize::MAX, max_queued: usize::MAX, ..Limits::default() };
+        replicant.limits = unlimited;
+        let mut damaged = Vec::new();
+        if let Some(snapshot) = snapshot.filter(|snapshot| !snapshot.is_empty())
+            && let Err(reason) = replicant.take_snapshot(snapshot)
+        {
+            damaged.push(format!("snapshot of {} ({} bytes): {reason}", replicant.id, snapshot.len()));
+        }
+        let taken = replicant.take(changes.iter().map(Vec::as_slice).enumerate().collect());
+        damaged.extend(taken.rejected.into_iter().map(|reason| format!("{}: {reason}", replicant.id)));
+        replicant.limits = Limits::default();
+        replicant.choose_actor(actor, snapshot, changes, &damaged);
+        Ok(Loaded { replicant, damaged })
+    }
+
+    /// An actor that no change was made under. Where something is missing, a change of this very actor may be what is
+    /// missing, so it is not used either.
+    fn choose_actor(&mut self, actor: &Actor, snapshot: Option<&[u8]>, changes: &[Vec<u8>], damaged: &[String]) {
+        let mut chosen = actor.clone();
+        if !damaged.is_empty() {
+            chosen = chosen.derive(snapshot.unwrap_or_default());
+            for change in changes {
+                chosen = chosen.derive(change);
+            }
+        }
+        let queued: Vec<&automerge::ActorId> = self.queue.values().map(automerge::Change::actor_id).collect();
+        let metas = self.doc.get_changes_meta(&[]);
+        let used = |actor: &Actor| {
+            let id = actor.id();
+            metas.iter().any(|meta| *meta.actor == id) || queued.contains(&&id)
+        };
+        while used(&chosen) {
+            chosen = chosen.derive(b"again");
+        }
+        drop(metas);
+        self.doc.set_actor(chosen.id());
+    }
+
+    /// The same document under other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The limits it is under.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Which document it is.
+    #[must_use]
+    pub fn id(&self) -> &DocumentId {
+        &self.id
+    }
+
+    /// Whether it holds anything beyond its first change.
+    #[must_use]
+    pub fn is_created(&self) -> bool {
+        self.changes > 0
+    }
+
+    /// The changes that no other depends on, sorted.
+    #[must_use]
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        let mut heads: Vec<ChangeHash> = self.doc.get_heads().into_iter().map(ChangeHash::from).collect();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// Whether a change is in the document. One that waits for others is not.
+    #[must_use]
+    pub fn has(&self, hash: &ChangeHash) -> bool {
+        self.holds(&(*hash).into())
+    }
+
+    pub(crate) fn holds(&self, hash: &automerge::ChangeHash) -> bool {
+        self.doc.get_missing_deps(std::slice::from_ref(hash)).is_empty()
+    }
+
+    /// The changes that others wait for, sorted: neither in the document nor waiting themselves.
+    #[must_use]
+    pub fn missing(&self) -> Vec<ChangeHash> {
+        let mut missing: Vec<ChangeHash> = self
+            .queue
+            .values()
+            .flat_map(|change| change.deps())
+            .filter(|hash| !self.holds(hash))
+            .map(|hash| ChangeHash::from(*hash))
+            .filter(|hash| !self.queue.contains_key(hash))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// The changes that wait for others, by hash. They are part of what is stored.
+    #[must_use]
+    pub fn queued(&self) -> Vec<Change> {
+        self.queue.values().map(Change::from).collect()
+    }
+
+    /// What the document says. Computed after a change when first asked for, then kept.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        self.state.get_or_init(|| State::read(&self.doc))
+    }
+
+    /// The desired state of one site; see [`State::effective`].
+    #[must_use]
+    pub fn effective(&self, site: &SiteName) -> Value {
+        self.state().effective(site)
+    }
+
+    /// SHA-256 of what the document says; see [`State::digest`].
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.state().digest()
+    }
+
+    /// One change by its name, also if it waits for others.
+    #[must_use]
+    pub fn change(&self, hash: &ChangeHash) -> Option<Change> {
+        if let Some(change) = self.queue.get(hash) {
+            return Some(change.into());
+        }
+        self.doc.get_change_by_hash(&(*hash).into()).as_ref().map(Change::from)
+    }
+
+    /// All changes that are not among `heads` and what these depend on, in an order that can be applied. Heads that
+    /// are not known here are left out of account.
+    #[must_use]
+    pub fn changes_since(&self, heads: &[ChangeHash]) -> Vec<Change> {
+        let known: Vec<automerge::ChangeHash> =
+            heads.iter().map(|hash| (*hash).into()).filter(|hash| self.holds(hash)).collect();
+        self.doc.get_changes(&known).iter().map(Change::from).collect()
+    }
+
+    /// The whole document in one compact piece, which any Automerge loads: the document, followed by the changes that
+    /// wait for others. It replaces all that was stored before.
+    pub fn save(&mut self) -> Vec<u8> {
+        let mut bytes = self.doc.save();
+        self.bytes = bytes.len();
+        for change in self.queue.values() {
+            bytes.extend_from_slice(change.raw_bytes());
+        }
+        bytes
+    }
+
+    /// How many changes it has, those that wait and the first one not counted.
+    #[must_use]
+    pub fn change_count(&self) -> usize {
+        self.changes
+    }
+
+    /// About how many bytes the document has: its last snapshot and the changes since. Free of cost.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it is larger than [`Limits::warn_bytes`].
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.bytes > self.limits.warn_bytes
+    }
+}

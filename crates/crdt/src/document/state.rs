@@ -1,0 +1,278 @@
+//! What a document says, as plain values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use automerge::{Automerge, ObjId, ReadDoc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::json::canonical;
+use crate::desired::patch::merge_patch;
+use crate::desired::view::Reader;
+use crate::{Hlc, Operation, OperationId, Operations, Payload, Placement, Policy, SiteName};
+
+/// What a new replicant is to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Which driver looks after it.
+    pub kind: String,
+    /// The scope as written.
+    pub scope: String,
+    /// The value of that scope.
+    pub placement: Placement,
+    /// Its rules.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Its desired state, any JSON value; null for none.
+    #[serde(default)]
+    pub desired: Value,
+    /// What is laid over the desired state, by site.
+    #[serde(default)]
+    pub overrides: BTreeMap<SiteName, Value>,
+}
+
+/// The tombstone of a replicant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Deleted {
+    /// When it was deleted.
+    pub at: Hlc,
+    /// At which site.
+    pub by: SiteName,
+    /// Whether the replicas stay on their platforms. Of concurrent deletions one that keeps is enough.
+    #[serde(default)]
+    pub keep: bool,
+}
+
+/// What a document says. All who hold the same changes read the same.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Which driver looks after it; empty before it is created.
+    pub kind: String,
+    /// The scope as written. Where it is not the placement's [`expression`](Placement::expression), an edit of the
+    /// scope met a decision made concurrently about the old one: the placement has to be decided anew.
+    pub scope: String,
+    /// Where it lives. Its `leaving` holds, besides what was written there, every site that a concurrent decision
+    /// named and this one does not.
+    pub placement: Option<Placement>,
+    /// Its rules; what was not set has its default.
+    pub policy: Policy,
+    /// The desired state, with what was written concurrently laid together. An empty map where none was ever given.
+    pub desired: Value,
+    /// What is laid over the desired state, by site.
+    pub overrides: BTreeMap<SiteName, Value>,
+    /// All operations.
+    pub operations: Operations,
+    /// Present once it was deleted.
+    pub deleted: Option<Deleted>,
+}
+
+impl State {
+    /// Whether there is a desired state: anything but null and an empty map.
+    #[must_use]
+    pub fn has_desired(&self) -> bool {
+        match &self.desired {
+            Value::Null => false,
+            Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        }
+    }
+
+    /// What a site is to bring about: the desired state with that site's override laid over it as a JSON merge patch.
+    #[must_use]
+    pub fn effective(&self, site: &SiteName) -> Value {
+        let mut value = self.desired.clone();
+        if let Some(patch) = self.overrides.get(site) {
+            merge_patch(&mut value, patch);
+        }
+        value
+    }
+
+    /// SHA-256 of the one canonical text of these contents: equal where the contents are.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut text = String::new();
+        canonical(&serde_json::to_value(self).unwrap_or(Value::Null), &mut text);
+        Sha256::digest(text).into()
+    }
+
+    pub(crate) fn read(doc: &Automerge) -> Self {
+        let whole = Reader::whole(doc, None);
+        let text = |key| match whole.root(key).map(|slot| slot.node.json()) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let policy = read_policy(doc);
+        let keys = list_keys(&policy);
+        let merging = Reader::merging(doc, None, &keys);
+        let desired = merging.root("desired").map_or(Value::Null, |slot| slot.node.json());
+        let overrides = match merging.root("overrides").map(|slot| slot.node.json()) {
+            Some(Value::Object(sites)) => {
+                sites.into_iter().filter_map(|(site, value)| Some((SiteName::new(site).ok()?, value))).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        let operations = match whole.root("operations").map(|slot| slot.node.json()) {
+            Some(Value::Object(entries)) => entries
+                .into_iter()
+                .filter_map(|(id, value)| read_operation(id, value))
+                .map(|op| (op.id.clone(), op))
+                .collect(),
+            _ => Operations::new(),
+        };
+        Self {
+            kind: text("kind"),
+            scope: text("scope"),
+            placement: read_placement(doc),
+            policy,
+            desired,
+            overrides,
+            operations,
+            deleted: read_deleted(doc),
+        }
+    }
+}
+
+/// The fields by which the elements of lists are matched under a policy.
+pub(crate) fn list_keys(policy: &Policy) -> Vec<String> {
+    if policy.list_keys.is_empty() { vec!["name".to_owned()] } else { policy.list_keys.clone() }
+}
+
+/// The policy as written into a document: what has its default is left out, so that two who create a replicant at once
+/// compete only about what they said.
+pub(crate) fn write_policy(policy: &Policy) -> Value {
+    let default = serde_json::to_value(Policy::default()).unwrap_or_default();
+    let mut value = serde_json::to_value(policy).unwrap_or_default();
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|key, field| default.get(key) != Some(field));
+    }
+    value
+}
+
+pub(crate) fn read_policy(doc: &Automerge) -> Policy {
+    let value = Reader::merging(doc, None, &[]).root("policy").map_or(Value::Null, |slot| slot.node.json());
+    if let Ok(policy) = Policy::deserialize(&value) {
+        return policy;
+    }
+    // A field that this version cannot read must not cost the others.
+    let mut readable = Map::new();
+    for (key, field) in value.as_object().into_iter().flatten() {
+        if Policy::deserialize(json!({ key: field })).is_ok() {
+            readable.insert(key.clone(), field.clone());
+        }
+    }
+    Policy::deserialize(Value::Object(readable)).unwrap_or_default()
+}
+
+pub(crate) fn write_placement(placement: &Placement) -> Value {
+    let set = |sites: &BTreeSet<SiteName>| {
+        Value::Object(sites.iter().map(|site| (site.to_string(), Value::Bool(true))).collect())
+    };
+    let mut value = json!({
+        "sites": set(&placement.sites),
+        "leaving": set(&placement.leaving),
+        "mode": placement.mode,
+        "expression": placement.expression,
+        "decided_at": placement.decided_at,
+        "decided_by": placement.decided_by,
+    });
+    if let (Some(prime), Value::Object(fields)) = (&placement.prime, &mut value) {
+        fields.insert("prime".to_owned(), json!(prime));
+    }
+    value
+}
+
+fn placement_from(mut value: Value) -> Option<Placement> {
+    let fields = value.as_object_mut()?;
+    for key in ["sites", "leaving"] {
+        let sites: Vec<Value> = match fields.get(key) {
+            Some(Value::Object(sites)) => {
+                let named = sites.iter().filter(|(_, there)| **there == Value::Bool(true));
+                named
+                    .map(|(site, _)| site)
+                    .filter(|site| SiteName::new(site.as_str()).is_ok())
+                    .map(|s| json!(s))
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
+        fields.insert(key.to_owned(), Value::Array(sites));
+    }
+    Placement::deserialize(value).ok()
+}
+
+/// The placements that compete, the winner last.
+pub(crate) fn placements(doc: &Automerge) -> Vec<Placement> {
+    let reader = Reader::whole(doc, None);
+    let raws = reader.root("placement").map(|slot| slot.raws).unwrap_or_default();
+    raws.iter().filter_map(|raw| placement_from(reader.alone(raw).json())).collect()
+}
+
+fn read_placement(doc: &Automerge) -> Option<Placement> {
+    let mut all = placements(doc);
+    let mut winner = all.pop()?;
+    for loser in all {
+        winner.leaving.extend(loser.sites);
+        winner.leaving.extend(loser.leaving);
+    }
+    winner.leaving.retain(|site| !winner.sites.contains(site));
+    Some(winner)
+}
+
+fn read_deleted(doc: &Automerge) -> Option<Deleted> {
+    let reader = Reader::whole(doc, None);
+    let raws = reader.root("deleted")?.raws;
+    let all: Vec<Deleted> = raws.iter().filter_map(|raw| Deleted::deserialize(reader.alone(raw).json()).ok()).collect();
+    let keep = all.iter().any(|deleted| deleted.keep);
+    all.into_iter().last().map(|winner| Deleted { keep, ..winner })
+}
+
+pub(crate) fn write_operation(operation: &Operation) -> Value {
+    let (key, payload) = match &operation.payload {
+        Payload::Value(value) => ("payload", value.clone()),
+        Payload::Blob(hash) => ("blob", Value::String(hash.clone())),
+    };
+    json!({
+        "type": operation.op_type,
+        "parents": operation.parents,
+        "cut": operation.cut,
+        "at": operation.at,
+        "by": operation.by,
+        key: payload,
+    })
+}
+
+fn read_operation(id: String, value: Value) -> Option<Operation> {
+    let Value::Object(mut fields) = value else { return None };
+    let payload = match (fields.remove("payload"), fields.remove("blob")) {
+        (_, Some(Value::String(hash))) => Payload::Blob(hash),
+        (payload, _) => Payload::Value(payload.unwrap_or(Value::Null)),
+    };
+    let text = |value: Option<Value>| match value {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let mut parents: Vec<OperationId> = match fields.remove("parents") {
+        Some(Value::Array(ids)) => ids.into_iter().filter_map(|id| OperationId::new(text(Some(id))?).ok()).collect(),
+        _ => Vec::new(),
+    };
+    parents.sort();
+    parents.dedup();
+    Some(Operation {
+        id: OperationId::new(id).ok()?,
+        op_type: text(fields.remove("type"))?,
+        parents,
+        cut: fields.remove("cut") == Some(Value::Bool(true)),
+        at: Hlc(fields.remove("at").and_then(|at| at.as_u64()).unwrap_or_default()),
+        by: SiteName::new(text(fields.remove("by"))?).ok()?,
+        payload,
+    })
+}
+
+/// One operation of a document, read without the others.
+pub(crate) fn operation(doc: &Automerge, operations: &ObjId, id: &OperationId) -> Option<Operation> {
+    doc.get(operations, id.as_str()).ok()??;
+    let all = Reader::whole(doc, None).field(operations, id.as_str())?;
+    read_operation(id.to_string(), all.node.json())
+}

@@ -1,0 +1,6 @@
+//! The crate's promises, tested from outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+mod desired;
+mod document;
+mod document_sites;
