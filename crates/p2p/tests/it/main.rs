@@ -1,0 +1,10 @@
+//! The network on loopback: several nodes in one process, each with its own keys, ports from the kernel.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod faults;
+mod files;
+mod frames;
+mod gossip;
+mod membership;
+mod start;
+mod support;
