@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::author::Message;
@@ -35,16 +34,20 @@ impl fmt::Display for PathPart {
 }
 
 /// A field for which several values were set concurrently. One of them counts everywhere.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Conflict {
-    /// Where it is, from the root of the document: `desired`, `spec`, `replicas`.
+    /// Where it is, from the root of the document: `desired`, `spec`, `replicas`. As text it is a JSON pointer.
+    #[serde(serialize_with = "write_pointer", deserialize_with = "read_pointer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub path: Vec<PathPart>,
     /// The values: the one that counts, then the others, the latest first; equal ones once.
     pub values: Vec<ConflictValue>,
 }
 
 /// One of the values of a conflict.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConflictValue {
     /// The value.
     pub value: Value,
@@ -68,14 +71,15 @@ impl Conflict {
     }
 }
 
-impl Serialize for Conflict {
-    /// `path` is the JSON pointer.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Conflict", 2)?;
-        fields.serialize_field("path", &self.pointer())?;
-        fields.serialize_field("values", &self.values)?;
-        fields.end()
-    }
+fn write_pointer<S: Serializer>(path: &[PathPart], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.iter().map(|part| format!("/{part}")).collect::<String>())
+}
+
+/// A part made of digits only reads as an index: as text the two are the same.
+fn read_pointer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathPart>, D::Error> {
+    let pointer = String::deserialize(deserializer)?;
+    let part = |part: &str| part.parse().map_or_else(|_| PathPart::Key(unescape(part)), PathPart::Index);
+    Ok(pointer.split('/').skip(1).map(part).collect())
 }
 
 /// The roots of a document that can be set twice. A second deletion is no conflict.

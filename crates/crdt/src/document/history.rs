@@ -1,13 +1,13 @@
 //! What was done to a replicant, by whom and why.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::author::Message;
 use super::{Author, ChangeHash, Replicant};
 use crate::OperationId;
 
 /// One change in the history of a replicant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryEntry {
     /// The change.
