@@ -1,0 +1,181 @@
+//! Group commit: one thread takes whatever waits, makes it durable with one sync, and acknowledges all of it.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+
+use super::apply::Applier;
+use super::mark::Mark;
+use crate::{Done, MAX_BATCH_WRITES, StoreError, Write, check, lock};
+
+/// Beyond so many bytes a group takes no further batch. Less than a segment of sled's, see `apply.rs`.
+const GROUP_BYTES: usize = 256 << 10;
+/// So many bytes may wait; beyond that `submit` blocks.
+const QUEUE_BYTES: usize = 64 << 20;
+/// So many batches may wait.
+const QUEUE_BATCHES: usize = 8192;
+/// For each byte of a batch so many should be free: sled writes a page anew when it has changed often enough.
+const SPACE_FACTOR: u64 = 4;
+/// Space in which deletes are still taken when the disk is as good as full.
+const SPACE_FOR_DELETES: u64 = 2 << 20;
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+    room: Condvar,
+    pub(super) commits: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    pub(super) writes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<(Vec<Write>, Done)>,
+    bytes: usize,
+    closed: bool,
+    thread: Option<ThreadId>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("batches", &self.batches.len()).field("closed", &self.closed).finish()
+    }
+}
+
+fn size(writes: &[Write]) -> usize {
+    writes.iter().map(Write::bytes).sum()
+}
+
+impl Queue {
+    pub(super) fn submit(&self, writes: Vec<Write>, done: Done) {
+        let bytes = size(&writes);
+        let mut waiting = lock(&self.waiting);
+        // The committing thread itself must never wait for room that only it can make.
+        while !waiting.closed
+            && !waiting.batches.is_empty()
+            && (waiting.bytes + bytes > QUEUE_BYTES || waiting.batches.len() >= QUEUE_BATCHES)
+            && waiting.thread != Some(std::thread::current().id())
+        {
+            waiting = self.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if waiting.closed {
+            drop(waiting);
+            return done(Err(StoreError::Closed));
+        }
+        waiting.bytes += bytes;
+        waiting.batches.push_back((writes, done));
+        drop(waiting);
+        self.more.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.waiting).closed = true;
+        self.more.notify_all();
+        self.room.notify_all();
+    }
+
+    /// The next group; none after the end.
+    fn take(&self) -> Option<Vec<(Vec<Write>, Done)>> {
+        let mut waiting = lock(&self.waiting);
+        while waiting.batches.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut group = Vec::new();
+        let (mut bytes, mut count) = (0, 0);
+        while let Some((writes, _)) = waiting.batches.front() {
+            bytes += size(writes);
+            count += writes.len();
+            if !group.is_empty() && (bytes > GROUP_BYTES || count > MAX_BATCH_WRITES) {
+                break;
+            }
+            group.extend(waiting.batches.pop_front());
+        }
+        waiting.bytes = waiting.batches.iter().map(|(writes, _)| size(writes)).sum();
+        drop(waiting);
+        self.room.notify_all();
+        Some(group)
+    }
+}
+
+/// Starts the thread that commits.
+pub(super) fn start(
+    queue: Arc<Queue>,
+    mut applier: Applier,
+    mark: Mark,
+    keep_free: u64,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("khufu-commit".to_owned()).spawn(move || {
+        lock(&queue.waiting).thread = Some(std::thread::current().id());
+        let mut poison: Option<String> = None;
+        while let Some(group) = queue.take() {
+            let results = commit(&mut applier, &mark, keep_free, &mut poison, &group);
+            queue.syncs.store(applier.syncs, Relaxed);
+            for ((writes, done), result) in group.into_iter().zip(results) {
+                if result.is_ok() {
+                    queue.commits.fetch_add(1, Relaxed);
+                    queue.writes.fetch_add(writes.len() as u64, Relaxed);
+                }
+                drop(writes);
+                if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+                    tracing::error!("what a store was to do after a commit panicked");
+                }
+            }
+        }
+        // sled flushes when its last handle goes, and may stop on what it finds.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(applier)));
+    })
+}
+
+fn commit(
+    applier: &mut Applier,
+    mark: &Mark,
+    keep_free: u64,
+    poison: &mut Option<String>,
+    group: &[(Vec<Write>, Done)],
+) -> Vec<Result<(), StoreError>> {
+    let mut results: Vec<_> = group
+        .iter()
+        .map(|(writes, _)| match poison {
+            Some(reason) => Err(StoreError::Poisoned { dir: applier.dir.clone(), reason: reason.clone() }),
+            None => check(writes),
+        })
+        .collect();
+    let fail = |results: &mut Vec<Result<(), StoreError>>, error: &StoreError| {
+        results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
+    };
+    let accepted: Vec<&Write> =
+        group.iter().zip(&results).filter(|(_, result)| result.is_ok()).flat_map(|((writes, _), _)| writes).collect();
+    if !results.iter().any(Result::is_ok) {
+        return results;
+    }
+    if let Err(error) = enough_space(applier, keep_free, &accepted) {
+        fail(&mut results, &error);
+        return results;
+    }
+    match applier.apply(accepted.into_iter()) {
+        Ok(()) => {
+            mark.set(applier.sequence);
+            applier.steps.acknowledged(results.iter().filter(|result| result.is_ok()).count());
+        }
+        Err(error) => {
+            tracing::error!(%error, dir = %applier.dir.display(), "a commit failed; the store takes no more writes");
+            *poison = Some(error.to_string());
+            fail(&mut results, &error);
+        }
+    }
+    results
+}
+
+/// Looks before it leaps: a disk found full before sled has touched it leaves the store usable.
+fn enough_space(applier: &Applier, keep_free: u64, writes: &[&Write]) -> Result<(), StoreError> {
+    let Ok(free) = fs4::available_space(&applier.dir) else { return Ok(()) };
+    let puts: usize = writes.iter().filter(|write| matches!(write, Write::Put { .. })).map(|write| write.bytes()).sum();
+    let needed = if puts == 0 { keep_free.min(SPACE_FOR_DELETES) } else { keep_free + SPACE_FACTOR * puts as u64 };
+    if free < needed { Err(StoreError::DiskFull { dir: applier.dir.clone(), free }) } else { Ok(()) }
+}
