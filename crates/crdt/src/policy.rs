@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod parse;
+mod rule;
+mod warning;
+
+pub use parse::PolicyError;
+pub(crate) use rule::Matrix;
+pub use rule::Rule;
+pub use warning::PolicyWarning;
+
 /// How an earlier and a later operation of given types combine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

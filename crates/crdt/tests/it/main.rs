@@ -4,3 +4,6 @@
 mod desired;
 mod document;
 mod document_sites;
+mod history;
+mod resolve;
+mod vectors;
