@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, ops::Range};
 use serde::Serialize;
 
 use crate::{
-    Anchor, EvaluateErrorKind, EvaluateErrors, Expr, Item, Name, Scope, Spanned, View, clip,
+    Anchor, EvaluateErrorKind, EvaluateErrors, Expr, Item, Name, Scope, Spanned, View,
     fault::{Fault, faults},
-    sets::{Chosen, Sets, list},
+    sets::{Chosen, Rank, Sets, quote, taken_for},
 };
 
 /// What a scope means for the sites of a view.
@@ -78,15 +78,15 @@ pub fn evaluate(scope: &Scope, view: &View) -> Result<Evaluation, EvaluateErrors
 }
 
 /// A site that an item makes the prime, where it says so, and how it is written.
-struct Prime<'v> {
-    site: &'v str,
+struct Prime {
+    site: Rank,
     span: Range<usize>,
     written: String,
     used: bool,
 }
 
 fn places(scope: &Scope, view: &View) -> Result<Vec<Place>, Vec<Fault>> {
-    let sets = Sets { view };
+    let sets = Sets::new(view);
     let (mut places, mut faults, mut primes) = (Vec::new(), Vec::new(), Vec::new());
     for item in scope.items() {
         let Item::Prime(anchor) = item else { continue };
@@ -108,7 +108,7 @@ fn places(scope: &Scope, view: &View) -> Result<Vec<Place>, Vec<Fault>> {
     if faults.is_empty() {
         faults.extend(primes.into_iter().filter(|prime| !prime.used).map(|prime| Fault {
             span: prime.span,
-            kind: EvaluateErrorKind::PrimeOutside { site: prime.site.to_owned() },
+            kind: EvaluateErrorKind::PrimeOutside { site: sets.name(prime.site).to_owned() },
             help: Some("the prime is one of the sites that `%` joins, as in `paris % rennes, prime: paris`".to_owned()),
         }));
     }
@@ -116,15 +116,15 @@ fn places(scope: &Scope, view: &View) -> Result<Vec<Place>, Vec<Fault>> {
 }
 
 /// One alternative of a place, with what was decided on the way to its value.
-struct Alternative<'s, 'v> {
+struct Alternative<'s> {
     expr: &'s Spanned<Expr>,
-    value: Result<Chosen<'v>, Fault>,
+    value: Result<Chosen, Fault>,
     reasons: Vec<String>,
 }
 
-impl<'v> Alternative<'_, 'v> {
+impl Alternative<'_> {
     /// Its sites, if it has any.
-    fn sites(&self) -> Option<&Chosen<'v>> {
+    fn sites(&self) -> Option<&Chosen> {
         self.value.as_ref().ok().filter(|chosen| !chosen.sites.is_empty())
     }
 
@@ -133,12 +133,7 @@ impl<'v> Alternative<'_, 'v> {
     }
 }
 
-fn place(
-    sets: &Sets<'_>,
-    service: Option<&Name>,
-    expr: &Spanned<Expr>,
-    primes: &mut [Prime<'_>],
-) -> Result<Place, Fault> {
+fn place(sets: &Sets<'_>, service: Option<&Name>, expr: &Spanned<Expr>, primes: &mut [Prime]) -> Result<Place, Fault> {
     let mut written = Vec::new();
     flatten(expr, &mut written);
     let evaluated = written.into_iter().map(|expr| {
@@ -146,15 +141,13 @@ fn place(
         let value = sets.value(expr, &mut reasons);
         Alternative { expr, value, reasons }
     });
-    let alternatives: Vec<Alternative<'_, '_>> = evaluated.collect();
+    let alternatives: Vec<Alternative<'_>> = evaluated.collect();
     for alternative in alternatives.iter().filter(|alternative| alternative.is_cross()) {
         let Some(chosen) = alternative.sites() else { continue };
-        primes.iter_mut().filter(|prime| chosen.sites.contains(prime.site)).for_each(|prime| prime.used = true);
+        primes.iter_mut().filter(|prime| chosen.sites.contains(&prime.site)).for_each(|prime| prime.used = true);
     }
 
-    let works = |alternative: &Alternative<'_, '_>| {
-        alternative.sites().is_some_and(|chosen| !chosen.sites.iter().any(|site| sets.view.is_down(site)))
-    };
+    let works = |alternative: &Alternative<'_>| alternative.sites().is_some_and(|chosen| sets.down(chosen).is_empty());
     let first_works = alternatives.iter().position(works);
     let taken = first_works.or_else(|| alternatives.iter().position(|alternative| alternative.sites().is_some()));
     let found = taken.and_then(|index| {
@@ -167,23 +160,21 @@ fn place(
     };
 
     let mut reasons = Vec::new();
-    for passed in alternatives.iter().take(if first_works.is_some() { index } else { usize::MAX }) {
-        reasons.extend(passed_over(sets, passed));
-    }
     if alternatives.len() > 1 {
-        let why = if first_works.is_some() { "none of its sites is down" } else { "no alternative is better off" };
-        reasons.push(format!("{} is taken: {why}", quote(alternative.expr)));
+        let before = if first_works.is_some() { index } else { alternatives.len() };
+        reasons.extend(alternatives.iter().take(before).filter_map(|passed| passed_over(sets, passed)));
+        reasons.push(taken_for(alternative.expr, first_works.is_some()));
     }
     reasons.extend(alternative.reasons.iter().cloned());
     reasons.extend(presence(sets, alternative.expr, chosen));
-    let prime = if alternative.is_cross() { Some(prime(chosen, primes, &mut reasons)?) } else { None };
+    let prime = if alternative.is_cross() { Some(prime(sets, chosen, primes, &mut reasons)?) } else { None };
     let later = alternatives.iter().skip(index + 1).filter_map(Alternative::sites);
     Ok(Place {
         service: service.map(|name| name.as_str().to_owned()),
-        sites: chosen.names(),
+        sites: sets.names(chosen),
         mode: if prime.is_some() { Mode::Cross } else { Mode::Replicate },
         prime,
-        fallbacks: later.map(Chosen::names).collect(),
+        fallbacks: later.map(|chosen| sets.names(chosen)).collect(),
         reasons,
     })
 }
@@ -197,39 +188,30 @@ fn flatten<'s>(expr: &'s Spanned<Expr>, into: &mut Vec<&'s Spanned<Expr>>) {
 }
 
 /// Says why an alternative was not taken.
-fn passed_over(sets: &Sets<'_>, alternative: &Alternative<'_, '_>) -> Option<String> {
+fn passed_over(sets: &Sets<'_>, alternative: &Alternative<'_>) -> Option<String> {
     let why = match (&alternative.value, alternative.sites()) {
         (Err(fault), _) => fault.kind.to_string(),
         (Ok(_), None) => "no site matches".to_owned(),
-        (Ok(_), Some(chosen)) => {
-            let down: Vec<&str> = chosen.sites.iter().copied().filter(|site| sets.view.is_down(site)).collect();
-            let verb = match down.as_slice() {
-                [] => return None,
-                [_] => "is",
-                _ => "are",
-            };
-            format!("{} {verb} down", list(&down))
-        }
+        (Ok(_), Some(chosen)) if sets.down(chosen).is_empty() => return None,
+        (Ok(_), Some(chosen)) => sets.why_down(chosen),
     };
     Some(format!("{} is passed over: {why}", quote(alternative.expr)))
 }
 
 /// Says which sites are there because they are written, and that silence takes none out.
-fn presence(sets: &Sets<'_>, expr: &Spanned<Expr>, chosen: &Chosen<'_>) -> Vec<String> {
+fn presence(sets: &Sets<'_>, expr: &Spanned<Expr>, chosen: &Chosen) -> Vec<String> {
     let mut names = BTreeSet::new();
     written(expr, &mut names);
-    let of_those = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
-        chosen.sites.iter().copied().filter(|site| wanted(site)).collect()
-    };
-    let there = of_those(&|site| names.contains(site));
-    let silent = of_those(&|site| sets.view.is_down(site));
-    let verb = |names: &[&str]| if names.len() == 1 { "is" } else { "are" };
+    let there: Vec<Rank> = chosen.sites.iter().copied().filter(|site| names.contains(sets.name(*site))).collect();
+    let silent = sets.down(chosen);
     let mut reasons = Vec::new();
     if !there.is_empty() {
-        reasons.push(format!("{} {} written in the scope", list(&there), verb(&there)));
+        let verb = if there.len() == 1 { "is" } else { "are" };
+        reasons.push(format!("{} {verb} written in the scope", sets.list(&there)));
     }
     if !silent.is_empty() {
-        reasons.push(format!("{} {} down, and stays: silence takes no site out", list(&silent), verb(&silent)));
+        let stay = if silent.len() == 1 { "stays" } else { "stay" };
+        reasons.push(format!("{}, and {stay} in: silence takes no site out", sets.why_down(chosen)));
     }
     reasons
 }
@@ -246,25 +228,22 @@ fn written<'s>(expr: &'s Spanned<Expr>, into: &mut BTreeSet<&'s str>) {
 }
 
 /// The site that holds a resource that spans several.
-fn prime(chosen: &Chosen<'_>, primes: &[Prime<'_>], reasons: &mut Vec<String>) -> Result<String, Fault> {
-    let mut fitting = primes.iter().filter(|prime| chosen.sites.contains(prime.site));
+fn prime(sets: &Sets<'_>, chosen: &Chosen, primes: &[Prime], reasons: &mut Vec<String>) -> Result<String, Fault> {
+    let mut fitting = primes.iter().filter(|prime| chosen.sites.contains(&prime.site));
     let Some(prime) = fitting.next() else {
         // A value that has sites has a first one.
-        let first = chosen.first.unwrap_or_default();
+        let first = chosen.first.map(|rank| sets.name(rank)).unwrap_or_default();
         reasons.push(format!("{first} is the prime, which holds the resource: it comes first"));
         return Ok(first.to_owned());
     };
+    let name = sets.name(prime.site).to_owned();
     if let Some(second) = fitting.find(|other| other.site != prime.site) {
         return Err(Fault {
             span: second.span.clone(),
-            kind: EvaluateErrorKind::SecondPrime { site: second.site.to_owned(), first: prime.site.to_owned() },
+            kind: EvaluateErrorKind::SecondPrime { site: sets.name(second.site).to_owned(), first: name },
             help: Some("leave one of the two out".to_owned()),
         });
     }
-    reasons.push(format!("{} is the prime, which holds the resource: `prime: {}`", prime.site, prime.written));
-    Ok(prime.site.to_owned())
-}
-
-fn quote(expr: &Spanned<Expr>) -> String {
-    format!("`{}`", clip(&expr.node().to_string()))
+    reasons.push(format!("{name} is the prime, which holds the resource: `prime: {}`", prime.written));
+    Ok(name)
 }

@@ -103,7 +103,7 @@ impl Fault {
             Some((name, false)) => {
                 let known: Vec<&str> = view.sites.keys().take(MAX_KNOWN_LISTED).map(String::as_str).collect();
                 match view.sites.len().saturating_sub(known.len()) {
-                    0 => format!("the nearest known name is `{name}`; known are {}", list(&known)),
+                    0 => format!("the nearest known name is `{name}`; known are {}", list(known)),
                     more => {
                         format!("the nearest known name is `{name}`; known are {} and {more} more", known.join(", "))
                     }
@@ -118,9 +118,18 @@ impl Fault {
 /// The known name that is most like a word, the first of several, and whether it may well be what was meant.
 fn nearest<'v>(word: &str, view: &'v View) -> Option<(&'v str, bool)> {
     let word = word.to_ascii_lowercase();
-    let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase());
-    let names = view.sites.keys().map(String::as_str);
-    let (distance, name) = names.map(|name| (distance(name), name)).min()?;
+    let mut best: Option<(usize, &str)> = None;
+    for name in view.sites.keys() {
+        // Names cannot be nearer than their lengths are, and most are ruled out by that.
+        if best.is_some_and(|(distance, _)| name.len().abs_diff(word.len()) >= distance) {
+            continue;
+        }
+        let distance = strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase());
+        if best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, name));
+        }
+    }
+    let (distance, name) = best?;
     Some((name, distance <= (word.len() / 3).max(1)))
 }
 

@@ -7,11 +7,7 @@
 
 use std::time::Duration;
 
-use chumsky::{
-    input::MappedInput,
-    pratt::{infix, left},
-    prelude::*,
-};
+use chumsky::{input::MappedInput, prelude::*};
 
 use crate::{Anchor, Expr, Item, Label, Name, Spanned, duration, name, token::Token};
 
@@ -38,23 +34,17 @@ pub(crate) mod expected {
     pub(crate) const VALUE: &str = "the value of a label";
 }
 
-/// An operand, and whether parentheses stand around it.
-struct Operand {
-    expr: Spanned<Expr>,
-    grouped: bool,
-}
-
-fn bare(expr: Expr, span: SimpleSpan) -> Operand {
-    Operand { expr: Spanned::new(expr, span.into_range()), grouped: false }
-}
-
 /// Stands in for what could not be read.
-fn unread(span: SimpleSpan) -> Operand {
-    bare(Expr::All, span)
+fn unread(span: SimpleSpan) -> Spanned<Expr> {
+    Spanned::new(Expr::All, span_of(span))
 }
 
 fn sign<'t>(token: Token<'t>, label: &'static str) -> Rule<'t, ()> {
     just(token).ignored().labelled(label).boxed()
+}
+
+fn comma<'t>() -> Rule<'t, ()> {
+    one_of([Token::Comma, Token::Divider]).ignored().labelled("`,`").boxed()
 }
 
 fn site<'t>() -> Rule<'t, Name> {
@@ -88,27 +78,30 @@ fn labels<'t>() -> Rule<'t, Vec<Label>> {
         .then(equal)
         .then(word.labelled(expected::VALUE))
         .map(|((key, equal), value)| Label { key: key.to_owned(), value: value.to_owned(), equal })
-        .separated_by(sign(Token::Comma, "`,`"))
+        .separated_by(comma())
         .at_least(1)
         .collect()
         .boxed()
 }
 
-/// Whatever may stand in a row where one expression was due, which is a mistake already noted: expressions without an
-/// operator between them, and signs that end nothing.
-fn row<'t>(expr: Rule<'t, Spanned<Expr>>, stray: impl IntoIterator<Item = Token<'t>>) -> Rule<'t, ()> {
-    let stray: Vec<_> = stray.into_iter().collect();
-    let operand = none_of([Token::Comma, Token::Close, Token::CloseBracket]).rewind().ignore_then(expr).ignored();
-    one_of(stray).ignored().or(operand).repeated().boxed()
+/// Whatever may stand where an operator or an end was due, which is a mistake already noted: more expressions, and
+/// signs that begin none.
+fn row<'t>(expr: Rule<'t, Spanned<Expr>>, closing: bool) -> Rule<'t, ()> {
+    let begins = select! {
+        Token::Word(_) => (),
+        Token::All | Token::Here | Token::Not | Token::Open | Token::OpenBracket | Token::Around | Token::Count(_) => (),
+    };
+    let stray = select! {
+        token if token != Token::Comma && token != Token::Divider && (closing || token != Token::Close) => (),
+    };
+    begins.rewind().ignore_then(expr).ignored().or(stray).repeated().boxed()
 }
 
 /// An expression, up to the end of what was opened before it. Without that end it goes on as if it were there.
 fn group<'t>(expr: Rule<'t, Spanned<Expr>>) -> Rule<'t, Spanned<Expr>> {
-    let heads = select! { Token::Service(_) => (), Token::Prime => (), Token::AroundItem => () };
     // A comma does not belong here, but what follows it may, unless it begins another item.
-    let comma = just(Token::Comma).then(heads.not()).ignored().boxed();
-    let more =
-        row(expr.clone(), [Token::CloseBracket]).then(comma.then(row(expr.clone(), [Token::CloseBracket])).repeated());
+    let comma = just(Token::Comma).ignored().boxed();
+    let more = row(expr.clone(), false).then(comma.then(row(expr.clone(), false)).repeated());
     let rest = more.then(just(Token::Close).or_not()).ignored();
     expr.then_ignore(sign(Token::Close, "`)`").recover_with(via_parser(rest.boxed()))).boxed()
 }
@@ -123,13 +116,13 @@ fn enclosed<'t, T: 't>(
     // Looking for the end no further than to where something else opens keeps this linear.
     let other = none_of([Token::Open, Token::Close, Token::OpenBracket, Token::CloseBracket]);
     let skipped = other.repeated().then(just(end)).map(move |_| stand_in());
-    let lost = none_of([Token::Comma, Token::Close, Token::CloseBracket]).repeated();
+    let lost = none_of([Token::Comma, Token::Divider, Token::Close, Token::CloseBracket]).repeated();
     let lost = lost.then(just(end).or_not()).map(move |_| stand_in());
     whole.recover_with(via_parser(skipped)).recover_with(via_parser(lost)).boxed()
 }
 
 fn around<'t>() -> Rule<'t, Expr> {
-    let inner = anchor().then_ignore(sign(Token::Comma, "`,`")).then(within()).map(Some).boxed();
+    let inner = anchor().then_ignore(comma()).then(within()).map(Some).boxed();
     sign(Token::Around, expected::AROUND)
         .then(sign(Token::Open, "`(`"))
         .ignore_then(enclosed(inner, (Token::Close, "`)`"), || None))
@@ -137,15 +130,15 @@ fn around<'t>() -> Rule<'t, Expr> {
         .boxed()
 }
 
-fn operand<'t>(expr: Rule<'t, Spanned<Expr>>) -> Rule<'t, Operand> {
+fn operand<'t>(expr: Rule<'t, Spanned<Expr>>) -> Rule<'t, Spanned<Expr>> {
     let group = group(expr);
-    let grouped = sign(Token::Open, expected::GROUP).ignore_then(group.clone());
-    let grouped = grouped.map(|expr| Operand { expr, grouped: true }).boxed();
+    let grouped = sign(Token::Open, expected::GROUP).ignore_then(group.clone()).boxed();
+    let opened = sign(Token::Open, "`(`");
+    let unopened = empty().map_with(|(), e| unread(e.span()));
     let some = select! { Token::Count(count) => count }
         .labelled(expected::SOME)
         .then_ignore(sign(Token::Of, "`of`"))
-        .then_ignore(sign(Token::Open, "`(`"))
-        .then(group)
+        .then(opened.ignore_then(group.clone()).recover_with(via_parser(unopened)))
         .map(|(count, of)| Expr::Some { count, of: Box::new(of) });
     let labels = sign(Token::OpenBracket, expected::LABELS).ignore_then(enclosed(
         labels(),
@@ -160,60 +153,98 @@ fn operand<'t>(expr: Rule<'t, Spanned<Expr>>) -> Rule<'t, Operand> {
         around(),
         some.boxed(),
     ))
-    .map_with(|expr, e| bare(expr, e.span()))
+    .map_with(|expr, e| Spanned::new(expr, span_of(e.span())))
     .or(grouped)
     .boxed();
     let except = sign(Token::Not, expected::EXCEPT)
         .ignore_then(atom.clone().recover_with(via_parser(missing())))
-        .map_with(|inner, e| bare(Expr::Not(Box::new(inner.expr)), e.span()))
+        .map_with(|inner, e| Spanned::new(Expr::Not(Box::new(inner)), span_of(e.span())))
         .boxed();
     except.or(atom).recover_with(via_parser(missing())).boxed()
 }
 
 /// Where an operand is missing: nothing, before what may follow one; else one token too many.
-fn missing<'t>() -> Rule<'t, Operand> {
-    let follows = one_of([Token::And, Token::Percent, Token::Or, Token::Comma, Token::Close, Token::CloseBracket]);
+fn missing<'t>() -> Rule<'t, Spanned<Expr>> {
+    let follows = one_of([
+        Token::And,
+        Token::Percent,
+        Token::Or,
+        Token::Comma,
+        Token::Divider,
+        Token::Close,
+        Token::CloseBracket,
+    ]);
     let nothing = follows.ignored().rewind().or(end());
     nothing.or(any().ignored()).map_with(|(), e| unread(e.span())).boxed()
 }
 
-/// Joins two operands, into the list that the left one is already part of if there is one.
-fn join(
-    left: Operand,
-    right: Operand,
-    list: fn(&mut Expr) -> Option<&mut Vec<Spanned<Expr>>>,
-    new: fn(Vec<Spanned<Expr>>) -> Expr,
-) -> Operand {
-    let (start, span) = (left.expr.span(), left.expr.span().start..right.expr.span().end);
-    let mut node = left.expr.into_node();
-    let node = match list(&mut node).filter(|_| !left.grouped) {
-        Some(parts) => {
-            parts.push(right.expr);
-            node
-        }
-        None => new(vec![Spanned::new(node, start), right.expr]),
-    };
-    Operand { expr: Spanned::new(node, span), grouped: false }
-}
-
+/// Operands with signs between them. Lists are made of them afterwards rather than by nested rules: the stack that a
+/// pair of parentheses takes is what limits how deep they can be.
 fn expression<'t>() -> Rule<'t, Spanned<Expr>> {
     recursive(|expr| {
-        operand(expr.boxed())
-            .pratt((
-                infix(left(3), sign(Token::And, "`&`"), |l, (), r, _| {
-                    join(l, r, |e| if let Expr::Replicate(parts) = e { Some(parts) } else { None }, Expr::Replicate)
-                }),
-                infix(left(2), sign(Token::Percent, "`%`"), |l, (), r, _| {
-                    join(l, r, |e| if let Expr::Cross(parts) = e { Some(parts) } else { None }, Expr::Cross)
-                }),
-                infix(left(1), sign(Token::Or, "`|`"), |l, (), r, _| {
-                    join(l, r, |e| if let Expr::Otherwise(parts) = e { Some(parts) } else { None }, Expr::Otherwise)
-                }),
-            ))
-            .map(|operand| operand.expr)
+        let operand = operand(expr.boxed());
+        let operator = choice((
+            sign(Token::And, "`&`").to(Operator::And),
+            sign(Token::Percent, "`%`").to(Operator::Percent),
+            sign(Token::Or, "`|`").to(Operator::Or),
+        ));
+        operand
+            .clone()
+            .then(operator.then(operand).repeated().collect::<Vec<_>>())
+            .map(|(first, rest)| join(first, rest))
             .boxed()
     })
     .boxed()
+}
+
+/// What stands between operands, the loosest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Operator {
+    Or,
+    Percent,
+    And,
+}
+
+/// A list that is being made, of what one operator joins.
+struct Open {
+    operator: Operator,
+    parts: Vec<Spanned<Expr>>,
+}
+
+impl Open {
+    /// The list as one operand of what is around it.
+    fn close(mut self, last: Spanned<Expr>) -> Spanned<Expr> {
+        let start = self.parts.first().map_or(last.span().start, |part| part.span().start);
+        let span = start..last.span().end;
+        self.parts.push(last);
+        let list = match self.operator {
+            Operator::And => Expr::Replicate(self.parts),
+            Operator::Percent => Expr::Cross(self.parts),
+            Operator::Or => Expr::Otherwise(self.parts),
+        };
+        Spanned::new(list, span)
+    }
+}
+
+/// Makes lists: the tighter operators within the looser ones, each list as long as its operator goes on.
+fn join(first: Spanned<Expr>, rest: Vec<(Operator, Spanned<Expr>)>) -> Spanned<Expr> {
+    // At most one list for each operator is open, the tightest last.
+    let mut open: Vec<Open> = Vec::new();
+    let mut operand = first;
+    for (operator, next) in rest {
+        while let Some(list) = open.pop_if(|list| list.operator > operator) {
+            operand = list.close(operand);
+        }
+        match open.last_mut() {
+            Some(list) if list.operator == operator => list.parts.push(operand),
+            _ => open.push(Open { operator, parts: vec![operand] }),
+        }
+        operand = next;
+    }
+    while let Some(list) = open.pop() {
+        operand = list.close(operand);
+    }
+    operand
 }
 
 /// Everything between the braces, if there are any: `None` stands for an item that could not be read.
@@ -234,28 +265,21 @@ pub(crate) fn items<'t>() -> Rule<'t, Vec<Option<Item>>> {
         .boxed();
     let older = sign(Token::AroundItem, expected::AROUND_ITEM)
         .then(sign(Token::Colon, "`:`"))
-        .ignore_then(anchor().then_ignore(sign(Token::Comma, "`,`")).then(within()))
+        .ignore_then(anchor().then_ignore(comma()).then(within()))
         .map_with(|(site, within), e| {
             let expr = Spanned::new(Expr::Around { site, within }, span_of(e.span()));
             Some(Item::Place { service: None, expr })
         })
         .boxed();
     let unnamed = place.clone().map(|expr| Some(Item::Place { service: None, expr })).boxed();
-    let rest = none_of([Token::Comma]).repeated().boxed();
+    let rest = none_of([Token::Comma, Token::Divider]).repeated().boxed();
     // What begins like these is not tried as an expression as well: one mistake, one complaint.
     let bad_service = select! { Token::Service(_) => () }.then(just(Token::Colon)).then(place.clone()).map(|_| None);
     let bad_other = select! { Token::Prime => (), Token::AroundItem => () }.then(rest).map(|_| None);
     let headed = choice((service, prime, older)).recover_with(via_parser(bad_service.boxed()));
     let headed = headed.recover_with(via_parser(bad_other.boxed())).boxed();
-    let ended = just(Token::Comma).ignored().rewind().labelled("`,`").or(end()).boxed();
-    let stray = row(place, [Token::Close, Token::CloseBracket]);
+    let ended = comma().rewind().or(end()).boxed();
+    let stray = row(place, true);
     let ended = ended.clone().recover_with(via_parser(stray.then_ignore(ended))).boxed();
-    headed
-        .or(unnamed)
-        .then_ignore(ended)
-        .separated_by(sign(Token::Comma, "`,`"))
-        .at_least(1)
-        .collect()
-        .then_ignore(end())
-        .boxed()
+    headed.or(unnamed).then_ignore(ended).separated_by(comma()).at_least(1).collect().then_ignore(end()).boxed()
 }

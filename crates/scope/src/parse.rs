@@ -112,7 +112,8 @@ fn explain(
     gaps: &[Range<usize>],
     mut errors: Vec<grammar::Error<'_>>,
 ) -> Vec<Complaint> {
-    errors.sort_by_key(|error| (error.span().start, error.span().end));
+    // Of several at one place the first is kept: those after it come from going on behind it.
+    errors.sort_by_key(|error| error.span().start);
     let mut complaints = Vec::new();
     let mut last_bad: Option<usize> = None;
     for error in errors {
@@ -145,7 +146,7 @@ fn complaint(text: &str, (before, rest): (&[Spot<'_>], &[Spot<'_>]), error: &gra
         .collect();
     expected.sort_by_key(|what| (rank(what), what.clone()));
     expected.dedup();
-    let help = help(previous, at, &expected).or_else(|| {
+    let help = help(before, at, &expected).or_else(|| {
         let opened = unclosed(before).filter(|_| expected.iter().any(|one| one == "`)`"))?;
         let (line, column) = position(text, opened);
         Some(format!("the parenthesis at line {line}, column {column} is still open here"))
@@ -205,9 +206,9 @@ fn rank(what: &str) -> usize {
 }
 
 /// The way out, where what was meant can be guessed.
-fn help(previous: Option<&Spot<'_>>, at: Option<&Spot<'_>>, expected: &[String]) -> Option<String> {
+fn help(tokens: &[Spot<'_>], at: Option<&Spot<'_>>, expected: &[String]) -> Option<String> {
     let wants = |what: &str| expected.iter().any(|one| one == what);
-    let (before, (found, _)) = (previous.map(|(token, _)| *token), at?);
+    let (before, (found, _)) = (tokens.last().map(|(token, _)| *token), at?);
     let word = match *found {
         Token::Word(word) | Token::Service(word) => Some(word),
         _ => None,
@@ -218,7 +219,8 @@ fn help(previous: Option<&Spot<'_>>, at: Option<&Spot<'_>>, expected: &[String])
         (_, Token::All) if wants(expected::SITE) => "`all` is every site; here one site is needed",
         (_, Token::Service("all" | "here")) => "`all` and `here` are sites, and cannot name a service",
         (_, Token::Service(_)) if word.and_then(name::problem).is_some() => return word.and_then(name::problem),
-        (Some(_), Token::Service(_) | Token::Prime | Token::AroundItem) => "a `,` separates the items of a scope",
+        (Some(_), Token::Service(_)) => "a service is named at the beginning of an item, after a `,`",
+        (Some(_), Token::Prime | Token::AroundItem) => "it stands at the beginning of an item, after a `,`",
         (_, Token::Word(word)) if wants(expected::SITE) => return name::problem(word),
         (Some(Token::And), Token::And) => "write `&` once",
         (Some(Token::Percent), Token::Percent) => "write `%` once",
@@ -227,10 +229,10 @@ fn help(previous: Option<&Spot<'_>>, at: Option<&Spot<'_>>, expected: &[String])
             return Some(format!("to choose some of several sites write `{word} of (…)`"));
         }
         (Some(Token::Word(word)), Token::Open) if word.eq_ignore_ascii_case("around") => "`around` has small letters",
-        (_, Token::Equal | Token::NotEqual) => "labels stand in brackets: `[key=value]`",
+        (_, Token::Equal | Token::NotEqual) if wants("`&`") => "labels stand in brackets: `[key=value]`",
         (_, Token::OpenBrace | Token::CloseBrace) => "braces may stand around the whole scope only",
-        (_, Token::Close) if !wants("`)`") && wants("`,`") => "no parenthesis is open here",
-        (_, Token::CloseBracket) => "no bracket is open here",
+        (_, Token::Close) if unclosed(tokens).is_none() => "no parenthesis is open here",
+        (_, Token::CloseBracket) if wants("`&`") => "no bracket is open here",
         (_, Token::Colon) => "a service is one name before a `:`",
         _ if wants("`&`") && wants("`,`") => {
             "`&` replicates, `%` spans, `|` is otherwise; a `,` separates the services"

@@ -131,10 +131,6 @@ impl<T> Spanned<T> {
         &self.node
     }
 
-    pub(crate) fn into_node(self) -> T {
-        self.node
-    }
-
     /// Where it stands in the text of the scope, in bytes.
     #[must_use]
     pub fn span(&self) -> Range<usize> {

@@ -39,6 +39,8 @@ pub(crate) enum Token<'t> {
     CloseBrace,
     Colon,
     Comma,
+    /// A comma before what begins another item for certain.
+    Divider,
     Equal,
     NotEqual,
 }
@@ -145,7 +147,10 @@ impl<'t> Tokens<'t> {
                 (Some(number), Some(Token::Word("of"))) if is_number(number) => {
                     Token::Count(count(text, span.into_range(), &mut self.complaints))
                 }
-                _ => *token,
+                _ => match (*token, next) {
+                    (Token::Comma, Some(Token::Service(_) | Token::Prime | Token::AroundItem)) => Token::Divider,
+                    (token, _) => token,
+                },
             };
             next = Some(*token);
         }
