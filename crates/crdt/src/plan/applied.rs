@@ -77,7 +77,7 @@ impl Applied {
         }
         self.finish(Outcome::Succeeded);
         match step {
-            Step::Forget(id) => self.cut_off(&id),
+            Step::Forget(id) => self.remove(&id),
             step => self.intent = Some(step),
         }
     }
@@ -93,7 +93,7 @@ impl Applied {
                 self.refused.clear();
             }
             (Some(Step::Run(id) | Step::Rebase(id)), _) => self.entries.push(Entry { id, outcome }),
-            (Some(Step::Undo(id) | Step::Forget(id)), Outcome::Succeeded) => self.cut_off(&id),
+            (Some(Step::Undo(id) | Step::Forget(id)), Outcome::Succeeded) => self.remove(&id),
             (Some(Step::Reset), Outcome::Succeeded) => {
                 self.entries.clear();
                 self.refused.clear();
@@ -124,15 +124,24 @@ impl Applied {
     /// All that counts as executed, in that order: the entries as the open intent will have left them.
     #[must_use]
     pub fn sequence(&self) -> Vec<&OperationId> {
-        let mut sequence: Vec<&OperationId> = self.entries.iter().map(|e| &e.id).collect();
+        self.done().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// [`sequence`](Self::sequence) with the results, as far as they are known.
+    pub(super) fn done(&self) -> Vec<(&OperationId, Option<Outcome>)> {
+        let mut done: Vec<_> = self.entries.iter().map(|e| (&e.id, Some(e.outcome))).collect();
         match &self.intent {
             // A rebase only becomes the base with its result.
-            Some(Step::Run(id) | Step::Rebase(id)) => sequence.push(id),
-            Some(Step::Undo(id) | Step::Forget(id)) => sequence.truncate(self.position(id).unwrap_or(sequence.len())),
-            Some(Step::Reset) => sequence.clear(),
+            Some(Step::Run(id) | Step::Rebase(id)) => done.push((id, None)),
+            Some(Step::Undo(id) | Step::Forget(id)) => {
+                if let Some(position) = self.position(id) {
+                    done.remove(position);
+                }
+            }
+            Some(Step::Reset) => done.clear(),
             None => {}
         }
-        sequence
+        done
     }
 
     /// How an operation ended here, at its last execution; none if it has no result (any more).
@@ -173,9 +182,10 @@ impl Applied {
         self.entries.iter().rposition(|e| e.id == *id)
     }
 
-    fn cut_off(&mut self, id: &OperationId) {
+    fn remove(&mut self, id: &OperationId) {
+        // What failed or was skipped after it keeps its result.
         if let Some(position) = self.position(id) {
-            self.entries.truncate(position);
+            self.entries.remove(position);
         }
     }
 }

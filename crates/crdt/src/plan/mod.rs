@@ -119,14 +119,18 @@ impl Done<'_> {
 
 struct Situation<'a> {
     applied: &'a Applied,
-    list: &'a [OperationId],
     operations: &'a Operations,
     policy: &'a Policy,
     capabilities: &'a Capabilities,
+    /// What was executed, without what counts no more.
     done: Vec<Done<'a>>,
     /// How each operation ended at its last execution.
     outcomes: BTreeMap<&'a OperationId, Option<Outcome>>,
-    /// The place in the list of the last absolute operation that has not failed for good here.
+    /// The whole list.
+    resolved: &'a [OperationId],
+    /// The list without what counts no more.
+    list: Vec<&'a OperationId>,
+    /// The place in `list` of the last absolute operation that has not failed for good here.
     base: Option<usize>,
 }
 
@@ -138,19 +142,28 @@ impl<'a> Situation<'a> {
         policy: &'a Policy,
         capabilities: &'a Capabilities,
     ) -> Self {
-        let results = applied.entries().iter().map(|e| Some(e.outcome)).chain(std::iter::repeat(None));
-        let mut done: Vec<Done<'_>> =
-            applied.sequence().into_iter().zip(results).map(|(id, outcome)| Done { id, outcome }).collect();
-        if done.iter().any(|d| d.without_effect()) {
-            // What had no effect and counts no more is as if it had never been there.
-            let wanted: BTreeSet<&OperationId> = resolved.list.iter().collect();
-            done.retain(|d| !d.without_effect() || wanted.contains(d.id));
-        }
+        let mut done: Vec<Done<'_>> = applied.done().into_iter().map(|(id, outcome)| Done { id, outcome }).collect();
         let outcomes = done.iter().map(|d| (d.id, d.outcome)).collect();
+        let any_without_effect = done.iter().any(|d| d.without_effect());
+        let resolved = resolved.list.as_slice();
+        let (list, base) = (resolved.iter().collect(), None);
         let mut situation =
-            Self { applied, list: &resolved.list, operations, policy, capabilities, done, outcomes, base: None };
-        situation.base =
-            situation.list.iter().rposition(|id| situation.is_absolute(id) && !situation.was_without_effect(id));
+            Self { applied, operations, policy, capabilities, done: Vec::new(), outcomes, resolved, list, base };
+        if any_without_effect {
+            // What had no effect and is not in the list is as if it had never been there. So is an absolute operation
+            // that failed, wherever it stands: what does not depend on the contents before fails anywhere.
+            let wanted: BTreeSet<&OperationId> = resolved.iter().collect();
+            done.retain(|d| !d.without_effect() || (wanted.contains(d.id) && !situation.is_absolute(d.id)));
+            let executed: BTreeSet<&OperationId> = done.iter().filter(|d| !d.without_effect()).map(|d| d.id).collect();
+            let nowhere = |id: &OperationId| {
+                situation.is_absolute(id) && situation.was_without_effect(id) && !executed.contains(id)
+            };
+            let list = resolved.iter().filter(|id| !nowhere(id)).collect();
+            situation.list = list;
+        }
+        situation.done = done;
+        let can_be_base = |id: &&OperationId| situation.is_absolute(id) && !situation.was_without_effect(id);
+        situation.base = situation.list.iter().rposition(can_be_base);
         situation
     }
 
@@ -182,53 +195,63 @@ impl<'a> Situation<'a> {
     /// What is before the base and was not executed.
     fn not_needed(&self) -> Vec<OperationId> {
         let before = self.list.get(..self.start()).unwrap_or_default();
-        let executed = |id: &OperationId| self.outcomes.contains_key(id) && !self.was_without_effect(id);
-        before.iter().filter(|id| !executed(id) && !self.has_failed(id)).cloned().collect()
+        before.iter().filter(|id| !self.outcomes.contains_key(**id)).map(|id| (*id).clone()).collect()
     }
 
-    /// Runs those of the list at the given places that no failed operation holds, after the given steps.
-    fn run(&self, mut plan: Plan, places: impl Iterator<Item = usize>, failed: Option<usize>) -> Plan {
-        for place in places {
-            let Some(id) = self.list.get(place) else { continue };
-            let held = self.holds_after_failure() && failed.is_some_and(|failed| failed < place);
+    /// Runs those from a place of the list on that `wanted` tells, without those that come after one of which `failed`
+    /// says that it holds them.
+    fn run(
+        &self,
+        mut plan: Plan,
+        from: usize,
+        wanted: impl Fn(usize) -> bool,
+        failed: impl Fn(&OperationId) -> bool,
+    ) -> Plan {
+        // From the base on, in the whole list: what failed may have lost its place in the other.
+        let base = self.base.and_then(|place| self.list.get(place));
+        let start = base.and_then(|base| self.resolved.iter().position(|id| id == *base)).unwrap_or(0);
+        let since = self.resolved.get(start..).unwrap_or_default();
+        let holds = |id: &OperationId| self.holds_after_failure() && self.has_failed(id) && failed(id);
+        let free = since.iter().position(holds).map(|end| since.get(..end).unwrap_or_default());
+        let free: Option<BTreeSet<&OperationId>> = free.map(|free| free.iter().collect());
+        for (place, id) in self.list.iter().enumerate().skip(from).filter(|(place, _)| wanted(*place)) {
+            let held = place >= self.start() && free.as_ref().is_some_and(|free| !free.contains(*id));
             match self.policy.after_failure {
-                AfterFailure::Wait if held => plan.waiting.push(id.clone()),
-                AfterFailure::Skip if held => plan.skipped.push(id.clone()),
-                _ => plan.steps.push(Step::Run(id.clone())),
+                AfterFailure::Wait if held => plan.waiting.push((*id).clone()),
+                AfterFailure::Skip if held => plan.skipped.push((*id).clone()),
+                _ => plan.steps.push(Step::Run((*id).clone())),
             }
         }
         plan
     }
 
-    /// The first place from `start` on, before `end`, whose operation failed here.
-    fn first_failed(&self, start: usize, end: usize) -> Option<usize> {
-        let part = self.list.get(start..end)?;
-        part.iter().position(|id| self.has_failed(id)).map(|i| start + i)
-    }
-
     /// Rule 1: what was executed is how the list begins.
     fn go_on(&self) -> Option<Plan> {
         let done = self.done.len();
-        let begins = done <= self.list.len() && self.done.iter().zip(self.list).all(|(d, id)| d.id == id);
-        // What failed holds all up to the next absolute operation, which does not need what is held.
-        let held_before_base =
-            self.holds_after_failure() && done <= self.start() && self.first_failed(0, self.start()).is_some();
-        if !begins || held_before_base {
+        let begins = done <= self.list.len() && self.done.iter().zip(&self.list).all(|(d, id)| d.id == *id);
+        if !begins {
             return None;
         }
-        let failed = self.first_failed(self.start(), self.list.len());
-        Some(self.run(Plan { rule: 1, ..Plan::default() }, done..self.list.len(), failed))
+        if self.holds_after_failure()
+            && let Some(base) = self.base.and_then(|place| self.list.get(place))
+            && done <= self.start()
+            && self.resolved.iter().take_while(|id| id != base).any(|id| self.has_failed(id))
+        {
+            // What failed holds all up to the next absolute operation; that one does not need what is held.
+            return None;
+        }
+        Some(self.run(Plan { rule: 1, ..Plan::default() }, done, |_| true, |_| true))
     }
 
     /// Rule 2: what was executed since the base is there, and what is missing can still be run.
     fn fill_holes(&self) -> Option<Plan> {
         let since = match self.base.and_then(|b| self.list.get(b)) {
-            Some(base) => self.done.iter().rposition(|d| d.id == base)?,
+            Some(base) => self.done.iter().rposition(|d| d.id == *base)?,
             None => 0,
         };
         let before: BTreeSet<&OperationId> = self.done.get(..since)?.iter().map(|d| d.id).collect();
         let needed = self.list.get(self.start()..)?;
-        let places: BTreeMap<&OperationId, usize> = needed.iter().enumerate().map(|(place, id)| (id, place)).collect();
+        let places: BTreeMap<&OperationId, usize> = needed.iter().enumerate().map(|(place, id)| (*id, place)).collect();
         let mut executed = vec![false; needed.len()];
         let mut order = Vec::with_capacity(needed.len());
         for done in self.done.get(since..)? {
@@ -248,22 +271,18 @@ impl<'a> Situation<'a> {
         if !self.same_contents(needed, &order) {
             return None;
         }
-        let failed = self.first_failed(self.start(), self.list.len());
+        let is_missing = |place: usize| executed.get(place - self.start()) == Some(&false);
         let plan = Plan { rule: 2, skipped: self.not_needed(), ..Plan::default() };
-        Some(self.run(plan, missing.into_iter().map(|place| self.start() + place), failed))
+        Some(self.run(plan, self.start(), is_missing, |_| true))
     }
 
     /// Whether any two that `order` (places in `needed`) turns round commute.
-    fn same_contents(&self, needed: &[OperationId], order: &[usize]) -> bool {
+    fn same_contents(&self, needed: &[&OperationId], order: &[usize]) -> bool {
         let (matrix, classes) = Matrix::new(self.policy, needed.iter().map(|id| self.op_type(id).unwrap_or_default()));
         // Of each class, the last place of the list that came so far; 0 is none.
         let mut last = vec![0; matrix.classes()];
         for place in order {
-            let (Some(id), Some(class)) = (needed.get(*place), classes.get(*place)) else { return false };
-            // An absolute operation that failed has no effect anywhere.
-            if self.was_without_effect(id) && self.is_absolute(id) {
-                continue;
-            }
+            let Some(class) = classes.get(*place) else { return false };
             let turned = last.iter().enumerate().filter(|(_, last)| **last > place + 1);
             if turned.into_iter().any(|(other, _)| !matrix.commute(other, *class)) {
                 return false;
@@ -278,19 +297,21 @@ impl<'a> Situation<'a> {
     /// Rules 3 to 6: something that was executed cannot stay.
     fn rebuild(&self) -> Plan {
         if let Some((place, id)) = self.base.and_then(|place| Some((place, self.list.get(place)?))) {
-            let steps = vec![Step::Rebase(id.clone())];
+            let steps = vec![Step::Rebase((*id).clone())];
             let plan = Plan { rule: 3, rebuild: true, steps, skipped: self.not_needed(), ..Plan::default() };
-            return self.run(plan, place + 1..self.list.len(), None);
+            return self.run(plan, place + 1, |_| true, |_| false);
         }
-        let common = self.done.iter().zip(self.list).take_while(|(d, id)| d.id == *id).count();
+        let common = self.done.iter().zip(&self.list).take_while(|(d, id)| d.id == **id).count();
         let back: Option<Vec<Step>> = self.done.iter().skip(common).rev().map(|d| self.take_back(*d)).collect();
         if let Some(steps) = back {
             let plan = Plan { rule: 4, rebuild: true, steps, ..Plan::default() };
-            return self.run(plan, common..self.list.len(), self.first_failed(0, common));
+            // What failed and is taken back may succeed the next time.
+            let back: BTreeSet<&OperationId> = self.done.iter().skip(common).map(|d| d.id).collect();
+            return self.run(plan, common, |_| true, |id| !back.contains(id));
         }
         if self.capabilities.reset && !self.applied.is_refused(&Step::Reset) {
             let plan = Plan { rule: 5, rebuild: true, steps: vec![Step::Reset], ..Plan::default() };
-            return self.run(plan, 0..self.list.len(), None);
+            return self.run(plan, 0, |_| true, |_| false);
         }
         let stuck = self.done.iter().skip(common).rev().find(|d| self.take_back(**d).is_none());
         let what = stuck.map_or_else(String::new, |d| format!(" {}", d.id));

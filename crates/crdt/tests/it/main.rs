@@ -1,9 +1,13 @@
 //! The crate's promises, tested from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod contents;
 mod desired;
 mod document;
 mod document_sites;
+mod histories;
 mod history;
+mod machine;
+mod oracle;
 mod resolve;
 mod vectors;
