@@ -128,7 +128,8 @@ pub struct Timing {
     pub idle_timeout: Duration,
     /// Between two pings of one connection; each gives a round-trip time.
     pub ping_interval: Duration,
-    /// For the answer to a ping. Without it the connection is closed: this is what notices a cut network.
+    /// For the answer to a ping. A connection over which none has come for `ping_interval` and this time together is
+    /// closed: this is what notices a cut network.
     pub ping_timeout: Duration,
     /// First pause before dialling again. It doubles with each failure up to `redial_max`, and each pause is varied by up
     /// to a quarter so that sites do not dial in step.

@@ -138,7 +138,11 @@ impl Dialer {
             if target.due.is_none_or(|due| due > now) {
                 continue;
             }
-            if taken.len() >= limit || (!room && target.given == 0) {
+            if taken.len() >= limit {
+                target.due = Some(now + self.bounds.min);
+                continue;
+            }
+            if !room && target.given == 0 {
                 target.due = Some(now + self.bounds.max);
                 continue;
             }

@@ -121,6 +121,7 @@ impl Network {
             topics: BTreeSet::new(),
             blocked: BTreeSet::new(),
             next_walk: Instant::now() + config.timing.walk_interval,
+            next_check: Instant::now() + config.timing.ping_interval,
             log_gate: Default::default(),
             config: config.clone(),
         };

@@ -229,3 +229,6 @@ impl Roster {
         actions
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,12 @@ impl Shared {
         self.lock().listening = addresses.cloned().collect();
     }
 
+    /// The peer that is up and says that it is at that address.
+    pub(crate) fn at(&self, address: &Multiaddr) -> Option<PeerId> {
+        let state = self.lock();
+        state.peers.iter().find(|(_, entry)| entry.addresses.contains(address)).map(|(peer, _)| *peer)
+    }
+
     pub(crate) fn update(&self, peer: &PeerId, change: impl FnOnce(&mut PeerEntry)) {
         if let Some(entry) = self.lock().peers.get_mut(peer) {
             change(entry);

@@ -9,13 +9,13 @@ mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
 use libp2p::gossipsub::{IdentTopic, PublishError};
 use libp2p::metrics::{Metrics, Recorder};
 use libp2p::swarm::{Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, ping};
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, watch};
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
@@ -53,6 +53,7 @@ pub(crate) struct Task {
     pub(crate) topics: BTreeSet<String>,
     pub(crate) blocked: BTreeSet<PeerId>,
     pub(crate) next_walk: Instant,
+    pub(crate) next_check: Instant,
     pub(crate) log_gate: LogGate,
 }
 
@@ -68,7 +69,8 @@ impl Task {
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
         let shared = Arc::clone(&self.shared);
         loop {
-            let wake = self.dialer.next().map_or(self.next_walk, |due| due.min(self.next_walk));
+            let wake = self.next_walk.min(self.next_check);
+            let wake = self.dialer.next().map_or(wake, |due| due.min(wake));
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_swarm(event),
                 command = inputs.commands.recv() => match command {
@@ -90,6 +92,9 @@ impl Task {
         let now = Instant::now();
         if now >= self.next_walk {
             self.walk(now);
+        }
+        if now >= self.next_check {
+            self.check_silence(now);
         }
         self.dial_due(now);
     }
@@ -211,19 +216,6 @@ impl Task {
         }
     }
 
-    fn on_ping(&mut self, event: ping::Event) {
-        match event.result {
-            Ok(rtt) => self.shared.update(&event.peer, |entry| entry.rtt_ms = Some(millis(rtt))),
-            // Frames come over streams of our own; a peer without ping is merely not measured.
-            Err(ping::Failure::Unsupported) => {}
-            Err(error) => {
-                tracing::debug!(peer = %event.peer, %error, "ping failed");
-                self.swarm.close_connection(event.connection);
-                self.on_closed(event.peer, event.connection, DownReason::Timeout);
-            }
-        }
-    }
-
     fn on_gossip(&mut self, event: libp2p::gossipsub::Event) {
         match event {
             libp2p::gossipsub::Event::Message { propagation_source, message, .. } => {
@@ -255,8 +247,4 @@ impl Task {
         }
         self.notices.event(Event::Refused { peer, address, reason });
     }
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

@@ -6,10 +6,11 @@ use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
-use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
@@ -17,6 +18,7 @@ use libp2p::core::{Multiaddr, Transport};
 use libp2p::metrics::{BandwidthTransport, Registry};
 use libp2p::pnet::PnetConfig;
 use libp2p::{noise, tcp, yamux};
+use tokio::time::Sleep;
 
 use crate::config::Config;
 use crate::error::StartError;
@@ -67,7 +69,10 @@ where
         .inbound_timeout(timing.handshake_timeout)
         .outbound_timeout(timing.connect_timeout + timing.handshake_timeout)
         .boxed();
-    Ok(BandwidthTransport::new(transport, registry).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+    let limit = timing.connect_timeout;
+    Ok(BandwidthTransport::new(transport, registry)
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(LimitedClose { muxer, limit, timer: None })))
+        .boxed())
 }
 
 /// Whether a dial failed before anybody answered.
@@ -108,5 +113,97 @@ impl<T: Transport + Unpin> Transport for FreshPort<T> {
         context: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
         Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// Gives up closing after a time.
+///
+/// Saying good-bye over a connection that takes nothing any more lasts until the system gives it up, a quarter of an hour
+/// or so. All that time the library would count it as a connection to that peer.
+struct LimitedClose<M> {
+    muxer: M,
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for LimitedClose<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.muxer).poll_inbound(context)
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Self::Substream, Self::Error>> {
+        Pin::new(&mut self.muxer).poll_outbound(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let this = &mut *self;
+        if let Poll::Ready(result) = Pin::new(&mut this.muxer).poll_close(context) {
+            return Poll::Ready(result);
+        }
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.limit)));
+        timer.as_mut().poll(context).map(Ok)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        Pin::new(&mut self.muxer).poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use futures::io::Cursor;
+    use libp2p::core::muxing::StreamMuxerExt;
+
+    use super::*;
+
+    struct Stuck;
+
+    impl StreamMuxer for Stuck {
+        type Substream = Cursor<Vec<u8>>;
+        type Error = io::Error;
+
+        fn poll_inbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
+            Poll::Pending
+        }
+
+        fn poll_outbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_closed_is_given_up() {
+        let stuck = LimitedClose { muxer: Stuck, limit: Duration::from_millis(10), timer: None };
+        tokio::time::timeout(Duration::from_secs(10), stuck.close()).await.unwrap().unwrap();
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("wrapped")]
+    struct Wrapped(#[source] io::Error);
+
+    #[test]
+    fn nobody_there_is_told_from_somebody_who_refuses() {
+        let nobody = || io::Error::other(Unreachable("connection refused".into()));
+        assert!(is_unreachable(&nobody()));
+        assert!(is_unreachable(&io::Error::other(io::Error::other(nobody()))));
+        assert!(is_unreachable(&Wrapped(nobody())), "also as a source");
+        assert!(!is_unreachable(&io::Error::other("handshake failed")));
+        assert!(!is_unreachable(&io::Error::from(io::ErrorKind::ConnectionRefused)));
     }
 }

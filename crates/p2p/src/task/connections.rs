@@ -10,9 +10,10 @@ use libp2p::connection_limits::Exceeded;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, ping};
 
 use super::Task;
+use super::streams::Remote;
 use crate::address::Address;
 use crate::event::{DownReason, Refusal};
 use crate::transport::is_unreachable;
@@ -24,17 +25,14 @@ impl Task {
     pub(crate) fn dial_due(&mut self, now: Instant) {
         let room = self.roster.len() < self.config.limits.max_peers;
         let (roster, blocked) = (&self.roster, &self.blocked);
-        let state = self.shared.lock();
-        let at = |address: &Multiaddr| {
-            state.peers.iter().find(|(_, entry)| entry.addresses.contains(address)).map(|(peer, _)| *peer)
-        };
+        let at = |address: &Multiaddr| self.shared.at(address);
         let skip = |peer: &PeerId| roster.is_connected(peer) || blocked.contains(peer);
         let due = self.dialer.take_due(now, DIALS_AT_ONCE, room, skip, at);
-        drop(state);
         for due in due {
             let options = match (due.peer, due.addresses.first()) {
                 (Some(peer), _) => DialOpts::peer_id(peer)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    // Whether it is connected the roster knows; the library counts what is just being closed.
+                    .condition(PeerCondition::NotDialing)
                     .addresses(due.addresses)
                     .build(),
                 (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
@@ -54,6 +52,8 @@ impl Task {
             Some(peer) => {
                 DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).addresses(vec![address]).build()
             }
+            // A second connection to a peer would replace the first.
+            None if self.shared.at(&address).is_some() => return,
             None => DialOpts::unknown_peer_id().address(address).build(),
         };
         if let Err(error) = self.swarm.dial(options) {
@@ -67,7 +67,8 @@ impl Task {
         self.dialer.established(connection, peer);
         let remote = endpoint.get_remote_address().clone();
         let link = self.links.entry(peer).or_default();
-        link.remotes.insert(connection, (without_peer(remote), endpoint.is_dialer()));
+        let remote = Remote { address: without_peer(remote), outbound: endpoint.is_dialer(), heard: Some(now) };
+        link.remotes.insert(connection, remote);
         let actions = self.roster.established(now, peer, connection);
         self.act(peer, actions);
     }
@@ -98,6 +99,45 @@ impl Task {
     fn forget(&mut self, peer: PeerId) {
         self.links.remove(&peer);
         self.dialer.down(Instant::now(), &peer);
+    }
+
+    pub(crate) fn on_ping(&mut self, event: ping::Event) {
+        let heard = match event.result {
+            Ok(rtt) => {
+                self.shared.update(&event.peer, |entry| entry.rtt_ms = Some(rtt.as_secs_f64() * 1e3));
+                Some(Instant::now())
+            }
+            // Frames come over streams of our own; a peer without pings is merely not watched.
+            Err(ping::Failure::Unsupported) => None,
+            Err(error) => {
+                tracing::debug!(peer = %event.peer, %error, "ping failed");
+                return;
+            }
+        };
+        let remote = self.links.get_mut(&event.peer).and_then(|link| link.remotes.get_mut(&event.connection));
+        if let Some(remote) = remote {
+            remote.heard = heard;
+        }
+    }
+
+    /// Closes the connections over which nothing has been heard for too long.
+    ///
+    /// The library's own report of a failed ping is of no use for it: it keeps the first failure to itself and then waits
+    /// ten seconds for a stream on the silent connection.
+    pub(crate) fn check_silence(&mut self, now: Instant) {
+        let limit = self.config.timing.ping_interval + self.config.timing.ping_timeout;
+        self.next_check = now + self.config.timing.ping_interval / 2;
+        let silent: Vec<_> = self
+            .links
+            .iter()
+            .flat_map(|(peer, link)| link.remotes.iter().map(|(connection, remote)| (*peer, *connection, remote.heard)))
+            .filter(|(_, _, heard)| heard.is_some_and(|heard| now.saturating_duration_since(heard) > limit))
+            .collect();
+        for (peer, connection, _) in silent {
+            tracing::debug!(%peer, %connection, "silent");
+            self.swarm.close_connection(connection);
+            self.on_closed(peer, connection, DownReason::Timeout);
+        }
     }
 
     pub(crate) fn on_incoming_error(&mut self, address: &Multiaddr, peer: Option<PeerId>, error: &ListenError) {
@@ -133,9 +173,7 @@ impl Task {
                     }
                 }
             }
-            DialError::Denied { cause } if !matches!(denied(cause), Refusal::Blocked) => {
-                self.refuse(peer, None, denied(cause));
-            }
+            // Refused by this node itself: a peer that is blocked, or more than is wanted.
             _ => {}
         }
         self.dialer.attempt_failed(now, connection);
@@ -206,5 +244,23 @@ impl LogGate {
                 opens
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_not_flooded_by_one_host_or_by_many() {
+        let (mut gate, now) = (LogGate::default(), Instant::now());
+        assert!(gate.opens(now, Some("/ip4/192.0.2.1/tcp/1"), "handshake"));
+        assert!(!gate.opens(now, Some("/ip4/192.0.2.1/tcp/2"), "handshake"));
+        assert!(gate.opens(now, Some("/ip4/192.0.2.1/tcp/2"), "blocked"));
+        assert!(gate.opens(now, Some("/ip4/192.0.2.2/tcp/2"), "handshake"));
+        assert!(gate.opens(now + LogGate::PAUSE, Some("/ip4/192.0.2.1/tcp/3"), "handshake"));
+        let opened = (0..5000).filter(|host| gate.opens(now, Some(&format!("peer {host}")), "handshake")).count();
+        assert!(opened < LogGate::HOSTS, "{opened}");
+        assert!(gate.opens(now + LogGate::PAUSE * 2, Some("someone else"), "handshake"));
     }
 }

@@ -42,7 +42,7 @@ impl Task {
         let over_loopback = link
             .remotes
             .get(&connection)
-            .and_then(|(remote, _)| Address::from_multiaddr(remote))
+            .and_then(|remote| Address::from_multiaddr(&remote.address))
             .is_some_and(|address| address.is_loopback());
         let addresses = plausible(&info.listen_addrs, &peer, over_loopback, self.config.limits.max_addresses_per_peer);
         link.addresses.clone_from(&addresses);

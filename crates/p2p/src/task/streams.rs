@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream};
@@ -25,11 +25,20 @@ const REOPEN_MAX: Duration = Duration::from_secs(10);
 /// What is known of a peer while there is a connection to it.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
-    /// The other end of each connection, and whether this node dialled it.
-    pub(crate) remotes: BTreeMap<ConnectionId, (Multiaddr, bool)>,
+    pub(crate) remotes: BTreeMap<ConnectionId, Remote>,
     pub(crate) addresses: Vec<Multiaddr>,
     pub(crate) agent: Option<String>,
     session: Option<Running>,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) address: Multiaddr,
+    /// Whether this node dialled it.
+    pub(crate) outbound: bool,
+    /// When it last answered a ping, or came up; `None` if it knows no pings.
+    pub(crate) heard: Option<Instant>,
 }
 
 /// The tasks of one session.
@@ -145,7 +154,7 @@ impl Task {
     }
 
     fn on_inbound(&mut self, peer: PeerId, connection: ConnectionId, stream: Stream) {
-        let (inbound, actions) = self.roster.inbound(std::time::Instant::now(), peer, connection);
+        let (inbound, actions) = self.roster.inbound(Instant::now(), peer, connection);
         self.act(peer, actions);
         let session = match inbound {
             Inbound::Accept { session } => session,
@@ -220,7 +229,10 @@ impl Task {
             let _ = reports.send(Report { peer, session, news: News::WriterEnded { detail } }).await;
         });
         running.writer = Some(task.abort_handle());
-        let (remote, outbound) = link.remotes.get(&connection).cloned().unwrap_or((Multiaddr::empty(), false));
+        let (remote, outbound) = link
+            .remotes
+            .get(&connection)
+            .map_or((Multiaddr::empty(), false), |remote| (remote.address.clone(), remote.outbound));
         let entry = PeerEntry {
             outbox,
             traffic: Arc::clone(&running.traffic),
@@ -267,8 +279,8 @@ impl Task {
 
     /// Refuses a peer and disconnects it.
     fn rule_broken(&mut self, peer: PeerId, refusal: Refusal) {
-        let address =
-            self.links.get(&peer).and_then(|link| link.remotes.values().next()).map(|(remote, _)| remote.clone());
+        let remote = self.links.get(&peer).and_then(|link| link.remotes.values().next());
+        let address = remote.map(|remote| remote.address.clone());
         self.refuse(Some(peer), address.as_ref(), refusal);
         self.drop_peer(peer, DownReason::Refused);
     }

@@ -5,6 +5,8 @@ mod faults;
 mod files;
 mod frames;
 mod gossip;
+mod hostile;
 mod membership;
+mod outage;
 mod start;
 mod support;
