@@ -1,0 +1,343 @@
+//! Requests about one replicant that this node holds.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{
+    Author, Change, DocumentId, EditError, OperationId, Payload, Placement, Replicant, ReplicantId, SiteName, Spec,
+    cut_for, frontier,
+};
+use serde_json::Value;
+
+use super::view::not_found;
+use crate::engine::Task;
+use crate::origin::Origin;
+use crate::replicant::Resident;
+use crate::work::{Side, Work};
+use crate::{Engine, Operate, Put, Request, RequestError, Response};
+
+/// The most entries of one answer about history.
+const MAX_HISTORY: usize = 10_000;
+
+fn refused(error: EditError) -> RequestError {
+    match error {
+        EditError::TooLarge { .. } => RequestError::TooLarge { message: error.to_string() },
+        other => RequestError::Invalid { message: other.to_string() },
+    }
+}
+
+impl Engine {
+    /// Who changes something here now, and why.
+    pub(crate) fn author(&mut self, who: &str, why: &str) -> Author {
+        let at = self.clock.tick(self.now.wall_ms);
+        Author { site: self.config.site.clone(), at, who: who.to_owned(), why: why.to_owned() }
+    }
+
+    /// A request about a resident document.
+    pub(crate) fn request_for(&mut self, id: &ReplicantId, origin: Origin, who: String, request: Request) {
+        let held = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
+        if !held {
+            return self.answer(&origin, Err(not_found(id)));
+        }
+        let answer = match request {
+            Request::Put(put) => return self.put(id, &origin, &who, put),
+            Request::Operate(operate) => return self.operate(id, origin, &who, operate),
+            Request::Plan { .. } => return self.plan_everywhere(id, origin),
+            Request::Verify { .. } => return self.verify(origin, Some(id.clone())),
+            Request::Get { .. } => self.view(id).map(|view| Response::Replicant(Box::new(view))),
+            Request::History { limit, .. } => self.history(id, limit),
+            Request::Conflicts { .. } => {
+                let resident = self.replicants.resident.get(id);
+                resident.map(|resident| Response::Conflicts(resident.doc.conflicts())).ok_or_else(|| not_found(id))
+            }
+            Request::Patch { patch, .. } => self.edit(id, &who, "patch the desired state", |resident, author| {
+                resident.doc.patch_desired(author, &patch)
+            }),
+            Request::Pick { path, change, .. } => {
+                self.edit(id, &who, "settle a conflict", |resident, author| resident.doc.pick(author, &path, &change))
+            }
+            Request::Delete { keep, .. } => self.delete(id, &who, keep),
+            Request::List(_) | Request::Sites | Request::Explain { .. } => return,
+        };
+        self.answer(&origin, answer);
+    }
+
+    fn history(&self, id: &ReplicantId, limit: usize) -> Result<Response, RequestError> {
+        let resident = self.replicants.resident.get(id).ok_or_else(|| not_found(id))?;
+        let mut history = resident.doc.history();
+        let skip = history.len().saturating_sub(limit.clamp(1, MAX_HISTORY));
+        Ok(Response::History(history.split_off(skip)))
+    }
+
+    /// Makes one edit of a replicant that is not deleted, and answers with what it is then.
+    fn edit(
+        &mut self,
+        id: &ReplicantId,
+        who: &str,
+        why: &str,
+        make: impl FnOnce(&mut Resident, &Author) -> Result<Option<Change>, EditError>,
+    ) -> Result<Response, RequestError> {
+        self.alive(id)?;
+        let author = self.author(who, why);
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        let change = make(resident, &author).map_err(refused)?;
+        self.commit(id, change.into_iter().collect());
+        self.view(id).map(|view| Response::Replicant(Box::new(view)))
+    }
+
+    fn alive(&self, id: &ReplicantId) -> Result<(), RequestError> {
+        let resident = self.replicants.resident.get(id).ok_or_else(|| not_found(id))?;
+        match &resident.doc.state().deleted {
+            None => Ok(()),
+            Some(deleted) => {
+                let message = format!(
+                    "{id} was deleted at {} (at clock {}): put it again to make a new one",
+                    deleted.by, deleted.at
+                );
+                Err(RequestError::Conflict { message })
+            }
+        }
+    }
+
+    fn delete(&mut self, id: &ReplicantId, who: &str, keep: bool) -> Result<Response, RequestError> {
+        let author = self.author(who, if keep { "delete, and keep the replicas" } else { "delete" });
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        if resident.doc.state().deleted.is_none() {
+            let change = resident.doc.delete(&author, keep).map_err(refused)?;
+            self.commit(id, change.into_iter().collect());
+        }
+        self.view(id).map(|view| Response::Replicant(Box::new(view)))
+    }
+
+    /// Keeps changes made here: on disk first, then told to others and to the driver.
+    pub(crate) fn commit(&mut self, id: &ReplicantId, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let placement = self.replicants.held(id).and_then(|entry| entry.placement.clone());
+        self.persist_changes(id, &changes, true);
+        self.store_clock();
+        // Sites that have just been added do not listen to the topic of this replica set yet.
+        let direct = self.replicants.held(id).is_none_or(|entry| entry.placement != placement);
+        self.tell_changes(id, &changes, direct);
+        self.changed(id);
+    }
+
+    fn check_put(&self, id: &ReplicantId, put: &Put) -> Result<(), RequestError> {
+        self.alive(id)?;
+        let resident = self.replicants.resident.get(id).ok_or_else(|| not_found(id))?;
+        let kind = &resident.doc.state().kind;
+        if let Some(wanted) = put.kind.as_ref().filter(|wanted| *wanted != kind) {
+            let message =
+                format!("{id} is of kind {kind:?} and cannot become {wanted:?}: delete it first, or use another id");
+            return Err(RequestError::Conflict { message });
+        }
+        if let Some(base) = &put.base
+            && let Some(unknown) = base.iter().find(|head| !resident.doc.has(head))
+        {
+            let message = format!(
+                "the version {unknown} that this edit starts from is not known at site {} (yet): read it again here, and edit that",
+                self.config.site
+            );
+            return Err(RequestError::Conflict { message });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, id: &ReplicantId, origin: &Origin, who: &str, put: Put) {
+        let deleted = self.replicants.held(id).is_some_and(|entry| entry.deleted);
+        if deleted {
+            return self.put_again(id, origin, who, put);
+        }
+        let answer = self.check_put(id, &put).and_then(|()| self.put_parts(id, who, put));
+        self.answer(origin, answer);
+    }
+
+    fn put_parts(&mut self, id: &ReplicantId, who: &str, put: Put) -> Result<Response, RequestError> {
+        let entry = self.replicants.held(id).ok_or_else(|| not_found(id))?;
+        let (kind, scope_now) = (entry.kind.clone(), entry.scope.clone());
+        let here = self.config.site.clone();
+        // What can fail is tried before anything is changed.
+        let placed = match put.scope.filter(|scope| *scope != scope_now) {
+            Some(scope) => {
+                let placement = self.decide(&scope, &here, &kind)?;
+                Some((scope, self.with_leaving(id, placement)))
+            }
+            None => None,
+        };
+        let author = self.author(who, "put");
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        let doc = &mut resident.doc;
+        let mut changes = Vec::new();
+        let mut failed = None;
+        let mut note = |edit: Result<Option<Change>, EditError>| match edit {
+            Ok(change) => changes.extend(change),
+            Err(error) => failed = failed.take().or(Some(error)),
+        };
+        if let Some(desired) = &put.desired {
+            note(doc.set_desired(&author, desired, put.base.as_deref()));
+        }
+        if let Some(overrides) = &put.overrides {
+            note(doc.set_overrides(&author, overrides));
+        }
+        if let Some(policy) = &put.policy {
+            note(doc.set_policy(&author, policy));
+        }
+        if let Some((scope, placement)) = &placed {
+            note(doc.set_scope(&author, scope, placement));
+        }
+        self.commit(id, changes);
+        match failed {
+            Some(error) => Err(refused(error)),
+            None => self.view(id).map(|view| Response::Replicant(Box::new(view))),
+        }
+    }
+
+    /// Makes a replicant that was deleted anew, as another document.
+    fn put_again(&mut self, id: &ReplicantId, origin: &Origin, who: &str, put: Put) {
+        let Some(entry) = self.replicants.held(id).cloned() else { return };
+        let kind = put.kind.clone().unwrap_or(entry.kind);
+        let scope = put.scope.clone().unwrap_or(entry.scope);
+        let here = self.config.site.clone();
+        let placement = match self.decide(&scope, &here, &kind) {
+            // Sites that held the old one and are not among the new ones clean up.
+            Ok(placement) => self.with_leaving(id, placement),
+            Err(error) => return self.answer(origin, Err(error)),
+        };
+        self.create_in(origin, who, put, &kind, scope, placement, entry.epoch + 1);
+    }
+
+    /// Makes a replicant that lives here.
+    pub(crate) fn create(
+        &mut self,
+        origin: &Origin,
+        who: &str,
+        put: Put,
+        kind: &str,
+        scope: String,
+        placement: Placement,
+    ) {
+        let epoch = self
+            .replicants
+            .index
+            .get(&put.id)
+            .filter(|entry| entry.dropped && entry.deleted)
+            .map_or(0, |entry| entry.epoch + 1);
+        self.create_in(origin, who, put, kind, scope, placement, epoch);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one new document")]
+    fn create_in(
+        &mut self,
+        origin: &Origin,
+        who: &str,
+        put: Put,
+        kind: &str,
+        scope: String,
+        placement: Placement,
+        epoch: u64,
+    ) {
+        let id = put.id.clone();
+        let made = self.make(who, put, kind, scope, placement, epoch);
+        let answer = match made {
+            Ok((mut resident, changes)) => {
+                resident.used_us = self.now.monotonic_us;
+                match self.replicants.resident.remove(&id) {
+                    Some(old) => resident.keep_work_of(old),
+                    None => self.parked_work(&id),
+                }
+                self.replicants.resident.insert(id.clone(), resident);
+                self.adopt(&id);
+                self.counters.changes_local += 1;
+                self.store_clock();
+                self.tell_changes(&id, &changes, true);
+                self.changed(&id);
+                self.view(&id).map(|view| Response::Created(Box::new(view)))
+            }
+            Err(error) => Err(error),
+        };
+        self.answer(origin, answer);
+    }
+
+    /// A replicant that was given away may have left something behind here; it is looked at when it is read.
+    fn parked_work(&mut self, id: &ReplicantId) {
+        if self.replicants.index.contains_key(id) {
+            tracing::debug!(replicant = %id, "made anew after it was given away");
+        }
+    }
+
+    fn make(
+        &mut self,
+        who: &str,
+        put: Put,
+        kind: &str,
+        scope: String,
+        placement: Placement,
+        epoch: u64,
+    ) -> Result<(Resident, Vec<Change>), RequestError> {
+        let invalid = |message: String| RequestError::Invalid { message };
+        let document = DocumentId { replicant: put.id, epoch };
+        let mut doc = Replicant::genesis(document, &self.actor)
+            .map_err(|error| invalid(error.to_string()))?
+            .with_limits(self.config.limits.clone());
+        let author = self.author(who, "create");
+        let spec = Spec {
+            kind: kind.to_owned(),
+            scope,
+            placement,
+            policy: put.policy.unwrap_or_default(),
+            desired: put.desired.unwrap_or(Value::Null),
+            overrides: put.overrides.unwrap_or_default(),
+        };
+        let change = doc.create(&author, spec).map_err(refused)?;
+        let work = Work { epoch, ..Work::default() };
+        let changes = change.into_iter().collect();
+        Ok((Resident::new(doc, work, BTreeMap::<SiteName, _>::new(), true), changes))
+    }
+
+    fn operate(&mut self, id: &ReplicantId, origin: Origin, who: &str, operate: Operate) {
+        match self.try_operate(id, who, operate.clone()) {
+            Ok(operation) => self.wait(id, operation, origin, operate.wait_ms),
+            Err(error) => self.answer(&origin, Err(error)),
+        }
+    }
+
+    fn try_operate(&mut self, id: &ReplicantId, who: &str, operate: Operate) -> Result<OperationId, RequestError> {
+        self.alive(id)?;
+        if operate.op_type.is_empty() || operate.op_type.len() > 100 {
+            let message = "the type of an operation has 1 to 100 bytes".to_owned();
+            return Err(RequestError::Invalid { message });
+        }
+        let author = self.author(who, &format!("operation {}", operate.op_type));
+        let operation = match operate.operation {
+            Some(operation) => operation,
+            None => {
+                let name = format!("{}-{}-{}", self.config.site, author.at, self.actor_tag);
+                OperationId::new(name).map_err(|error| RequestError::Invalid { message: error.to_string() })?
+            }
+        };
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        let state = resident.doc.state();
+        if let Some(known) = state.operations.get(&operation) {
+            // Asked twice, which is the same as once.
+            if known.op_type == operate.op_type && known.payload == Payload::Value(operate.payload) {
+                return Ok(operation);
+            }
+            let message = format!("there is another operation with the id {operation}: give this one an id of its own");
+            return Err(RequestError::Conflict { message });
+        }
+        let parents = frontier(&state.operations);
+        let cut = cut_for(&state.operations, &parents, &operate.op_type, &state.policy);
+        let payload = Payload::Value(operate.payload);
+        let change = resident
+            .doc
+            .operate(&author, operation.clone(), &operate.op_type, payload, parents, cut)
+            .map_err(refused)?;
+        self.commit(id, change.into_iter().collect());
+        Ok(operation)
+    }
+
+    /// A dry run at this site.
+    pub(crate) fn plan_here(&mut self, id: &ReplicantId, origin: Origin) {
+        self.run(id.clone(), Task::Side(Side::Diff(origin)));
+    }
+}

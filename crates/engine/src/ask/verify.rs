@@ -1,0 +1,201 @@
+//! Whether all sites hold the same: each looks at its document and at its platform, now.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use khufu_crdt::{ReplicantId, SiteName, Status};
+
+use super::gather::Kind;
+use crate::engine::Task;
+use crate::origin::Origin;
+use crate::wire::{Ask, Frame, Reply};
+use crate::work::Side;
+use crate::{Engine, Holding, VerifyEntry, VerifyReport};
+
+/// The most replicants that are compared at a time.
+const MAX_VERIFIED: usize = 10_000;
+/// The most that are looked at at the same time.
+const AT_ONCE: usize = 16;
+
+/// Looking at some replicants of this site, for another site or for a comparison that began here.
+#[derive(Debug)]
+pub(super) struct Job {
+    asked_by: Option<Origin>,
+    gather: Option<u64>,
+    waiting: VecDeque<ReplicantId>,
+    under_way: BTreeSet<ReplicantId>,
+    found: BTreeMap<ReplicantId, Holding>,
+}
+
+/// A comparison of all sites.
+#[derive(Debug)]
+pub(super) struct Verification {
+    expected: BTreeMap<ReplicantId, BTreeSet<SiteName>>,
+    found: BTreeMap<ReplicantId, BTreeMap<SiteName, Holding>>,
+    unknown: BTreeSet<SiteName>,
+}
+
+impl Engine {
+    pub(super) fn verify(&mut self, origin: Origin, only: Option<ReplicantId>) {
+        let expected: BTreeMap<_, _> = self
+            .replicants
+            .index
+            .iter()
+            .filter(|(id, entry)| !entry.dropped && !entry.deleted && only.as_ref().is_none_or(|only| only == *id))
+            .filter_map(|(id, entry)| Some((id.clone(), entry.placement.as_ref()?.sites.clone())))
+            .take(MAX_VERIFIED)
+            .collect();
+        let mut by_site = BTreeMap::<SiteName, Vec<ReplicantId>>::new();
+        for (id, sites) in &expected {
+            for site in sites {
+                by_site.entry(site.clone()).or_default().push(id.clone());
+            }
+        }
+        let left = by_site.keys().cloned().collect();
+        let verification = Verification { expected, found: BTreeMap::new(), unknown: BTreeSet::new() };
+        let number = self.begin_gather(origin, left, Kind::Verify(verification));
+        for (site, ids) in by_site {
+            if site == self.config.site {
+                self.begin_job(None, Some(number), ids);
+            } else {
+                self.gather_from(number, &site, Ask::Holdings(ids));
+            }
+        }
+        self.gather_ended(number);
+    }
+
+    /// Looks at some replicants of this site.
+    pub(super) fn begin_job(&mut self, asked_by: Option<Origin>, gather: Option<u64>, mut ids: Vec<ReplicantId>) {
+        ids.truncate(MAX_VERIFIED);
+        if self.asks.waiting() >= self.config.requests {
+            ids.clear();
+        }
+        let number = self.asks.number();
+        let job = Job { asked_by, gather, waiting: ids.into(), under_way: BTreeSet::new(), found: BTreeMap::new() };
+        self.asks.jobs.insert(number, job);
+        self.go_on(number);
+    }
+
+    fn go_on(&mut self, number: u64) {
+        loop {
+            let Some(job) = self.asks.jobs.get_mut(&number) else { return };
+            if job.under_way.len() >= AT_ONCE {
+                return;
+            }
+            let Some(id) = job.waiting.pop_front() else { break };
+            if job.found.contains_key(&id) || !job.under_way.insert(id.clone()) {
+                continue;
+            }
+            self.run(id, Task::Side(Side::Verify(number)));
+        }
+        let done = self.asks.jobs.get(&number).is_some_and(|job| job.under_way.is_empty() && job.waiting.is_empty());
+        if !done {
+            return;
+        }
+        let Some(job) = self.asks.jobs.remove(&number) else { return };
+        if let Some(gather) = job.gather {
+            let site = self.config.site.clone();
+            self.gathered(gather, &site, job.found);
+        } else if let Some(Origin::Node(node, nonce)) = job.asked_by {
+            self.send(&node, &Frame::Reply { nonce, reply: Box::new(Reply::Holdings(job.found)) });
+        }
+    }
+
+    /// One of them was looked at; none if it is not held here.
+    pub(crate) fn held(&mut self, number: u64, id: &ReplicantId, holding: Option<Holding>) {
+        if let Some(job) = self.asks.jobs.get_mut(&number)
+            && job.under_way.remove(id)
+        {
+            job.found.insert(id.clone(), holding.unwrap_or_default());
+            self.go_on(number);
+        }
+    }
+
+    /// What this site holds of a resident document, as far as is known.
+    pub(crate) fn holding(&self, id: &ReplicantId, failure: Option<String>) -> Holding {
+        let Some(resident) = self.replicants.resident.get(id).filter(|resident| !resident.provisional) else {
+            return Holding::default();
+        };
+        let here = &self.config.site;
+        let status = resident.reports.get(here).map_or(Status::Pending, |report| report.status);
+        let mut observed = resident.work.observed.clone();
+        if let (Some(failure), Some(observed)) = (failure, &mut observed) {
+            observed.digest = None;
+            observed.drift = Some(format!("the platform could not be looked at: {failure}"));
+        }
+        Holding {
+            document: Some(resident.doc.digest().iter().map(|byte| format!("{byte:02x}")).collect()),
+            status,
+            overridden: resident.doc.state().overrides.contains_key(here),
+            observed,
+        }
+    }
+}
+
+impl Verification {
+    pub(super) fn holds(&mut self, site: &SiteName, holdings: BTreeMap<ReplicantId, Holding>) {
+        for (id, holding) in holdings {
+            self.found.entry(id).or_default().insert(site.clone(), holding);
+        }
+    }
+
+    pub(super) fn silent(&mut self, site: &SiteName) {
+        self.unknown.insert(site.clone());
+    }
+
+    pub(super) fn report(mut self) -> VerifyReport {
+        let mut report =
+            VerifyReport { same: true, checked: self.expected.len(), unknown: self.unknown, ..Default::default() };
+        for (id, sites) in self.expected {
+            let mut found = self.found.remove(&id).unwrap_or_default();
+            found.retain(|site, _| sites.contains(site));
+            let differences = differences(&sites, &found);
+            let same = differences.is_empty();
+            report.same &= same;
+            report.replicants.push(VerifyEntry { id, same, differences, sites: found });
+        }
+        report
+    }
+}
+
+fn differences(sites: &BTreeSet<SiteName>, found: &BTreeMap<SiteName, Holding>) -> Vec<String> {
+    let mut differences = Vec::new();
+    for site in sites {
+        match found.get(site) {
+            None => differences.push(format!("{site} does not answer")),
+            Some(Holding { document: None, .. }) => differences.push(format!("{site} does not hold it")),
+            Some(holding) => {
+                if holding.status != Status::Applied {
+                    differences.push(format!("{site} is not done: {}", words(holding.status)));
+                }
+                if let Some(drift) = holding.observed.as_ref().and_then(|seen| seen.drift.as_ref()) {
+                    differences.push(format!("{site} was changed by hand: {drift}"));
+                }
+            }
+        }
+    }
+    let documents: BTreeSet<_> = found.values().filter_map(|holding| holding.document.as_ref()).collect();
+    if documents.len() > 1 {
+        differences.push("the documents differ".to_owned());
+    }
+    // Contents are the same where nothing is laid over them.
+    let contents: BTreeSet<_> = found
+        .values()
+        .filter(|holding| !holding.overridden && holding.document.is_some())
+        .map(|holding| holding.observed.as_ref().and_then(|seen| seen.digest.as_ref()))
+        .collect();
+    if contents.len() > 1 {
+        differences.push("the contents on the platforms differ".to_owned());
+    }
+    differences
+}
+
+fn words(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "pending",
+        Status::Applied => "applied",
+        Status::Failed => "failed",
+        Status::Skipped => "skipped",
+        Status::NeedsAttention => "needs attention",
+        Status::Removed => "removed",
+    }
+}

@@ -1,0 +1,229 @@
+//! What users see.
+
+use khufu_crdt::{Fate, ReplicantId, Step, plan};
+
+use crate::output::DiffWork;
+use crate::request::sentences;
+use crate::{
+    DriverDone, DriverFailure, Engine, ListQuery, Liveness, OperationView, Page, ReplicantView, RequestError, Response,
+    SitePlan, SiteStatus, SiteView, Summary,
+};
+
+/// The most lines of one page.
+const MAX_PAGE: usize = 1000;
+
+pub(super) fn not_found(id: &ReplicantId) -> RequestError {
+    RequestError::NotFound { id: id.clone(), unreachable: Vec::new() }
+}
+
+/// What this site would do with a replicant now.
+pub(crate) struct Forecast {
+    pub(crate) plan: SitePlan,
+    pub(crate) work: Vec<DiffWork>,
+}
+
+impl Engine {
+    pub(crate) fn list(&self, query: &ListQuery) -> Response {
+        let limit = if query.limit == 0 { 100 } else { query.limit.min(MAX_PAGE) };
+        let start = match &query.after {
+            Some(after) => std::ops::Bound::Excluded(after),
+            None => std::ops::Bound::Unbounded,
+        };
+        let removed = query.status == Some(khufu_crdt::Status::Removed);
+        let mut page = Page::default();
+        for (id, entry) in self.replicants.index.range::<ReplicantId, _>((start, std::ops::Bound::Unbounded)) {
+            let sites = entry.placement.as_ref().map(|placement| placement.sites.clone()).unwrap_or_default();
+            let wanted = !entry.dropped
+                && (!entry.deleted || removed)
+                && query.kind.as_ref().is_none_or(|kind| *kind == entry.kind)
+                && query.site.as_ref().is_none_or(|site| sites.contains(site))
+                && query.status.is_none_or(|status| status == entry.status());
+            if !wanted {
+                continue;
+            }
+            if page.items.len() == limit {
+                page.next = page.items.last().map(|item| item.id.clone());
+                break;
+            }
+            page.items.push(Summary {
+                id: id.clone(),
+                kind: entry.kind.clone(),
+                scope: entry.scope.clone(),
+                sites,
+                status: entry.status(),
+                deleted: entry.deleted,
+                operations: entry.operations,
+                conflicts: entry.conflicts,
+            });
+        }
+        Response::List(page)
+    }
+
+    pub(crate) fn site_views(&self) -> Response {
+        let mut sites: Vec<_> = self
+            .members
+            .sites()
+            .into_iter()
+            .filter(|site| *site != self.config.site)
+            .map(|site| self.members.view(&site, self.now))
+            .collect();
+        sites.push(SiteView {
+            site: self.config.site.clone(),
+            here: true,
+            state: Liveness::Alive,
+            seen_at: Some(self.now.wall_ms),
+            labels: self.config.labels.clone(),
+            kinds: self.record.kinds.clone(),
+            nodes: vec![crate::NodeView {
+                node: self.config.node.clone(),
+                addresses: self.record.addresses.clone(),
+                connected: true,
+                phi: 0.0,
+                version: self.config.version.clone(),
+            }],
+            rtt_ms: Some(0.0),
+        });
+        sites.sort_by(|a, b| a.site.cmp(&b.site));
+        Response::Sites(sites)
+    }
+
+    pub(crate) fn view(&mut self, id: &ReplicantId) -> Result<ReplicantView, RequestError> {
+        let entry = self.replicants.held(id).ok_or_else(|| not_found(id))?.clone();
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        let resolved = resident.resolved().clone();
+        let doc = &resident.doc;
+        let state = doc.state();
+        let mut warnings = sentences(&state.policy.warnings());
+        if doc.is_large() {
+            warnings.push(format!(
+                "the document is large ({} bytes): split the replicant, or keep large payloads outside of it",
+                doc.size()
+            ));
+        }
+        let operations = state
+            .operations
+            .values()
+            .map(|operation| OperationView {
+                fate: resolved.fates.get(&operation.id).cloned().unwrap_or(Fate::Live),
+                operation: operation.clone(),
+            })
+            .collect();
+        let sites = entry
+            .placement
+            .iter()
+            .flat_map(|placement| placement.holders())
+            .map(|site| {
+                let status = SiteStatus {
+                    state: if *site == self.config.site { Liveness::Alive } else { self.members.site_state(site) },
+                    report: resident.reports.get(site).cloned(),
+                    current: entry.current.contains(site),
+                    leaving: entry.placement.as_ref().is_some_and(|placement| placement.leaving.contains(site)),
+                };
+                (site.clone(), status)
+            })
+            .collect();
+        Ok(ReplicantView {
+            id: id.clone(),
+            epoch: entry.epoch,
+            kind: state.kind.clone(),
+            scope: state.scope.clone(),
+            placement: state.placement.clone(),
+            policy: state.policy.clone(),
+            desired: state.desired.clone(),
+            overrides: state.overrides.clone(),
+            resolved: resolved.list.clone(),
+            operations,
+            deleted: state.deleted.clone(),
+            heads: doc.heads(),
+            conflicts: entry.conflicts,
+            status: entry.status(),
+            sites,
+            bytes: doc.size(),
+            warnings,
+        })
+    }
+
+    /// What this site would do with a resident document now.
+    pub(crate) fn forecast(&mut self, id: &ReplicantId) -> Option<Forecast> {
+        let here = self.config.site.clone();
+        let resident = self.replicants.resident.get_mut(id)?;
+        let resolved = resident.resolved().clone();
+        let state = resident.doc.state();
+        let capabilities = self.config.kinds.get(&state.kind).copied().unwrap_or_default();
+        let effective = resident.doc.effective(&here);
+        let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));
+        let member = state.deleted.is_none()
+            && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
+        let mut forecast = Forecast {
+            plan: SitePlan {
+                site: here,
+                unknown: None,
+                rule: 0,
+                rebuild: false,
+                steps: Vec::new(),
+                needs_attention: None,
+                diff: String::new(),
+            },
+            work: Vec::new(),
+        };
+        if !member {
+            if !resident.work.removed {
+                forecast.plan.steps.push("remove the replica".into());
+            }
+            return Some(forecast);
+        }
+        let mut applied = resident.work.applied.clone();
+        let again = resident.work.rebuild || (wanted != resident.work.desired && !applied.sequence().is_empty());
+        if again && capabilities.reset {
+            applied = khufu_crdt::Applied::default();
+            forecast.plan.rebuild = true;
+            forecast.plan.steps.push("reset the replica".into());
+            forecast.work.push(DiffWork::Reset);
+        }
+        if let Some(digest) = &wanted
+            && (again || wanted != resident.work.desired)
+        {
+            forecast.plan.steps.push(format!("write the desired state {}", digest.get(..12).unwrap_or(digest)));
+            forecast.work.push(DiffWork::Desired(effective));
+        }
+        let plan = plan(&applied, &resolved, &state.operations, &state.policy, &capabilities);
+        forecast.plan.rule = plan.rule;
+        forecast.plan.rebuild |= plan.rebuild;
+        forecast.plan.needs_attention = plan.needs_attention.or_else(|| resident.work.attention.clone());
+        for step in &plan.steps {
+            let (words, op) = match step {
+                Step::Run(op) => ("run", Some(op)),
+                Step::Rebase(op) => ("start over with", Some(op)),
+                Step::Undo(op) => ("take back", Some(op)),
+                Step::Reset => ("reset the replica", None),
+                Step::Forget(op) => ("forget what failed:", Some(op)),
+            };
+            let operation = op.and_then(|op| state.operations.get(op));
+            let what =
+                operation.map(|operation| format!(" {} ({})", operation.id, operation.op_type)).unwrap_or_default();
+            forecast.plan.steps.push(format!("{words}{what}"));
+            match (step, operation) {
+                (Step::Reset, _) => forecast.work.push(DiffWork::Reset),
+                (Step::Run(_) | Step::Rebase(_), Some(operation)) => {
+                    forecast.work.push(DiffWork::Operation(operation.clone()));
+                }
+                _ => {}
+            }
+        }
+        Some(forecast)
+    }
+
+    /// The driver has said what would change.
+    pub(crate) fn site_plan(
+        &mut self,
+        id: &ReplicantId,
+        result: Result<DriverDone, DriverFailure>,
+    ) -> Result<SitePlan, RequestError> {
+        let mut plan = self.forecast(id).ok_or_else(|| not_found(id))?.plan;
+        match result {
+            Ok(done) => plan.diff = done.output,
+            Err(failure) => plan.diff = format!("(the driver cannot say what would change: {})", failure.message),
+        }
+        Ok(plan)
+    }
+}

@@ -1,0 +1,93 @@
+//! Waiting for all sites to report on an operation. Nothing else waits meanwhile.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{OperationId, OperationReport, ReplicantId, SiteName, Status};
+
+use super::Wait;
+use super::view::not_found;
+use crate::origin::Origin;
+use crate::timers::Due;
+use crate::{Engine, OperationAnswer, RequestError, Response};
+
+/// The longest that anybody can wait, in milliseconds.
+const MAX_WAIT_MS: u64 = 10 * 60 * 1000;
+
+impl Engine {
+    pub(super) fn wait(&mut self, id: &ReplicantId, operation: OperationId, origin: Origin, wait_ms: u64) {
+        let answer = self.operation_answer(id, &operation);
+        let done = answer.as_ref().map_or(true, |answer| answer.complete);
+        if done || wait_ms == 0 {
+            return self.answer(&origin, answer.map(|answer| Response::Operation(Box::new(answer))));
+        }
+        let at = self.now.plus(std::time::Duration::from_millis(wait_ms.min(MAX_WAIT_MS)));
+        self.timers.set(Due::Wait(origin.clone()), at);
+        self.asks.by_replicant.entry(id.clone()).or_default().insert(origin.clone());
+        self.asks.waits.insert(origin, Wait { replicant: id.clone(), operation });
+    }
+
+    fn operation_answer(&mut self, id: &ReplicantId, operation: &OperationId) -> Result<OperationAnswer, RequestError> {
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        let resolved = resident.resolved().list.clone();
+        let state = resident.doc.state();
+        let operation = state.operations.get(operation).cloned().ok_or_else(|| not_found(id))?;
+        let epoch = resident.doc.id().epoch;
+        let sites: BTreeMap<SiteName, OperationReport> = state
+            .placement
+            .iter()
+            .flat_map(|placement| &placement.sites)
+            .map(|site| {
+                let report = resident.reports.get(site).filter(|report| report.epoch == epoch);
+                let known = report.and_then(|report| {
+                    // A site that a person must look at has said its last word on what it has not run.
+                    let stuck = report.status == Status::NeedsAttention;
+                    let mut known = report.operations.get(&operation.id).cloned()?;
+                    if stuck && known.status == Status::Pending {
+                        known.status = Status::NeedsAttention;
+                    }
+                    Some(known)
+                });
+                (site.clone(), known.unwrap_or_default())
+            })
+            .collect();
+        let complete = sites.values().all(|report| report.status != Status::Pending);
+        Ok(OperationAnswer { operation, resolved, sites, complete })
+    }
+
+    /// Something was heard of a replicant: those who waited for just that are answered.
+    pub(crate) fn check_waits(&mut self, id: &ReplicantId) {
+        let Some(origins) = self.asks.by_replicant.get(id) else { return };
+        for origin in origins.clone() {
+            let Some(operation) = self.asks.waits.get(&origin).map(|wait| wait.operation.clone()) else { continue };
+            let answer = self.operation_answer(id, &operation);
+            if answer.as_ref().map_or(true, |answer| answer.complete) {
+                self.end_wait(&origin);
+                self.answer(&origin, answer.map(|answer| Response::Operation(Box::new(answer))));
+            }
+        }
+    }
+
+    fn end_wait(&mut self, origin: &Origin) -> Option<Wait> {
+        self.timers.cancel(&Due::Wait(origin.clone()));
+        let wait = self.asks.waits.remove(origin)?;
+        if let Some(origins) = self.asks.by_replicant.get_mut(&wait.replicant) {
+            origins.remove(origin);
+            if origins.is_empty() {
+                self.asks.by_replicant.remove(&wait.replicant);
+            }
+        }
+        Some(wait)
+    }
+
+    /// Time is up: the answer is what is known by now.
+    pub(crate) fn wait_timed_out(&mut self, origin: &Origin) {
+        let Some(wait) = self.end_wait(origin) else { return };
+        let answer = self.operation_answer(&wait.replicant, &wait.operation);
+        self.answer(origin, answer.map(|answer| Response::Operation(Box::new(answer))));
+    }
+
+    /// Whether somebody waits for news of a replicant.
+    pub(crate) fn is_waited_for(&self, id: &ReplicantId) -> bool {
+        self.asks.by_replicant.contains_key(id)
+    }
+}

@@ -1,0 +1,108 @@
+//! What a node is told about itself, and how patient it is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use khufu_crdt::{Capabilities, Limits, SiteName};
+
+use crate::NodeId;
+
+/// The settings of one engine. [`Config::new`] suits sites that are some tens of milliseconds apart.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The site that this node serves.
+    pub site: SiteName,
+    /// This node.
+    pub node: NodeId,
+    /// Labels of the site, which scopes can speak of.
+    pub labels: BTreeMap<String, String>,
+    /// The kinds of replicants that this node can drive, and how well.
+    pub kinds: BTreeMap<String, Capabilities>,
+    /// The version of the software, told to others.
+    pub version: String,
+    /// Limits of documents.
+    pub limits: Limits,
+    /// Pause between two heartbeats to a connected node. Costs some 100 bytes each way per node and heartbeat.
+    pub heartbeat: Duration,
+    /// Pause between two reconciliations with a connected node; what gossip missed is late by at most about this.
+    pub reconcile: Duration,
+    /// How long a document must have been quiet before it is reconciled: what changed just now is still on its way.
+    pub quiet: Duration,
+    /// Changes of one document that arrive within this time are applied together.
+    pub batch: Duration,
+    /// A sync session without a word for so long is given up; reconciliation starts another.
+    pub session_timeout: Duration,
+    /// How long another site is waited for when it must answer a user's request.
+    pub ask_timeout: Duration,
+    /// A site must have been down, or back, for so long before placements are decided anew.
+    pub settle: Duration,
+    /// The suspicion level (phi) from which a node is suspect.
+    pub phi_suspect: f64,
+    /// The suspicion level (phi) from which a node is down: 8 is one mistake in 10^8 heartbeats, if they are regular.
+    pub phi_down: f64,
+    /// How far ahead another site's clock is followed, in milliseconds.
+    pub clock_bound_ms: u64,
+    /// Changes larger than this together are only announced by gossip, and fetched. In bytes.
+    pub gossip_bytes: usize,
+    /// The most gossip topics: one for each replica set, beyond which changes are pushed to each site.
+    pub topics: usize,
+    /// The most documents in memory while none of them has work to do.
+    pub resident: usize,
+    /// The most sync sessions with one node at a time.
+    pub sessions: usize,
+    /// The most driver calls at a time.
+    pub calls: usize,
+    /// The most user requests that wait for something.
+    pub requests: usize,
+    /// Raw changes stored beside a snapshot before they are compacted into the next.
+    pub compact_after: u64,
+    /// The largest frame, in bytes.
+    pub frame_bytes: usize,
+}
+
+impl Config {
+    /// The settings for sites some tens of milliseconds apart.
+    #[must_use]
+    pub fn new(site: SiteName, node: NodeId) -> Self {
+        Self {
+            site,
+            node,
+            labels: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            limits: Limits::default(),
+            heartbeat: Duration::from_secs(1),
+            reconcile: Duration::from_secs(5),
+            quiet: Duration::from_secs(2),
+            batch: Duration::from_millis(10),
+            session_timeout: Duration::from_secs(10),
+            ask_timeout: Duration::from_secs(5),
+            settle: Duration::from_secs(30),
+            phi_suspect: 3.0,
+            phi_down: 8.0,
+            clock_bound_ms: 10 * 60 * 1000,
+            gossip_bytes: 4096,
+            topics: 48,
+            resident: 1000,
+            sessions: 16,
+            calls: 16,
+            requests: 1024,
+            compact_after: 64,
+            frame_bytes: 8 << 20,
+        }
+    }
+
+    /// Shorter patience, for tests and drills on one machine.
+    #[must_use]
+    pub fn fast(site: SiteName, node: NodeId) -> Self {
+        Self {
+            heartbeat: Duration::from_millis(200),
+            reconcile: Duration::from_millis(500),
+            quiet: Duration::from_millis(200),
+            session_timeout: Duration::from_secs(2),
+            ask_timeout: Duration::from_secs(2),
+            settle: Duration::from_secs(2),
+            ..Self::new(site, node)
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The state machine: every input comes in here and every output goes out here.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{Actor, Clock, Hlc, ReplicantId};
+
+use crate::ask::Asks;
+use crate::members::{Members, SiteRecord};
+use crate::metrics::Counters;
+use crate::origin::Origin;
+use crate::outbox::Outbox;
+use crate::record::{INDEX, is_node};
+use crate::replicant::{Entry, Replicants};
+use crate::sync::Sync;
+use crate::time::Time;
+use crate::timers::{Due, Timers};
+use crate::wire::{self, Frame, Gossip, Push, Signed, SyncFrame};
+use crate::work::Doing;
+use crate::{
+    CallId, Config, Event, Happening, Input, NodeId, Output, Record, Request, RequestError, RequestId, Response,
+};
+
+/// Signs and checks signatures. The engine holds no keys of its own.
+pub trait Keys: Send {
+    /// This node's signature.
+    fn sign(&self, message: &[u8]) -> Vec<u8>;
+    /// Whether `signature` is that of `node` for `message`.
+    fn verify(&self, node: &NodeId, message: &[u8], signature: &[u8]) -> bool;
+}
+
+/// Why an engine could not be started from what is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The clock record is not one.
+    #[error(
+        "the stored clock is damaged: restore the data directory from a copy, or start with an empty one and let the other sites fill it"
+    )]
+    Clock,
+    /// The first actor id is not usable.
+    #[error("an actor id must be made of fresh random bytes")]
+    Actor,
+}
+
+/// Work on one document. It waits where the document must first be read from disk.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// A user wants something.
+    Request { origin: Origin, who: String, request: Request },
+    /// Changes and reports came in.
+    Push { from: NodeId, push: Push },
+    /// A step of a sync session came in.
+    Sync { from: NodeId, frame: SyncFrame },
+    /// Begin a sync session.
+    Meet { with: NodeId },
+    /// Another site knows us as no holder: tell it what it lacks.
+    Catchup { node: NodeId, heads: Vec<khufu_crdt::ChangeHash>, epoch: u64 },
+    /// See what the driver is to do.
+    Work,
+    /// A driver has answered.
+    Done { doing: Doing, result: Result<crate::DriverDone, crate::DriverFailure> },
+    /// Look at the platform.
+    Side(crate::work::Side),
+    /// Decide anew where it lives.
+    Place,
+    /// Write a snapshot.
+    Compact,
+}
+
+/// The brain of one node: a state machine without clock, disk, network or randomness of its own.
+///
+/// Hand in what happens with [`Engine::handle`] and do what comes out, in that order.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) keys: Box<dyn Keys>,
+    pub(crate) actor: Actor,
+    pub(crate) actor_tag: String,
+    pub(crate) now: Time,
+    pub(crate) clock: Clock,
+    pub(crate) outbox: Outbox,
+    pub(crate) timers: Timers,
+    pub(crate) members: Members,
+    pub(crate) record: SiteRecord,
+    pub(crate) replicants: Replicants,
+    pub(crate) sync: Sync,
+    pub(crate) asks: Asks,
+    pub(crate) calls: BTreeMap<CallId, (ReplicantId, Doing)>,
+    pub(crate) waiting_calls: std::collections::BTreeSet<ReplicantId>,
+    pub(crate) next_call: u64,
+    pub(crate) counters: Counters,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("site", &self.config.site)
+            .field("node", &self.config.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// What the keys of the records start with that [`Engine::new`] wants handed in: all of both.
+    pub const RESTORE_PREFIXES: [&'static [u8]; 2] = [INDEX, crate::record::META];
+
+    /// Starts from what is on disk: all records whose keys start with one of [`Engine::RESTORE_PREFIXES`].
+    ///
+    /// `actor` must be fresh random bytes at every start of a process: a document is damaged for good if two processes
+    /// write under one actor id.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if a record that nothing can replace is damaged. A damaged index entry is no error: it is
+    /// warned of, and other sites bring the replicant back.
+    pub fn new(
+        config: Config,
+        keys: Box<dyn Keys>,
+        actor: [u8; 16],
+        restore: Vec<Record>,
+        now: Time,
+    ) -> Result<(Self, Vec<Output>), RestoreError> {
+        let mut last = Hlc::default();
+        let mut replicants = Replicants::default();
+        let mut warnings = Vec::new();
+        let mut members = Vec::new();
+        for record in restore {
+            if record.key == crate::record::clock_key() {
+                let bytes = record.value.as_slice().try_into().map_err(|_| RestoreError::Clock)?;
+                last = Hlc(u64::from_be_bytes(bytes));
+            } else if is_node(&record.key) {
+                members.push(record.value);
+            } else if let Some(name) = record.key.strip_prefix(INDEX) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                match (ReplicantId::new(&name), wire::decode::<Entry>(&record.value)) {
+                    (Ok(id), Ok(entry)) => replicants.insert(id, entry),
+                    _ => warnings.push(format!("the index entry of {name} is damaged: it comes back from other sites")),
+                }
+            }
+        }
+        // Sequence numbers grow over restarts because they start from the clock, which never goes back.
+        let mut clock = Clock::new(last, config.clock_bound_ms);
+        let seq = clock.tick(now.wall_ms).0;
+        let record = SiteRecord {
+            site: config.site.clone(),
+            node: config.node.clone(),
+            labels: config.labels.clone(),
+            addresses: Vec::new(),
+            kinds: config.kinds.keys().cloned().collect(),
+            version: config.version.clone(),
+            seq,
+        };
+        let actor_tag = actor.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut engine = Self {
+            members: Members::new(&config),
+            sync: Sync::default(),
+            asks: Asks::default(),
+            config,
+            keys,
+            actor: Actor::new(actor),
+            actor_tag,
+            now,
+            clock,
+            outbox: Outbox::default(),
+            timers: Timers::default(),
+            record,
+            replicants,
+            calls: BTreeMap::new(),
+            waiting_calls: std::collections::BTreeSet::new(),
+            next_call: 0,
+            counters: Counters::default(),
+        };
+        for signed in members {
+            if let Ok(signed) = wire::decode(&signed) {
+                engine.learn_member(&signed, false);
+            }
+        }
+        for message in warnings {
+            engine.warn(None, message);
+        }
+        engine.start();
+        let outputs = engine.finish();
+        Ok((engine, outputs))
+    }
+
+    fn start(&mut self) {
+        self.store_clock();
+        self.subscribe_members();
+        self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
+        self.timers.set(Due::Announce, self.now.plus(self.config.heartbeat));
+        self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
+        let unsettled: Vec<_> =
+            self.replicants.index.iter().filter(|(_, entry)| !entry.settled).map(|(id, _)| id.clone()).collect();
+        for id in unsettled {
+            self.timers.set(Due::Work(id), self.now.monotonic_us);
+        }
+        self.update_topics();
+    }
+
+    /// Takes in what happened at `now` and gives what is to be done about it, in that order.
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Request { id, who, request } => self.user_request(id, who, request),
+            Input::Frame { from, bytes } => self.frame(&from, &bytes),
+            Input::Gossip { source, bytes } => self.gossip(&source, &bytes),
+            Input::PeerUp { node } => self.peer_up(&node),
+            Input::PeerDown { node } => self.peer_down(&node),
+            Input::Timer => {
+                self.timers.fired();
+                while let Some(due) = self.timers.pop(now.monotonic_us) {
+                    self.due(due);
+                }
+            }
+            Input::Stored { token } => self.outbox.stored(token),
+            Input::StoreFailed { error, .. } => self.outbox.store_failed(&error),
+            Input::Loaded { replicant, records, damaged } => self.loaded(&replicant, &records, &damaged),
+            Input::Driver { call, result } => {
+                if let Some((id, doing)) = self.calls.remove(&call) {
+                    self.run(id, Task::Done { doing, result });
+                    self.next_waiting_call();
+                }
+            }
+            Input::Drifted { replicant } => {
+                if self.replicants.held(&replicant).is_some() {
+                    self.run(replicant, Task::Side(crate::work::Side::Drift));
+                }
+            }
+            Input::Addresses { addresses } => self.addresses(addresses),
+        }
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Vec<Output> {
+        if let Some(at_us) = self.timers.announce() {
+            self.outbox.now(Output::SetTimer { at_us });
+        }
+        self.outbox.drain()
+    }
+
+    fn due(&mut self, due: Due) {
+        match due {
+            Due::Heartbeat => self.heartbeat(),
+            Due::Announce => self.announce_periodically(),
+            Due::Reconcile(node) => self.reconcile_with(&node),
+            Due::Flush(id) => self.flush(&id),
+            Due::Work(id) => {
+                if let Some(resident) = self.replicants.resident.get_mut(&id) {
+                    resident.retry_us = None;
+                }
+                self.run(id, Task::Work);
+            }
+            Due::Session(node, id) => self.session_timed_out(&node, &id),
+            Due::Ask(nonce) => self.ask_timed_out(nonce),
+            Due::Gather(number) => self.gather_timed_out(number),
+            Due::Wait(origin) => self.wait_timed_out(&origin),
+            Due::Place => self.place_all(),
+            Due::Sweep => self.sweep(),
+        }
+    }
+
+    fn frame(&mut self, from: &NodeId, bytes: &[u8]) {
+        self.counters.frames_in += 1;
+        if bytes.len() > self.config.frame_bytes {
+            return self
+                .refuse(from, format!("a frame of {} bytes, {} are allowed", bytes.len(), self.config.frame_bytes));
+        }
+        let frame = match wire::decode::<Frame>(bytes) {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse(from, error.to_string()),
+        };
+        self.members.heard(from, self.now);
+        match frame {
+            Frame::Members { records } => self.member_records(from, &records),
+            Frame::Ping { sent_us, load, rtt_ms } => {
+                self.members.told(from, load, rtt_ms);
+                self.send_now(from, &Frame::Pong { sent_us });
+            }
+            Frame::Pong { sent_us } => self.pong(from, sent_us),
+            Frame::Reconcile { round, reply, message } => self.reconcile_step(from, round, reply, &message),
+            Frame::Want { items } => self.wanted(from, &items),
+            Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
+            Frame::NotHolder { document, heads } => {
+                if self.replicants.held(&document.replicant).is_some() {
+                    let task = Task::Catchup { node: from.clone(), heads, epoch: document.epoch };
+                    self.run(document.replicant, task);
+                }
+            }
+            Frame::Push(push) => self.run(push.document.replicant.clone(), Task::Push { from: from.clone(), push }),
+            Frame::Ask { nonce, who, here, ask } => self.asked(from, nonce, who, &here, ask),
+            Frame::Reply { nonce, reply } => self.replied(from, nonce, *reply),
+        }
+    }
+
+    fn gossip(&mut self, source: &NodeId, bytes: &[u8]) {
+        self.counters.gossip_in += 1;
+        let signed = match wire::decode::<Signed>(bytes) {
+            Ok(signed) => signed,
+            Err(error) => return self.refuse(source, error.to_string()),
+        };
+        if signed.author == self.config.node {
+            return;
+        }
+        if !self.keys.verify(&signed.author, &signed.body, &signed.signature) {
+            return self.refuse(source, format!("gossip with a signature that is not that of {}", signed.author));
+        }
+        match wire::decode::<Gossip>(&signed.body) {
+            Ok(Gossip::Member(record)) => self.learn_member(&record, true),
+            Ok(Gossip::Push(push)) => {
+                self.run(push.document.replicant.clone(), Task::Push { from: signed.author, push })
+            }
+            Err(error) => self.refuse(source, error.to_string()),
+        }
+    }
+
+    /// Counts and disconnects a peer that broke the rules.
+    pub(crate) fn refuse(&mut self, node: &NodeId, reason: String) {
+        self.counters.refused += 1;
+        tracing::warn!(%node, %reason, "refused");
+        self.outbox.now(Output::Disconnect { node: node.clone(), reason });
+    }
+
+    /// Sends without waiting for the disk: only what says nothing of any document.
+    pub(crate) fn send_now(&mut self, to: &NodeId, frame: &Frame) {
+        if self.members.is_connected(to) {
+            self.counters.frames_out += 1;
+            self.outbox.now(Output::Send { to: to.clone(), frame: wire::encode(frame) });
+        }
+    }
+
+    /// Sends once all that was written so far is stored. Whether the node is connected.
+    pub(crate) fn send(&mut self, to: &NodeId, frame: &Frame) -> bool {
+        let connected = self.members.is_connected(to);
+        if connected {
+            let bytes = wire::encode(frame);
+            if bytes.len() > self.config.frame_bytes {
+                self.warn(
+                    None,
+                    format!("a frame of {} bytes for {to} is larger than the limit and was not sent", bytes.len()),
+                );
+                return false;
+            }
+            self.counters.frames_out += 1;
+            self.outbox.after(Output::Send { to: to.clone(), frame: bytes });
+        }
+        connected
+    }
+
+    /// Answers whoever asked.
+    pub(crate) fn answer(&mut self, origin: &Origin, answer: Result<Response, RequestError>) {
+        match origin {
+            Origin::User(request) => self.answer_user(*request, answer),
+            Origin::Node(node, nonce) => {
+                let reply = Box::new(wire::Reply::Answer(answer));
+                self.send(node, &Frame::Reply { nonce: *nonce, reply });
+            }
+        }
+    }
+
+    fn answer_user(&mut self, request: RequestId, answer: Result<Response, RequestError>) {
+        self.outbox.after(Output::Answer { request, answer });
+    }
+
+    pub(crate) fn event(&mut self, what: Happening) {
+        self.outbox.after(Output::Event(Event { at: self.now.wall_ms, what }));
+    }
+
+    pub(crate) fn warn(&mut self, replicant: Option<ReplicantId>, message: String) {
+        tracing::warn!(replicant = replicant.as_ref().map(ReplicantId::as_str), "{message}");
+        self.event(Happening::Warning { replicant, message });
+    }
+}

@@ -1,0 +1,196 @@
+//! Any number of engines in one thread, on a simulated network, disk, clock and platform, in virtual time.
+//!
+//! A run is a function of its seed: the same seed gives the same trace (see [`World::trace`]). Scenarios read like
+//! prose:
+//!
+//! ```
+//! use khufu_engine::harness::World;
+//! use serde_json::json;
+//!
+//! let mut world = World::new(7);
+//! world.sites(&["paris", "rennes"]);
+//! world.put("paris", "web", "paris & rennes", json!({"replicas": 1}));
+//! world.settle();
+//! assert_eq!(world.text("paris", "web"), world.text("rennes", "web"));
+//! ```
+
+mod disk;
+mod keys;
+mod network;
+mod platform;
+mod site;
+mod user;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use disk::SimulatedDisk;
+pub use keys::SimulatedKeys;
+pub use network::Weather;
+pub use platform::{SimulatedPlatform, SimulatedReplica, capabilities};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+pub use site::Site;
+
+use self::network::Network;
+use crate::time::micros;
+use crate::{CallId, Config, Input, NodeId};
+
+/// Something that will happen at a site.
+#[derive(Debug)]
+enum Next {
+    /// An input arrives, if the site is in the life that it was meant for.
+    Arrive { life: u64, input: Input },
+    /// The timer of the engine, if no other was set since.
+    Timer { life: u64, number: u64 },
+    /// The disk is done with the oldest batch.
+    Sync { life: u64 },
+    /// A driver does its work now; its answer comes later.
+    Drive { life: u64, call: CallId },
+    /// Frames from one node to the next arrive.
+    Frame { from: String, from_life: u64, link: u64, bytes: Vec<u8> },
+}
+
+/// Several sites and all that is between them.
+#[derive(Debug)]
+pub struct World {
+    seed: u64,
+    rng: ChaCha8Rng,
+    now_us: u64,
+    /// Sites by name.
+    pub sites: BTreeMap<String, Site>,
+    queue: BTreeMap<(u64, u64), (String, Next)>,
+    queued: u64,
+    network: Network,
+    /// How the network treats what is sent.
+    pub weather: Weather,
+    trace: Sha256,
+    steps: u64,
+    requests: u64,
+    config: fn(&mut Config),
+}
+
+impl World {
+    /// An empty world. The seed is printed, so that a failing run can be repeated.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        #[allow(clippy::print_stderr, reason = "whoever sees a failure needs the seed")]
+        {
+            eprintln!("seed {seed}");
+        }
+        Self {
+            seed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            now_us: 1_000_000,
+            sites: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            network: Network::default(),
+            weather: Weather::default(),
+            trace: Sha256::new(),
+            steps: 0,
+            requests: 0,
+            config: |_| {},
+        }
+    }
+
+    /// The same with settings of its own for every engine.
+    #[must_use]
+    pub fn configured(seed: u64, config: fn(&mut Config)) -> Self {
+        Self { config, ..Self::new(seed) }
+    }
+
+    /// The seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A hash over all that has happened.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        self.trace.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Virtual time since the beginning.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_micros(self.now_us)
+    }
+
+    /// How many inputs were handled.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// A random number below `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn at(&mut self, after_us: u64, site: &str, next: Next) {
+        self.queued += 1;
+        self.queue.insert((self.now_us + after_us, self.queued), (site.to_owned(), next));
+    }
+
+    fn node(site: &str) -> NodeId {
+        NodeId(format!("node-{site}"))
+    }
+
+    fn site_of(node: &NodeId) -> &str {
+        node.0.strip_prefix("node-").unwrap_or(&node.0)
+    }
+
+    /// Adds running sites, all connected to each other.
+    pub fn sites(&mut self, names: &[&str]) {
+        for name in names {
+            self.sites.insert((*name).to_owned(), Site::new(name));
+            self.start(name);
+        }
+    }
+
+    /// Handles what is next. Whether there was anything.
+    pub fn step(&mut self) -> bool {
+        let Some(((at, _), (site, next))) = self.queue.pop_first() else { return false };
+        self.now_us = self.now_us.max(at);
+        self.steps += 1;
+        self.happen(&site, next);
+        true
+    }
+
+    /// Lets time go by.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now_us + micros(time);
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
+            self.step();
+        }
+        self.now_us = end;
+    }
+
+    /// Lets time go by until something is true, at most `limit`.
+    ///
+    /// # Panics
+    /// If it does not come true. The message names `what` and the seed.
+    #[allow(clippy::panic, reason = "this is how a scenario fails")]
+    pub fn until(&mut self, what: &str, limit: Duration, mut is_true: impl FnMut(&mut Self) -> bool) {
+        let end = self.now_us + micros(limit);
+        while !is_true(self) {
+            if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > end) {
+                panic!("{what}: not within {limit:?} of virtual time (seed {})\n{}", self.seed, self.summary());
+            }
+            self.step();
+        }
+    }
+
+    /// Lets time go by until nothing is left to do and all sites agree, at most ten minutes.
+    pub fn settle(&mut self) {
+        self.until("all sites agree", Duration::from_secs(600), |world| world.disagreement().is_none());
+    }
+}

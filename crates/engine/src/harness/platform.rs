@@ -1,0 +1,114 @@
+//! A simulated platform: one text for each replica, written by a desired state, `write` and `append`, and counted with
+//! `set` and `inc`. It survives crashes of the node, as real platforms do.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{Capabilities, Operation, Payload, ReplicantId};
+use sha2::{Digest, Sha256};
+
+use crate::{DriverCall, DriverDone, DriverFailure, ReplicaRef};
+
+/// One replica on a simulated platform.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SimulatedReplica {
+    /// Its contents.
+    pub text: String,
+    /// The last operation that was carried out on it.
+    pub marker: Option<String>,
+    /// All operations that were ever carried out on it, in order, for checks that none was run twice.
+    pub ran: Vec<String>,
+}
+
+/// The platform of one site.
+#[derive(Debug, Clone, Default)]
+pub struct SimulatedPlatform {
+    replicas: BTreeMap<ReplicantId, SimulatedReplica>,
+    /// What every driver call does to the platform, before its answer is known.
+    pub calls: u64,
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the simulated driver can do.
+#[must_use]
+pub fn capabilities() -> Capabilities {
+    Capabilities { operations: true, undo: false, reset: true, observe: true, dry_run: true }
+}
+
+impl SimulatedPlatform {
+    /// The contents of a replica, none if there is no replica.
+    #[must_use]
+    pub fn text(&self, id: &ReplicantId) -> Option<&str> {
+        self.replicas.get(id).map(|replica| replica.text.as_str())
+    }
+
+    /// A whole replica.
+    #[must_use]
+    pub fn replica(&self, id: &ReplicantId) -> Option<&SimulatedReplica> {
+        self.replicas.get(id)
+    }
+
+    /// Somebody changes a replica by hand.
+    pub fn tamper(&mut self, id: &ReplicantId, text: &str) {
+        self.replicas.entry(id.clone()).or_default().text = text.to_owned();
+    }
+
+    /// Carries out a driver call.
+    ///
+    /// # Errors
+    /// [`DriverFailure`] if the operation is not one of this platform. It is then as it was.
+    pub fn carry_out(&mut self, replica: &ReplicaRef, call: &DriverCall) -> Result<DriverDone, DriverFailure> {
+        self.calls += 1;
+        let id = &replica.id;
+        match call {
+            DriverCall::Desired(value) => {
+                let now = self.replicas.entry(id.clone()).or_default();
+                now.text = format!("{value}\n");
+                now.marker = None;
+            }
+            DriverCall::Operation(operation) => {
+                let now = self.replicas.entry(id.clone()).or_default();
+                run(&mut now.text, operation)?;
+                now.marker = Some(operation.id.to_string());
+                now.ran.push(operation.id.to_string());
+            }
+            DriverCall::Undo(_) => return Err(failure("nothing can be taken back here")),
+            DriverCall::Reset | DriverCall::Delete => {
+                self.replicas.remove(id);
+            }
+            DriverCall::Observe => {
+                let now = self.replicas.get(id);
+                let digest = now.map(|now| digest(&now.text));
+                let drift = (digest != replica.expected).then(|| "the text is another".to_owned());
+                let marker = now.and_then(|now| now.marker.clone());
+                return Ok(DriverDone { digest, drift, marker, ..DriverDone::default() });
+            }
+            DriverCall::Diff(work) => {
+                return Ok(DriverDone { output: format!("{} steps", work.len()), ..DriverDone::default() });
+            }
+        }
+        let digest = self.replicas.get(id).map(|now| digest(&now.text));
+        Ok(DriverDone { digest, local_id: Some(format!("local-{id}")), ..DriverDone::default() })
+    }
+}
+
+fn failure(message: &str) -> DriverFailure {
+    DriverFailure { message: message.to_owned(), permanent: true, retry_after_ms: None }
+}
+
+fn run(text: &mut String, operation: &Operation) -> Result<(), DriverFailure> {
+    let Payload::Value(value) = &operation.payload else { return Err(failure("payloads outside of documents")) };
+    let word = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    match operation.op_type.as_str() {
+        "write" | "set" => *text = word,
+        "append" | "add" => text.push_str(&word),
+        "inc" => {
+            let number: i64 = text.trim().parse().unwrap_or(0);
+            *text = number.saturating_add(value.as_i64().unwrap_or(1)).to_string();
+        }
+        other => return Err(failure(&format!("there is no operation {other:?}"))),
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! What the engine is told.
+
+use std::fmt;
+
+use khufu_crdt::ReplicantId;
+use serde::{Deserialize, Serialize};
+
+use crate::{Record, Request};
+
+/// A node's name on the network: its libp2p peer id as text. The engine only compares it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(transparent)]
+pub struct NodeId(pub String);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Numbers the requests of users of this node; given by whoever runs the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Numbers the batches that the engine wants stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// Numbers the calls of drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// Something that happened, for the engine to act on.
+#[derive(Debug)]
+pub enum Input {
+    /// A user asks for something.
+    Request {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// Who asks, for the audit log: a user name, a token's name.
+        who: String,
+        /// What is asked.
+        request: Request,
+    },
+    /// A whole frame came from a peer, in the order it was sent there.
+    Frame {
+        /// The peer, authenticated by the transport.
+        from: NodeId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// A message was gossiped on a topic.
+    Gossip {
+        /// The peer that handed it on; not necessarily its author.
+        source: NodeId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Frames can be sent to this peer from now on.
+    PeerUp {
+        /// The peer.
+        node: NodeId,
+    },
+    /// Frames can no longer be sent to this peer.
+    PeerDown {
+        /// The peer.
+        node: NodeId,
+    },
+    /// The moment of the last [`crate::Output::SetTimer`] has come.
+    Timer,
+    /// A batch is on disk and will survive a crash. Batches are stored in the order of their tokens.
+    Stored {
+        /// The batch.
+        token: Token,
+    },
+    /// A batch could not be stored. Nothing after it will be.
+    StoreFailed {
+        /// The batch.
+        token: Token,
+        /// Why.
+        error: String,
+    },
+    /// The records of a replicant, answering [`crate::Output::Load`].
+    Loaded {
+        /// The replicant.
+        replicant: ReplicantId,
+        /// Its records, sorted by key.
+        records: Vec<Record>,
+        /// Records that could not be read, by name.
+        damaged: Vec<String>,
+    },
+    /// A driver is done with a call.
+    Driver {
+        /// The call.
+        call: CallId,
+        /// What came of it.
+        result: Result<DriverDone, DriverFailure>,
+    },
+    /// A driver believes that somebody changed a replica by hand.
+    Drifted {
+        /// The replicant.
+        replicant: ReplicantId,
+    },
+    /// The addresses under which this node can be reached have changed.
+    Addresses {
+        /// Multiaddresses without the peer id.
+        addresses: Vec<String>,
+    },
+}
+
+/// What a driver says when it has done as told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DriverDone {
+    /// What the platform said.
+    pub output: String,
+    /// What the platform calls the replica, if that is known now.
+    pub local_id: Option<String>,
+    /// SHA-256 of the replica's contents in hexadecimal; none if there is no replica or nobody looked.
+    pub digest: Option<String>,
+    /// How the platform differs from what was last applied; only from [`crate::DriverCall::Observe`].
+    pub drift: Option<String>,
+    /// The last operation that the platform is known to hold; only from [`crate::DriverCall::Observe`].
+    pub marker: Option<String>,
+}
+
+/// What a driver says when it could not do as told. The replica is then as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriverFailure {
+    /// Why, and what to do about it.
+    pub message: String,
+    /// Trying again cannot help.
+    pub permanent: bool,
+    /// The platform asked to be left alone for so long, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+}

@@ -1,0 +1,248 @@
+//! Membership: who is there, how well they are heard, and how far away they are.
+
+mod phi;
+mod presence;
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use khufu_crdt::SiteName;
+pub(crate) use record::{RecordError, SignedRecord, SiteRecord};
+
+use self::phi::Phi;
+use crate::time::micros;
+use crate::{Config, Liveness, NodeId, NodeView, SiteView, Time};
+
+/// The most nodes that are remembered.
+const MAX_NODES: usize = 4096;
+
+/// One other node.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) record: SiteRecord,
+    pub(crate) signed: SignedRecord,
+    pub(crate) load: f64,
+    /// Its own measurements, for scopes that speak of the distance between two other sites.
+    pub(crate) rtt_ms: BTreeMap<SiteName, f64>,
+    seen_wall_ms: Option<u64>,
+}
+
+/// What is known of the connection to a node, with or without a record of it.
+#[derive(Debug)]
+struct Link {
+    connected: bool,
+    phi: Option<Phi>,
+    rtt_ms: Option<f64>,
+    state: Liveness,
+}
+
+/// All other nodes.
+#[derive(Debug)]
+pub(crate) struct Members {
+    members: BTreeMap<NodeId, Member>,
+    links: BTreeMap<NodeId, Link>,
+    heartbeat_us: u64,
+    suspect: f64,
+    down: f64,
+}
+
+impl Members {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            members: BTreeMap::new(),
+            links: BTreeMap::new(),
+            heartbeat_us: micros(config.heartbeat),
+            suspect: config.phi_suspect,
+            down: config.phi_down,
+        }
+    }
+
+    fn link(&mut self, node: &NodeId) -> &mut Link {
+        self.links.entry(node.clone()).or_insert_with(|| Link {
+            connected: false,
+            phi: None,
+            rtt_ms: None,
+            state: Liveness::Down,
+        })
+    }
+
+    /// Takes in a record whose signature was checked. Whether it is news.
+    pub(crate) fn learn(&mut self, record: SiteRecord, signed: SignedRecord) -> bool {
+        let known = self.members.get(&record.node);
+        if known.is_some_and(|known| known.record.seq >= record.seq)
+            || (known.is_none() && self.members.len() >= MAX_NODES)
+        {
+            return false;
+        }
+        let (load, rtt_ms, seen) =
+            known.map_or((0.0, BTreeMap::new(), None), |known| (known.load, known.rtt_ms.clone(), known.seen_wall_ms));
+        self.members.insert(record.node.clone(), Member { record, signed, load, rtt_ms, seen_wall_ms: seen });
+        true
+    }
+
+    pub(crate) fn up(&mut self, node: &NodeId, now: Time) {
+        let heartbeat_us = self.heartbeat_us;
+        let link = self.link(node);
+        link.connected = true;
+        match &mut link.phi {
+            Some(phi) => phi.heard(now.monotonic_us),
+            None => link.phi = Some(Phi::new(heartbeat_us, now.monotonic_us)),
+        }
+        self.heard(node, now);
+    }
+
+    pub(crate) fn gone(&mut self, node: &NodeId) {
+        // Of a peer that never said who it is, nothing is kept.
+        if !self.members.contains_key(node) {
+            self.links.remove(node);
+        } else if let Some(link) = self.links.get_mut(node) {
+            link.connected = false;
+        }
+    }
+
+    /// A node was heard, by whatever it said.
+    pub(crate) fn heard(&mut self, node: &NodeId, now: Time) {
+        if let Some(phi) = self.links.get_mut(node).and_then(|link| link.phi.as_mut()) {
+            phi.heard(now.monotonic_us);
+        }
+        if let Some(member) = self.members.get_mut(node) {
+            member.seen_wall_ms = Some(now.wall_ms);
+        }
+    }
+
+    /// A heartbeat came back.
+    pub(crate) fn measured(&mut self, node: &NodeId, rtt_ms: f64) {
+        let link = self.link(node);
+        // The weight of a new sample is an eighth, as for TCP (RFC 6298).
+        link.rtt_ms = Some(link.rtt_ms.map_or(rtt_ms, |mean| mean + (rtt_ms - mean) / 8.0));
+    }
+
+    /// What a node says of its load and its distance to others.
+    pub(crate) fn told(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>) {
+        if let Some(member) = self.members.get_mut(node) {
+            member.load = if load.is_finite() { load } else { f64::MAX };
+            member.rtt_ms = rtt_ms.into_iter().filter(|(_, ms)| ms.is_finite() && *ms >= 0.0).take(MAX_NODES).collect();
+        }
+    }
+
+    /// Looks at every node's silence. The sites whose state changed.
+    pub(crate) fn judge(&mut self, now: Time) -> BTreeMap<SiteName, Liveness> {
+        let before: BTreeMap<SiteName, Liveness> =
+            self.sites().into_iter().map(|site| (site.clone(), self.site_state(&site))).collect();
+        for link in self.links.values_mut() {
+            let level = link.phi.as_ref().map_or(f64::MAX, |phi| phi.level(now.monotonic_us));
+            link.state = if level >= self.down {
+                Liveness::Down
+            } else if level >= self.suspect || !link.connected {
+                Liveness::Suspect
+            } else {
+                Liveness::Alive
+            };
+        }
+        before
+            .into_iter()
+            .filter_map(|(site, old)| {
+                let new = self.site_state(&site);
+                (new != old).then_some((site, new))
+            })
+            .collect()
+    }
+
+    /// All other sites that were ever heard of.
+    pub(crate) fn sites(&self) -> BTreeSet<SiteName> {
+        self.members.values().map(|member| member.record.site.clone()).collect()
+    }
+
+    /// The best state of a site's nodes.
+    pub(crate) fn site_state(&self, site: &SiteName) -> Liveness {
+        self.nodes_of(site).map(|member| self.state(&member.record.node)).min().unwrap_or(Liveness::Down)
+    }
+
+    fn state(&self, node: &NodeId) -> Liveness {
+        self.links.get(node).map_or(Liveness::Down, |link| link.state)
+    }
+
+    pub(crate) fn nodes_of<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Member> + 'a {
+        self.members.values().filter(move |member| member.record.site == *site)
+    }
+
+    pub(crate) fn member(&self, node: &NodeId) -> Option<&Member> {
+        self.members.get(node)
+    }
+
+    pub(crate) fn site_of(&self, node: &NodeId) -> Option<&SiteName> {
+        self.members.get(node).map(|member| &member.record.site)
+    }
+
+    pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
+        self.links.get(node).is_some_and(|link| link.connected)
+    }
+
+    /// The nodes that frames can be sent to.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = &NodeId> {
+        self.links.iter().filter(|(_, link)| link.connected).map(|(node, _)| node)
+    }
+
+    /// The nodes of a site that frames can be sent to, the best heard first.
+    pub(crate) fn reachable(&self, site: &SiteName) -> Vec<NodeId> {
+        let mut nodes: Vec<_> = self
+            .nodes_of(site)
+            .map(|member| (self.state(&member.record.node), member.record.node.clone()))
+            .filter(|(_, node)| self.is_connected(node))
+            .collect();
+        nodes.sort();
+        nodes.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Whether a site is known to have a driver of a kind; none if the site is not known.
+    pub(crate) fn drives(&self, site: &SiteName, kind: &str) -> Option<bool> {
+        let mut known = None;
+        for member in self.nodes_of(site) {
+            known = Some(known.unwrap_or(false) || member.record.kinds.contains(kind));
+        }
+        known
+    }
+
+    /// The least mean round-trip time to a site, in milliseconds.
+    pub(crate) fn rtt_ms(&self, site: &SiteName) -> Option<f64> {
+        self.nodes_of(site).filter_map(|member| self.links.get(&member.record.node)?.rtt_ms).min_by(f64::total_cmp)
+    }
+
+    /// The mean round-trip times to all sites, to tell others.
+    pub(crate) fn distances(&self) -> BTreeMap<SiteName, f64> {
+        self.sites().into_iter().filter_map(|site| Some((site.clone(), self.rtt_ms(&site)?))).collect()
+    }
+
+    /// All records, to pass on.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &SignedRecord> {
+        self.members.values().map(|member| &member.signed)
+    }
+
+    /// One site for people.
+    pub(crate) fn view(&self, site: &SiteName, now: Time) -> SiteView {
+        let members: Vec<_> = self.nodes_of(site).collect();
+        SiteView {
+            site: site.clone(),
+            here: false,
+            state: self.site_state(site),
+            seen_at: members.iter().filter_map(|member| member.seen_wall_ms).max(),
+            labels: members.iter().flat_map(|member| member.record.labels.clone()).collect(),
+            kinds: members.iter().flat_map(|member| member.record.kinds.clone()).collect(),
+            nodes: members
+                .iter()
+                .map(|member| {
+                    let link = self.links.get(&member.record.node);
+                    let phi = link.and_then(|link| link.phi.as_ref());
+                    NodeView {
+                        node: member.record.node.clone(),
+                        addresses: member.record.addresses.clone(),
+                        connected: link.is_some_and(|link| link.connected),
+                        phi: phi.map_or(100.0, |phi| phi.level(now.monotonic_us)),
+                        version: member.record.version.clone(),
+                    }
+                })
+                .collect(),
+            rtt_ms: self.rtt_ms(site),
+        }
+    }
+}

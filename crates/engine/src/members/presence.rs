@@ -1,0 +1,189 @@
+//! Keeping in touch: records announced and learned, heartbeats, and what follows from who is there.
+
+use khufu_crdt::SiteName;
+use serde_bytes::ByteBuf;
+
+use super::{RecordError, SignedRecord};
+use crate::record::{clock_key, node_key};
+use crate::time::{Time, micros};
+use crate::timers::Due;
+use crate::wire::{self, Frame, Gossip, Signed};
+use crate::{Engine, Happening, Liveness, NodeId, Output, Write};
+
+/// The topic on which sites speak of themselves.
+const MEMBERS_TOPIC: &str = "khufu/members";
+/// Heartbeats between two unasked announcements of this site's record.
+const ANNOUNCE_EVERY: u32 = 30;
+
+impl Engine {
+    pub(crate) fn subscribe_members(&mut self) {
+        self.outbox.now(Output::Subscribe { topic: MEMBERS_TOPIC.into() });
+    }
+
+    pub(crate) fn store_clock(&mut self) {
+        self.outbox.write(Write::Put { key: clock_key(), value: self.clock.last().0.to_be_bytes().to_vec() });
+    }
+
+    pub(crate) fn peer_up(&mut self, node: &NodeId) {
+        self.members.up(node, self.now);
+        let mut records = vec![SignedRecord::sign(&self.record, &*self.keys)];
+        records.extend(self.members.records().cloned());
+        self.send_now(node, &Frame::Members { records });
+        self.ping(node);
+        self.judge();
+        self.reconcile_soon(node);
+    }
+
+    pub(crate) fn peer_down(&mut self, node: &NodeId) {
+        self.members.gone(node);
+        self.timers.cancel(&Due::Reconcile(node.clone()));
+        self.sync_peer_gone(node);
+        self.asks_peer_gone(node);
+        self.judge();
+    }
+
+    pub(crate) fn member_records(&mut self, from: &NodeId, records: &[SignedRecord]) {
+        for record in records {
+            match record.open(&*self.keys) {
+                Ok(_) => self.learn_member(record, true),
+                Err(error) => return self.refuse(from, error.to_string()),
+            }
+        }
+        // Only now may it be known which site the peer serves, and so what is shared with it.
+        self.judge();
+        self.reconcile_soon(from);
+    }
+
+    /// Takes in a record from anywhere; one that is not genuine is ignored.
+    pub(crate) fn learn_member(&mut self, signed: &SignedRecord, store: bool) {
+        let record = match signed.open(&*self.keys) {
+            Ok(record) => record,
+            Err(error @ RecordError::Signature(_)) => {
+                self.counters.refused += 1;
+                tracing::warn!(%error, "ignored a site record");
+                return;
+            }
+            Err(_) => return,
+        };
+        if record.node == self.config.node {
+            // An earlier life of this node may have spoken with a higher number, if its clock ran ahead.
+            if record.seq > self.record.seq {
+                self.record.seq = record.seq;
+                self.announce();
+            }
+            return;
+        }
+        let (node, site) = (record.node.clone(), record.site.clone());
+        let known = self.members.member(&node).is_some();
+        if !self.members.learn(record, signed.clone()) {
+            return;
+        }
+        if !store {
+            return;
+        }
+        self.outbox.write(Write::Put { key: node_key(&node.0), value: wire::encode(signed) });
+        if !known {
+            if site == self.config.site {
+                self.warn(None, format!("node {node} also serves site {site}: give every node a site of its own"));
+            }
+            self.members.heard(&node, self.now);
+            self.placements_may_change();
+        }
+        if self.members.is_connected(&node) {
+            self.reconcile_soon(&node);
+        }
+    }
+
+    pub(crate) fn addresses(&mut self, mut addresses: Vec<String>) {
+        addresses.truncate(16);
+        addresses.sort();
+        if self.record.addresses != addresses {
+            self.record.addresses = addresses;
+            self.announce();
+        }
+    }
+
+    /// Tells all what this site is now.
+    fn announce(&mut self) {
+        self.record.seq = self.clock.tick(self.now.wall_ms).0.max(self.record.seq.saturating_add(1));
+        let signed = SignedRecord::sign(&self.record, &*self.keys);
+        let nodes: Vec<_> = self.members.connected().cloned().collect();
+        for node in nodes {
+            self.send_now(&node, &Frame::Members { records: vec![signed.clone()] });
+        }
+        self.publish_now(MEMBERS_TOPIC, &Gossip::Member(signed));
+    }
+
+    pub(crate) fn announce_periodically(&mut self) {
+        let signed = SignedRecord::sign(&self.record, &*self.keys);
+        self.publish_now(MEMBERS_TOPIC, &Gossip::Member(signed));
+        self.timers.set(Due::Announce, self.now.plus(self.config.heartbeat * ANNOUNCE_EVERY));
+    }
+
+    /// A gossiped message with this node's signature.
+    pub(crate) fn signed_gossip(&self, body: &Gossip) -> Vec<u8> {
+        let body = wire::encode(body);
+        let signature = self.keys.sign(&body);
+        let author = self.config.node.clone();
+        wire::encode(&Signed { author, body: ByteBuf::from(body), signature: ByteBuf::from(signature) })
+    }
+
+    fn publish_now(&mut self, topic: &str, body: &Gossip) {
+        self.counters.gossip_out += 1;
+        let frame = self.signed_gossip(body);
+        self.outbox.now(Output::Publish { topic: topic.to_owned(), frame });
+    }
+
+    pub(crate) fn heartbeat(&mut self) {
+        let nodes: Vec<_> = self.members.connected().cloned().collect();
+        for node in nodes {
+            self.ping(&node);
+        }
+        self.judge();
+        self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
+    }
+
+    fn ping(&mut self, node: &NodeId) {
+        let load = self.replicants.index.len() as f64;
+        let rtt_ms = self.members.distances();
+        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms });
+    }
+
+    pub(crate) fn pong(&mut self, from: &NodeId, sent_us: u64) {
+        // A number that this node never sent would fake a distance.
+        if sent_us <= self.now.monotonic_us && self.now.monotonic_us - sent_us < 600_000_000 {
+            self.members.measured(from, self.now.since(sent_us).as_secs_f64() * 1000.0);
+        }
+    }
+
+    fn judge(&mut self) {
+        let changed = self.members.judge(self.now);
+        for (site, state) in changed {
+            self.event(Happening::Site { site, state });
+            if state != Liveness::Suspect {
+                self.placements_may_change();
+            }
+        }
+    }
+
+    /// How sure this node is that a site works.
+    pub(crate) fn liveness(&self, site: &SiteName) -> Liveness {
+        if *site == self.config.site { Liveness::Alive } else { self.members.site_state(site) }
+    }
+
+    /// Pseudo-random but repeatable: spreads what all nodes do at the same pace.
+    pub(crate) fn jitter(&self, salt: &str, of_us: u64) -> u64 {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let time = self.now.monotonic_us.to_be_bytes();
+        for byte in self.config.node.0.bytes().chain(salt.bytes()).chain(time) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash.checked_rem(of_us.max(1)).unwrap_or(0)
+    }
+
+    /// A moment about `pause` from now.
+    pub(crate) fn about(&self, salt: &str, pause: std::time::Duration) -> u64 {
+        let us = micros(pause);
+        Time::plus(self.now, pause).saturating_add(self.jitter(salt, us / 4))
+    }
+}

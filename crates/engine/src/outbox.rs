@@ -1,0 +1,152 @@
+//! Collects what the engine wants done, and holds back what must be on disk first.
+
+use std::collections::VecDeque;
+
+use crate::{Output, RequestError, Token, Write};
+
+/// Outputs in order. What was added with [`Outbox::after`] is handed out once all that was written before it is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    ready: Vec<Output>,
+    writes: Vec<Write>,
+    waiting: Vec<Output>,
+    held: VecDeque<(Token, Vec<Output>)>,
+    issued: u64,
+    stored: u64,
+    failed: bool,
+}
+
+impl Outbox {
+    /// Writes a record, with all other writes of this step.
+    pub(crate) fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// Hands out at once: only what says nothing of any document.
+    pub(crate) fn now(&mut self, output: Output) {
+        self.ready.push(output);
+    }
+
+    /// Hands out when all that has been written so far is stored.
+    pub(crate) fn after(&mut self, output: Output) {
+        self.waiting.push(output);
+    }
+
+    /// Batches that are handed out and not stored yet.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.issued.saturating_sub(self.stored)
+    }
+
+    /// A batch is on disk.
+    pub(crate) fn stored(&mut self, token: Token) {
+        self.stored = self.stored.max(token.0);
+        while self.held.front().is_some_and(|(held, _)| held.0 <= self.stored) {
+            if let Some((_, outputs)) = self.held.pop_front() {
+                self.ready.extend(outputs);
+            }
+        }
+    }
+
+    /// The disk failed: whoever waits for an answer is told, nothing else is handed out, and the process stops.
+    pub(crate) fn store_failed(&mut self, error: &str) {
+        if std::mem::replace(&mut self.failed, true) {
+            return;
+        }
+        let held = std::mem::take(&mut self.held).into_iter().flat_map(|(_, outputs)| outputs);
+        for output in held.chain(std::mem::take(&mut self.waiting)) {
+            if let Output::Answer { request, .. } = output {
+                let message = format!(
+                    "the change could not be stored ({error}); this node stops: mend its disk and start it again"
+                );
+                self.ready.push(Output::Answer { request, answer: Err(RequestError::Storage { message }) });
+            }
+        }
+        self.ready.push(Output::Stop { reason: format!("storage failed: {error}") });
+    }
+
+    /// What can be done now, in order.
+    pub(crate) fn drain(&mut self) -> Vec<Output> {
+        if self.failed {
+            self.writes.clear();
+            self.waiting.clear();
+            return std::mem::take(&mut self.ready);
+        }
+        if !self.writes.is_empty() {
+            self.issued += 1;
+            let writes = std::mem::take(&mut self.writes);
+            self.ready.push(Output::Persist { token: Token(self.issued), writes });
+        }
+        if !self.waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.waiting);
+            if self.outstanding() == 0 {
+                self.ready.extend(waiting);
+            } else if let Some((token, held)) = self.held.back_mut()
+                && token.0 == self.issued
+            {
+                held.extend(waiting);
+            } else {
+                self.held.push_back((Token(self.issued), waiting));
+            }
+        }
+        std::mem::take(&mut self.ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unsubscribe(topic: &str) -> Output {
+        Output::Unsubscribe { topic: topic.into() }
+    }
+
+    fn topics(outputs: &[Output]) -> Vec<&str> {
+        outputs
+            .iter()
+            .map(|output| match output {
+                Output::Unsubscribe { topic } => topic.as_str(),
+                Output::Persist { .. } => "persist",
+                Output::Stop { .. } => "stop",
+                _ => "other",
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nothing_that_follows_a_write_leaves_before_it_is_stored() {
+        let mut outbox = Outbox::default();
+        outbox.after(unsubscribe("a"));
+        outbox.write(Write::Delete { key: vec![1] });
+        outbox.now(unsubscribe("b"));
+        assert_eq!(topics(&outbox.drain()), ["b", "persist"]);
+        outbox.after(unsubscribe("c"));
+        assert_eq!(topics(&outbox.drain()), Vec::<&str>::new());
+        outbox.write(Write::Delete { key: vec![2] });
+        outbox.after(unsubscribe("d"));
+        assert_eq!(topics(&outbox.drain()), ["persist"]);
+        outbox.stored(Token(1));
+        assert_eq!(topics(&outbox.drain()), ["a", "c"]);
+        outbox.stored(Token(2));
+        assert_eq!(topics(&outbox.drain()), ["d"]);
+        outbox.after(unsubscribe("e"));
+        assert_eq!(topics(&outbox.drain()), ["e"]);
+    }
+
+    #[test]
+    fn a_failed_disk_lets_nothing_out_but_answers_and_the_stop() {
+        let mut outbox = Outbox::default();
+        outbox.write(Write::Delete { key: vec![1] });
+        outbox.after(unsubscribe("a"));
+        outbox.after(Output::Answer { request: crate::RequestId(7), answer: Ok(crate::Response::Sites(Vec::new())) });
+        outbox.drain();
+        outbox.store_failed("no space");
+        let outputs = outbox.drain();
+        assert!(matches!(
+            outputs.as_slice(),
+            [Output::Answer { answer: Err(RequestError::Storage { .. }), .. }, Output::Stop { .. }]
+        ));
+        outbox.after(unsubscribe("late"));
+        outbox.write(Write::Delete { key: vec![1] });
+        assert!(outbox.drain().is_empty());
+    }
+}

@@ -1,0 +1,52 @@
+//! Sends each task to the part that does it.
+
+use khufu_crdt::ReplicantId;
+
+use crate::engine::Task;
+use crate::{Engine, RequestError};
+
+impl Engine {
+    /// Works on a resident document.
+    pub(crate) fn perform(&mut self, id: &ReplicantId, task: Task) {
+        match task {
+            Task::Request { origin, who, request } => self.request_for(id, origin, who, request),
+            Task::Push { from, push } => self.pushed(id, &from, push),
+            Task::Sync { from, frame } => self.sync_step(id, &from, frame),
+            Task::Meet { with } => self.begin_session(id, &with),
+            Task::Catchup { node, heads, epoch } => self.catch_up(id, &node, &heads, epoch),
+            Task::Work => self.work(id),
+            Task::Done { doing, result } => self.done(id, doing, result),
+            Task::Side(side) => self.look(id, side),
+            Task::Place => self.place(id),
+            Task::Compact => self.compact(id),
+        }
+    }
+
+    /// Works on a replicant that this node knows nothing of.
+    pub(crate) fn perform_without(&mut self, id: &ReplicantId, task: Task) {
+        match task {
+            // Whoever tells of it thinks that it lives here. That is seen when it is complete.
+            Task::Push { from, push } => {
+                if self.unknown(push.document.clone()) {
+                    self.pushed(id, &from, push);
+                }
+            }
+            Task::Sync { from, frame } => {
+                if frame.initiator && frame.seq == 0 && self.unknown(frame.document.clone()) {
+                    self.sync_step(id, &from, frame);
+                }
+            }
+            Task::Request { origin, .. } => {
+                self.answer(&origin, Err(RequestError::NotFound { id: id.clone(), unreachable: Vec::new() }));
+            }
+            Task::Side(crate::work::Side::Verify(job)) => self.held(job, id, None),
+            Task::Meet { .. }
+            | Task::Catchup { .. }
+            | Task::Work
+            | Task::Done { .. }
+            | Task::Side(_)
+            | Task::Place
+            | Task::Compact => {}
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Where replicants live: scopes turned into placements, and decided anew when sites come and go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use khufu_crdt::{Mode, Placement, ReplicantId, SiteName};
+use khufu_scope::{Anchor, Expr, Item, Scope, SiteView, State, View};
+
+use crate::engine::Task;
+use crate::timers::Due;
+use crate::{Engine, ExplainedPlace, Explanation, Liveness, RequestError, Response};
+
+/// Whether the value of a scope can change while its text does not. One that says `here` was decided once and for all,
+/// by the node that was asked.
+pub(crate) fn is_moving(scope: &str) -> bool {
+    let Ok(scope) = khufu_scope::parse(scope) else { return false };
+    let exprs = || {
+        scope.items().iter().filter_map(|item| match item {
+            Item::Place { expr, .. } => Some(expr.node()),
+            Item::Prime(_) => None,
+        })
+    };
+    exprs().any(chooses) && !exprs().any(says_here)
+}
+
+fn chooses(expr: &Expr) -> bool {
+    match expr {
+        Expr::One(_) => false,
+        Expr::All | Expr::Labels(_) | Expr::Around { .. } | Expr::Some { .. } | Expr::Otherwise(_) | Expr::Not(_) => {
+            true
+        }
+        Expr::Replicate(parts) | Expr::Cross(parts) => parts.iter().any(|part| chooses(part.node())),
+    }
+}
+
+fn says_here(expr: &Expr) -> bool {
+    match expr {
+        Expr::One(anchor) => matches!(anchor, Anchor::Here),
+        Expr::Around { site, .. } => matches!(site.node(), Anchor::Here),
+        Expr::Some { of, .. } | Expr::Not(of) => says_here(of.node()),
+        Expr::Replicate(parts) | Expr::Cross(parts) | Expr::Otherwise(parts) => {
+            parts.iter().any(|part| says_here(part.node()))
+        }
+        Expr::All | Expr::Labels(_) => false,
+    }
+}
+
+fn state(liveness: Liveness) -> State {
+    match liveness {
+        Liveness::Alive => State::Alive,
+        Liveness::Suspect => State::Suspect,
+        Liveness::Down => State::Down,
+    }
+}
+
+fn rtt(ms: BTreeMap<SiteName, f64>) -> BTreeMap<String, Duration> {
+    // What cannot be a time is left out, so that no measurement of another site can stop this one.
+    ms.into_iter()
+        .filter_map(|(site, ms)| Some((site.to_string(), Duration::try_from_secs_f64(ms / 1000.0).ok()?)))
+        .collect()
+}
+
+impl Engine {
+    /// The sites as seen from here, for a scope that was written at `here`.
+    fn scope_view(&self, here: &SiteName) -> View {
+        let mut sites = BTreeMap::new();
+        for site in self.members.sites() {
+            let nodes: Vec<_> = self.members.nodes_of(&site).collect();
+            let view = SiteView {
+                labels: nodes.iter().flat_map(|node| node.record.labels.clone()).collect(),
+                state: state(self.members.site_state(&site)),
+                load: nodes.iter().map(|node| node.load).fold(0.0, f64::max),
+                rtt: nodes.iter().flat_map(|node| rtt(node.rtt_ms.clone())).collect(),
+            };
+            sites.insert(site.to_string(), view);
+        }
+        let own = SiteView {
+            labels: self.config.labels.clone(),
+            state: State::Alive,
+            load: self.replicants.index.len() as f64,
+            rtt: rtt(self.members.distances()),
+        };
+        sites.insert(self.config.site.to_string(), own);
+        View { here: here.to_string(), sites }
+    }
+
+    fn parsed(&self, scope: &str) -> Result<Scope, RequestError> {
+        khufu_scope::parse(scope).map_err(|errors| RequestError::Invalid {
+            message: format!("the scope {scope:?} cannot be read: {errors}"),
+        })
+    }
+
+    /// Decides where a replicant of a kind lives.
+    pub(crate) fn decide(&mut self, scope: &str, here: &SiteName, kind: &str) -> Result<Placement, RequestError> {
+        let parsed = self.parsed(scope)?;
+        let value = khufu_scope::evaluate(&parsed, &self.scope_view(here)).map_err(|errors| RequestError::Invalid {
+            message: format!("the scope {scope:?} has no value: {errors}"),
+        })?;
+        let place = value.for_service(kind).ok_or_else(|| RequestError::Invalid {
+            message: format!("the scope {scope:?} says nothing of {kind:?}: name it, or leave the service out"),
+        })?;
+        let site = |name: &String| {
+            SiteName::new(name.as_str()).map_err(|error| RequestError::Invalid { message: error.to_string() })
+        };
+        let sites = place.sites.iter().map(site).collect::<Result<std::collections::BTreeSet<_>, _>>()?;
+        for site in &sites {
+            let drives = if *site == self.config.site {
+                Some(self.config.kinds.contains_key(kind))
+            } else {
+                self.members.drives(site, kind)
+            };
+            if drives == Some(false) {
+                let message = format!(
+                    "site {site} has no driver of kind {kind:?}: choose another kind, or start its node with one"
+                );
+                return Err(RequestError::Invalid { message });
+            }
+        }
+        let mode = match place.mode {
+            khufu_scope::Mode::Replicate => Mode::Replicate,
+            khufu_scope::Mode::Cross => Mode::Cross,
+        };
+        Ok(Placement {
+            sites,
+            leaving: std::collections::BTreeSet::new(),
+            mode,
+            prime: place.prime.as_ref().map(site).transpose()?,
+            expression: scope.to_owned(),
+            decided_at: self.clock.tick(self.now.wall_ms),
+            decided_by: self.config.site.clone(),
+        })
+    }
+
+    pub(crate) fn explain(&self, scope: &str, here: &SiteName) -> Result<Response, RequestError> {
+        let parsed = self.parsed(scope)?;
+        let value = khufu_scope::evaluate(&parsed, &self.scope_view(here))
+            .map_err(|errors| RequestError::Invalid { message: errors.to_string() })?;
+        let places = value
+            .places
+            .into_iter()
+            .map(|place| ExplainedPlace {
+                service: place.service,
+                sites: place.sites,
+                cross: place.mode == khufu_scope::Mode::Cross,
+                prime: place.prime,
+                reasons: place.reasons,
+            })
+            .collect();
+        Ok(Response::Explain(Explanation { canonical: parsed.to_string(), places }))
+    }
+
+    /// What is to be cleaned up when `next` takes the place of what an index entry says.
+    pub(crate) fn with_leaving(&self, id: &ReplicantId, mut next: Placement) -> Placement {
+        if let Some(entry) = self.replicants.held(id) {
+            next.leaving = entry.holders().into_iter().filter(|site| !next.sites.contains(site)).collect();
+        }
+        next
+    }
+
+    /// A site came or went. Placements that depend on it are looked at once it has stayed so for a while.
+    pub(crate) fn placements_may_change(&mut self) {
+        let at = self.now.plus(self.config.settle);
+        self.timers.set(Due::Place, at);
+    }
+
+    pub(crate) fn place_all(&mut self) {
+        let moving: Vec<_> = self
+            .replicants
+            .index
+            .iter()
+            .filter(|(_, entry)| entry.moving && !entry.dropped && !entry.deleted)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in moving {
+            if self.decides(&id) {
+                self.run(id, Task::Place);
+            }
+        }
+    }
+
+    /// Of the holders that are alive the first by name decides, so that not all do it at once. Two that cannot see each
+    /// other both do; one decision wins.
+    fn decides(&self, id: &ReplicantId) -> bool {
+        let Some(placement) = self.replicants.held(id).and_then(|entry| entry.placement.as_ref()) else { return false };
+        let mut alive = placement.sites.iter().filter(|site| self.liveness(site) == Liveness::Alive);
+        alive.next() == Some(&self.config.site)
+    }
+
+    /// Two concurrent edits can leave a scope beside the placement of another: one site decides again.
+    pub(crate) fn place_if_stale(&mut self, id: &ReplicantId) {
+        let Some(entry) = self.replicants.held(id) else { return };
+        let stale = entry.placement.as_ref().is_some_and(|placement| placement.expression != entry.scope);
+        if stale && !entry.deleted && self.decides(id) {
+            self.place(id);
+        }
+    }
+
+    /// Decides again where a resident replicant lives, if that has changed.
+    pub(crate) fn place(&mut self, id: &ReplicantId) {
+        let Some(entry) = self.replicants.held(id).cloned() else { return };
+        let Some(old) = &entry.placement else { return };
+        let here = if old.expression == entry.scope { old.decided_by.clone() } else { self.config.site.clone() };
+        let mut next = match self.decide(&entry.scope, &here, &entry.kind) {
+            Ok(next) => next,
+            Err(error) => {
+                let message = format!("where it lives cannot be decided anew, so it stays: {error}");
+                return self.warn(Some(id.clone()), message);
+            }
+        };
+        // Nobody is taken out because of silence, nor before those who follow have the contents.
+        let ready = |site: &SiteName| self.liveness(site) == Liveness::Alive && (entry.current.contains(site));
+        let all_ready = next.sites.iter().all(ready);
+        for site in &old.sites {
+            if self.liveness(site) == Liveness::Down || !all_ready {
+                next.sites.insert(site.clone());
+            }
+        }
+        if next.sites == old.sites && next.mode == old.mode && next.prime == old.prime && old.expression == entry.scope
+        {
+            return;
+        }
+        let next = self.with_leaving(id, next);
+        let author = self.author("khufu", "sites came or went");
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        match resident.doc.set_scope(&author, &entry.scope, &next) {
+            Ok(change) => self.commit(id, change.into_iter().collect()),
+            Err(error) => self.warn(Some(id.clone()), format!("where it lives cannot be written: {error}")),
+        }
+        // Who is to leave is seen again when the others have what it has.
+        self.placements_may_change();
+    }
+}

@@ -1,0 +1,164 @@
+//! Bringing documents into memory and out again.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{DocumentId, Replicant, ReplicantId, Report, SiteName};
+
+use super::{MAX_PARKED, Resident};
+use crate::engine::Task;
+use crate::record::{Part, part, replicant_prefix};
+use crate::timers::Due;
+use crate::wire;
+use crate::work::Work;
+use crate::{Engine, Output, Record, RequestError};
+
+impl Engine {
+    /// Works on a document, at once if it is in memory.
+    pub(crate) fn run(&mut self, id: ReplicantId, task: Task) {
+        if self.replicants.resident.contains_key(&id) {
+            if let Some(resident) = self.replicants.resident.get_mut(&id) {
+                resident.used_us = self.now.monotonic_us;
+            }
+            return self.perform(&id, task);
+        }
+        // A replicant that was given away is read too: what it left behind tells that its replica is gone.
+        if !self.replicants.index.contains_key(&id) {
+            return self.perform_without(&id, task);
+        }
+        let parked = self.replicants.parked.entry(id.clone()).or_default();
+        if parked.len() >= MAX_PARKED {
+            if let Task::Request { origin, .. } = task {
+                let message = format!("too many requests wait for {id}: ask again later");
+                self.answer(&origin, Err(RequestError::Busy { message }));
+            }
+            return;
+        }
+        let first = parked.is_empty();
+        parked.push(task);
+        if first {
+            let prefix = replicant_prefix(&id);
+            // What is read must include what was written last.
+            self.outbox.after(Output::Load { replicant: id, prefix });
+        }
+    }
+
+    pub(crate) fn loaded(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) {
+        let Some(tasks) = self.replicants.parked.remove(id) else { return };
+        if !self.replicants.resident.contains_key(id) {
+            match self.restore(id, records, damaged) {
+                Ok(resident) => {
+                    self.replicants.resident.insert(id.clone(), resident);
+                    self.after_load(id);
+                }
+                Err(message) => {
+                    self.warn(Some(id.clone()), message.clone());
+                    for task in tasks {
+                        if let Task::Request { origin, .. } = task {
+                            self.answer(&origin, Err(RequestError::Storage { message: message.clone() }));
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+        for task in tasks {
+            self.run(id.clone(), task);
+        }
+    }
+
+    fn restore(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) -> Result<Resident, String> {
+        let entry = self.replicants.index.get(id).ok_or_else(|| format!("{id} is not in the index"))?;
+        let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
+        let dropped = entry.dropped;
+        let prefix = replicant_prefix(id);
+        let mut lost: Vec<String> = damaged.to_vec();
+        let (mut snapshot, mut changes) = (None, Vec::new());
+        let (mut work, mut reports) = (Work::default(), BTreeMap::<SiteName, Report>::new());
+        for record in records {
+            match record.key.strip_prefix(prefix.as_slice()).and_then(part) {
+                Some(Part::Snapshot { epoch }) if epoch == document.epoch => snapshot = Some(record.value.as_slice()),
+                Some(Part::Change { epoch, .. }) if epoch == document.epoch => changes.push(record.value.clone()),
+                Some(Part::Work) => match wire::decode(&record.value) {
+                    Ok(stored) => work = stored,
+                    Err(error) => lost.push(format!("what was applied ({error})")),
+                },
+                Some(Part::Report) => match wire::decode::<Report>(&record.value) {
+                    Ok(report) => {
+                        reports.insert(report.site.clone(), report);
+                    }
+                    Err(error) => lost.push(format!("a report ({error})")),
+                },
+                _ => {}
+            }
+        }
+        let loaded = Replicant::load(document.clone(), &self.actor, snapshot, &changes)
+            .or_else(|error| {
+                // The rest of the replicant is still good, and the other sites have the document.
+                lost.push(error.to_string());
+                Replicant::load(document, &self.actor, None, &changes)
+            })
+            .map_err(|error| format!("the document of {id} cannot be read: {error}"))?;
+        lost.extend(loaded.damaged);
+        let replicant = loaded.replicant.with_limits(self.config.limits.clone());
+        let provisional = dropped || !replicant.is_created();
+        if !lost.is_empty() {
+            self.warn(
+                Some(id.clone()),
+                format!("damaged on disk: {}. What is missing is fetched again from the other sites", lost.join("; ")),
+            );
+            // The heads in the index are no longer true, so that reconciliation sees what is missing.
+            if let Some(entry) = self.replicants.index.get_mut(id) {
+                entry.heads = replicant.heads();
+                entry.changed_us = 0;
+            }
+        }
+        Ok(Resident::new(replicant, work, reports, provisional))
+    }
+
+    /// Something may have been written between the last step of the work and a crash.
+    fn after_load(&mut self, id: &ReplicantId) {
+        let unsettled = self.replicants.index.get(id).is_some_and(|entry| !entry.settled);
+        if unsettled {
+            self.timers.set_by(Due::Work(id.clone()), self.now.monotonic_us);
+        }
+    }
+
+    /// Compacts what has grown and takes documents out of memory that nobody uses.
+    pub(crate) fn sweep(&mut self) {
+        let grown: Vec<_> = self
+            .replicants
+            .index
+            .iter()
+            .filter(|(_, entry)| {
+                !entry.dropped
+                    && entry.next_change - entry.first_change.min(entry.next_change) >= self.config.compact_after
+            })
+            .map(|(id, _)| id.clone())
+            .take(8)
+            .collect();
+        for id in grown {
+            self.run(id, Task::Compact);
+        }
+        let mut idle: Vec<_> = self
+            .replicants
+            .resident
+            .iter()
+            .filter(|(id, resident)| {
+                resident.is_idle()
+                    && !self.is_waited_for(id)
+                    && !self.sync.has_session(id)
+                    && !self.timers.is_set(&Due::Work((*id).clone()))
+            })
+            .map(|(id, resident)| (!resident.provisional, resident.used_us, id.clone()))
+            .collect();
+        idle.sort();
+        let over = self.replicants.resident.len().saturating_sub(self.config.resident);
+        for (number, (kept, used_us, id)) in idle.into_iter().enumerate() {
+            let stale = self.now.since(used_us) > self.config.session_timeout;
+            if (!kept && stale) || number < over {
+                self.replicants.resident.remove(&id);
+            }
+        }
+        self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
+    }
+}

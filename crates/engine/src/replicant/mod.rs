@@ -1,0 +1,107 @@
+//! The replicants that this node holds: a small index entry each, and the documents that are in use.
+
+mod index;
+mod load;
+mod persist;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub(crate) use index::{Entry, ItemPrefix, item_prefix};
+use khufu_crdt::{Replicant, ReplicantId, Report, Resolved, SiteName, resolve};
+use serde_bytes::ByteBuf;
+
+use crate::CallId;
+use crate::engine::Task;
+use crate::work::{Side, Work};
+
+/// The most changes of one document that wait to be applied.
+pub(crate) const MAX_QUEUED_CHANGES: usize = 4096;
+/// The most tasks that wait for one document to be read from disk.
+pub(crate) const MAX_PARKED: usize = 1024;
+
+/// A document in memory, with what this site does about it.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub(crate) doc: Replicant,
+    pub(crate) work: Work,
+    pub(crate) reports: BTreeMap<SiteName, Report>,
+    /// Changes that came in and are not applied yet.
+    pub(crate) incoming: Vec<ByteBuf>,
+    /// The driver call under way.
+    pub(crate) call: Option<CallId>,
+    /// Looks at the platform that somebody waits for.
+    pub(crate) side: VecDeque<Side>,
+    /// Not before this moment is a driver tried again.
+    pub(crate) retry_us: Option<u64>,
+    /// Known from others, and not (yet) known to live here: nothing of it is on disk.
+    pub(crate) provisional: bool,
+    pub(crate) used_us: u64,
+    resolved: Option<Resolved>,
+}
+
+impl Resident {
+    pub(crate) fn new(doc: Replicant, work: Work, reports: BTreeMap<SiteName, Report>, provisional: bool) -> Self {
+        Self {
+            doc,
+            work,
+            reports,
+            incoming: Vec::new(),
+            call: None,
+            side: VecDeque::new(),
+            retry_us: None,
+            provisional,
+            used_us: 0,
+            resolved: None,
+        }
+    }
+
+    /// The list of operations as they are to be run.
+    pub(crate) fn resolved(&mut self) -> &Resolved {
+        let doc = &self.doc;
+        self.resolved.get_or_insert_with(|| {
+            let state = doc.state();
+            resolve(&state.operations, &state.policy)
+        })
+    }
+
+    /// The document changed.
+    pub(crate) fn touched(&mut self) {
+        self.resolved = None;
+    }
+
+    /// Takes over what was done for an older document of the same replicant.
+    pub(crate) fn keep_work_of(&mut self, old: Self) {
+        self.work = old.work;
+        self.reports = old.reports;
+        self.call = old.call;
+        self.side = old.side;
+        self.retry_us = old.retry_us;
+    }
+
+    /// Whether it may leave memory.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.incoming.is_empty() && self.call.is_none() && self.side.is_empty() && self.retry_us.is_none()
+    }
+}
+
+/// All replicants of this node.
+#[derive(Debug, Default)]
+pub(crate) struct Replicants {
+    pub(crate) index: BTreeMap<ReplicantId, Entry>,
+    pub(crate) resident: BTreeMap<ReplicantId, Resident>,
+    /// What waits for documents that are being read.
+    pub(crate) parked: BTreeMap<ReplicantId, Vec<Task>>,
+    pub(crate) by_prefix: BTreeMap<ItemPrefix, ReplicantId>,
+}
+
+impl Replicants {
+    /// Whether this node holds the replicant's document.
+    pub(crate) fn held(&self, id: &ReplicantId) -> Option<&Entry> {
+        self.index.get(id).filter(|entry| !entry.dropped)
+    }
+
+    pub(crate) fn insert(&mut self, id: ReplicantId, entry: Entry) {
+        self.by_prefix.insert(item_prefix(&id), id.clone());
+        self.index.insert(id, entry);
+    }
+}

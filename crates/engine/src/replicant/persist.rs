@@ -1,0 +1,190 @@
+//! Writing documents down, and what follows from a change.
+
+use khufu_crdt::{Change, DocumentId, Hlc, ReplicantId, Report};
+
+use super::Entry;
+use crate::record::{change_key, index_key, report_key, snapshot_key, work_key};
+use crate::wire;
+use crate::{Engine, Happening, Write};
+
+impl Engine {
+    /// Puts changes of a resident document on disk, brings its index entry up to date, and says so.
+    pub(crate) fn persist_changes(&mut self, id: &ReplicantId, changes: &[Change], local: bool) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.touched();
+        if changes.is_empty() || resident.provisional {
+            return;
+        }
+        let document = resident.doc.id().clone();
+        let entry = self.replicants.index.entry(id.clone()).or_insert_with(|| Entry::new(document.epoch));
+        for change in changes {
+            self.outbox
+                .write(Write::Put { key: change_key(&document, entry.next_change), value: change.bytes.clone() });
+            entry.next_change += 1;
+        }
+        entry.changed_us = self.now.monotonic_us;
+        entry.settled = false;
+        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        if local {
+            self.counters.changes_local += count;
+        } else {
+            self.counters.changes_remote += count;
+        }
+        let conflicts_before = entry.conflicts;
+        self.refresh_index(id);
+        let Some(entry) = self.replicants.index.get(id) else { return };
+        let (heads, conflicts) = (entry.heads.iter().map(ToString::to_string).collect(), entry.conflicts);
+        self.event(Happening::Changed { replicant: id.clone(), local, heads });
+        if conflicts > conflicts_before {
+            self.event(Happening::Conflicted { replicant: id.clone(), fields: conflicts });
+        }
+    }
+
+    /// Brings the index entry of a resident document up to date and writes it.
+    pub(crate) fn refresh_index(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let state = resident.doc.state();
+        let Some(entry) = self.replicants.index.get_mut(id) else { return };
+        let was_deleted = entry.deleted;
+        let placed = entry.placement != state.placement;
+        entry.epoch = resident.doc.id().epoch;
+        entry.kind.clone_from(&state.kind);
+        entry.scope.clone_from(&state.scope);
+        entry.placement.clone_from(&state.placement);
+        entry.deleted = state.deleted.is_some();
+        entry.operations = state.operations.len();
+        entry.heads = resident.doc.heads();
+        entry.conflicts = resident.doc.conflicts().len();
+        entry.moving = crate::place::is_moving(&state.scope);
+        let heads: Vec<String> = entry.heads.iter().map(ToString::to_string).collect();
+        entry.current = resident
+            .reports
+            .values()
+            .filter(|report| report.heads == heads)
+            .map(|report| report.site.clone())
+            .collect();
+        let newest = state.operations.values().map(|operation| operation.at).max();
+        let (deleted, sites) = (
+            entry.deleted && !was_deleted,
+            entry.placement.as_ref().map(|placement| placement.sites.iter().cloned().collect::<Vec<_>>()),
+        );
+        self.write_index(id);
+        self.follow_clock(newest);
+        if deleted {
+            self.event(Happening::Deleted { replicant: id.clone() });
+        }
+        if placed {
+            if let Some(sites) = sites {
+                self.event(Happening::Placed { replicant: id.clone(), sites });
+            }
+            self.update_topics();
+        }
+    }
+
+    fn follow_clock(&mut self, seen: Option<Hlc>) {
+        if let Some(seen) = seen
+            && self.clock.follow(seen, self.now.wall_ms).is_err()
+        {
+            self.counters.clocks_ahead += 1;
+        }
+    }
+
+    /// Writes the index entry as it is.
+    pub(crate) fn write_index(&mut self, id: &ReplicantId) {
+        if let Some(entry) = self.replicants.index.get(id) {
+            self.outbox.write(Write::Put { key: index_key(id), value: wire::encode(entry) });
+        }
+    }
+
+    /// Writes what this site has done.
+    pub(crate) fn write_work(&mut self, id: &ReplicantId) {
+        if let Some(resident) = self.replicants.resident.get(id) {
+            self.outbox.write(Write::Put { key: work_key(id), value: wire::encode(&resident.work) });
+        }
+    }
+
+    /// Writes a report.
+    pub(crate) fn write_report(&mut self, report: &Report) {
+        self.outbox.write(Write::Put { key: report_key(&report.replicant, &report.site), value: wire::encode(report) });
+    }
+
+    /// A document that was known from others only turns out to live here: from now on it is kept.
+    pub(crate) fn adopt(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.provisional = false;
+        let document = resident.doc.id().clone();
+        let known = self.replicants.index.get(id);
+        let older = known
+            .filter(|known| !known.dropped && known.epoch != document.epoch)
+            .map(|known| DocumentId { replicant: id.clone(), epoch: known.epoch });
+        if let Some(older) = &older {
+            self.delete_document(older);
+        }
+        let known = self.replicants.index.get(id);
+        let mut entry = Entry::new(document.epoch);
+        entry.next_change = known.map_or(0, |entry| entry.next_change);
+        entry.first_change = known.filter(|known| !known.dropped).map_or(entry.next_change, |entry| entry.first_change);
+        entry.changed_us = self.now.monotonic_us;
+        entry.settled = false;
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let reports: Vec<_> = resident.reports.values().cloned().collect();
+        for report in &reports {
+            entry.reported(report);
+        }
+        self.replicants.insert(id.clone(), entry);
+        for report in &reports {
+            self.write_report(report);
+        }
+        self.compact(id);
+        self.refresh_index(id);
+        self.write_work(id);
+    }
+
+    /// Writes a snapshot in place of all changes so far.
+    pub(crate) fn compact(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        if resident.provisional {
+            return;
+        }
+        let document = resident.doc.id().clone();
+        let snapshot = resident.doc.save();
+        let queued = resident.doc.queued();
+        let Some(entry) = self.replicants.index.get_mut(id) else { return };
+        self.counters.compactions += 1;
+        self.outbox.write(Write::Put { key: snapshot_key(&document), value: snapshot });
+        for number in entry.first_change..entry.next_change {
+            self.outbox.write(Write::Delete { key: change_key(&document, number) });
+        }
+        // What waits for changes that have not come is not part of a snapshot.
+        entry.first_change = entry.next_change;
+        for change in queued {
+            self.outbox.write(Write::Put { key: change_key(&document, entry.next_change), value: change.bytes });
+            entry.next_change += 1;
+        }
+        self.write_index(id);
+    }
+
+    /// Takes a document off the disk. What was done for it, and the reports, stay.
+    pub(crate) fn delete_document(&mut self, document: &DocumentId) {
+        self.outbox.write(Write::Delete { key: snapshot_key(document) });
+        let Some(entry) = self.replicants.index.get_mut(&document.replicant) else { return };
+        for number in entry.first_change..entry.next_change {
+            self.outbox.write(Write::Delete { key: change_key(document, number) });
+        }
+        entry.first_change = entry.next_change;
+    }
+
+    /// This site has left the scope and has cleaned up: the document is given away.
+    pub(crate) fn give_away(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.remove(id) else { return };
+        let document = resident.doc.id().clone();
+        self.delete_document(&document);
+        if let Some(entry) = self.replicants.index.get_mut(id) {
+            entry.dropped = true;
+            entry.settled = true;
+            entry.heads.clear();
+        }
+        self.write_index(id);
+        self.update_topics();
+    }
+}

@@ -1,0 +1,43 @@
+//! Bringing documents of two nodes together: gossip for what is new, reconciliation for what gossip missed, and a session
+//! of the Automerge sync protocol for each document that differs.
+
+mod gossip;
+mod receive;
+mod reconcile;
+mod session;
+mod topic;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use khufu_crdt::ReplicantId;
+
+pub(crate) use self::reconcile::Round;
+pub(crate) use self::session::Session;
+pub(crate) use self::topic::Topics;
+use crate::NodeId;
+
+/// What is going on between this node and others.
+#[derive(Debug, Default)]
+pub(crate) struct Sync {
+    sessions: BTreeMap<(NodeId, ReplicantId), Session>,
+    /// Documents that wait for a session, by node.
+    queued: BTreeMap<NodeId, BTreeSet<ReplicantId>>,
+    rounds: BTreeMap<NodeId, Round>,
+    pub(crate) topics: Topics,
+    next_session: u64,
+    next_round: u64,
+}
+
+impl Sync {
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(crate) fn has_session(&self, id: &ReplicantId) -> bool {
+        self.sessions.keys().any(|(_, replicant)| replicant == id)
+    }
+
+    fn sessions_with(&self, node: &NodeId) -> usize {
+        self.sessions.keys().filter(|(with, _)| with == node).count()
+    }
+}

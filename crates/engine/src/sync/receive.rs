@@ -1,0 +1,195 @@
+//! Taking in what others know: changes in batches, reports by number.
+
+use khufu_crdt::{DocumentId, Received, Replicant, ReplicantId, Report, SiteName};
+use std::collections::BTreeMap;
+
+use crate::replicant::{MAX_QUEUED_CHANGES, Resident};
+use crate::timers::Due;
+use crate::wire::Push;
+use crate::work::Work;
+use crate::{Engine, Happening, NodeId, Status};
+
+/// The most reports that are kept of a document that is not known to live here.
+const MAX_PROVISIONAL_REPORTS: usize = 256;
+
+impl Engine {
+    /// Changes and reports came in for a resident document.
+    pub(crate) fn pushed(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let epoch = resident.doc.id().epoch;
+        if push.document.epoch < epoch {
+            // The sender has not heard that this replicant was deleted and made anew.
+            return self.meet(id, from);
+        }
+        if push.document.epoch > epoch {
+            self.shelve(id, push.document.clone());
+        }
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let room = MAX_QUEUED_CHANGES.saturating_sub(resident.incoming.len());
+        let dropped = push.changes.len() > room;
+        resident.incoming.extend(push.changes.into_iter().take(room));
+        let waiting = !resident.incoming.is_empty();
+        self.take_reports(id, push.reports);
+        if waiting {
+            if !self.timers.is_set(&Due::Flush(id.clone())) {
+                // The first comes in at once; what follows within the window is applied together with it or after it.
+                let fresh = self
+                    .replicants
+                    .index
+                    .get(id)
+                    .is_none_or(|entry| self.now.since(entry.changed_us) >= self.config.batch);
+                let at = if fresh { self.now.monotonic_us } else { self.now.plus(self.config.batch) };
+                if fresh { self.flush(id) } else { self.timers.set(Due::Flush(id.clone()), at) }
+            }
+        }
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let lacking = push.heads.iter().any(|head| !resident.doc.has(head));
+        let pending = !resident.incoming.is_empty();
+        if dropped || (lacking && !pending) {
+            self.meet(id, from);
+        }
+    }
+
+    /// Something came in for a replicant that this node does not hold. It may have been placed here just now.
+    pub(crate) fn unknown(&mut self, document: DocumentId) -> bool {
+        let id = document.replicant.clone();
+        match Replicant::genesis(document, &self.actor) {
+            Ok(doc) => {
+                let doc = doc.with_limits(self.config.limits.clone());
+                let mut resident = Resident::new(doc, Work::default(), BTreeMap::new(), true);
+                resident.used_us = self.now.monotonic_us;
+                self.replicants.resident.insert(id, resident);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(replicant = %id, %error, "refused a document");
+                false
+            }
+        }
+    }
+
+    /// Sets an older document aside for one of a later epoch. On disk the older one stays until the later is complete.
+    pub(crate) fn shelve(&mut self, id: &ReplicantId, document: DocumentId) {
+        let Some(old) = self.replicants.resident.remove(id) else { return };
+        if !self.unknown(document) {
+            self.replicants.resident.insert(id.clone(), old);
+            return;
+        }
+        if let Some(next) = self.replicants.resident.get_mut(id) {
+            next.keep_work_of(old);
+        }
+    }
+
+    /// Applies the changes that have come in.
+    pub(crate) fn flush(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let changes: Vec<Vec<u8>> =
+            std::mem::take(&mut resident.incoming).into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
+        match resident.doc.apply(&changes) {
+            Ok(received) => {
+                self.took(id, received);
+            }
+            Err(error) => {
+                self.counters.changes_rejected += 1;
+                self.warn(Some(id.clone()), format!("changes of another site were refused: {error}"));
+            }
+        }
+    }
+
+    /// What follows from changes that were applied. Whether there were any.
+    pub(crate) fn took(&mut self, id: &ReplicantId, received: Received) -> bool {
+        if !received.rejected.is_empty() {
+            self.counters.changes_rejected += u64::try_from(received.rejected.len()).unwrap_or(u64::MAX);
+            self.warn(
+                Some(id.clone()),
+                format!("changes of another site were refused: {}", received.rejected.join("; ")),
+            );
+        }
+        if received.new.is_empty() {
+            return false;
+        }
+        self.settle(id, &received.new);
+        true
+    }
+
+    /// Keeps what came in, if the document lives here.
+    fn settle(&mut self, id: &ReplicantId, new: &[khufu_crdt::Change]) {
+        let here = self.config.site.clone();
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        if !resident.provisional {
+            self.persist_changes(id, new, false);
+            return self.changed(id);
+        }
+        resident.touched();
+        let lives_here = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&here));
+        if resident.doc.is_created() && lives_here {
+            self.adopt(id);
+            self.changed(id);
+        }
+    }
+
+    /// Reports came in for a resident document.
+    pub(crate) fn take_reports(&mut self, id: &ReplicantId, reports: Vec<Report>) {
+        let mut news = Vec::<SiteName>::new();
+        for report in reports {
+            let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+            if report.replicant != *id {
+                continue;
+            }
+            if report.site == self.config.site {
+                // What an earlier life of this site said, before it lost its disk: what is said from now on must count.
+                if report.seq > resident.work.seq {
+                    resident.work.seq = report.seq;
+                    let known = resident.reports.get(&report.site).is_some_and(|known| known.seq >= report.seq);
+                    if !known {
+                        resident.reports.remove(&report.site);
+                    }
+                    news.push(report.site);
+                }
+                continue;
+            }
+            if resident.reports.get(&report.site).is_some_and(|known| !report.supersedes(known)) {
+                continue;
+            }
+            let room = resident.reports.len() < MAX_PROVISIONAL_REPORTS;
+            let named = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&report.site));
+            if !named && !(resident.provisional && room) {
+                continue;
+            }
+            resident.reports.insert(report.site.clone(), report.clone());
+            if resident.provisional {
+                continue;
+            }
+            let current = resident.doc.heads().iter().map(ToString::to_string).eq(report.heads.iter().cloned());
+            self.write_report(&report);
+            if let Some(entry) = self.replicants.index.get_mut(id) {
+                entry.reported(&report);
+                if current {
+                    entry.current.insert(report.site.clone());
+                } else {
+                    entry.current.remove(&report.site);
+                }
+            }
+            let (replicant, site, seq, status) = (id.clone(), report.site.clone(), report.seq, report.status);
+            self.event(Happening::Reported { replicant, site, status, seq });
+            if report.status == Status::Removed {
+                self.update_topic(id);
+            }
+            news.push(report.site);
+        }
+        if !news.is_empty() {
+            self.write_index(id);
+            if news.contains(&self.config.site) {
+                self.work(id);
+            }
+            self.check_waits(id);
+        }
+    }
+
+    /// The document changed: whoever waits is told and the driver set to work.
+    pub(crate) fn changed(&mut self, id: &ReplicantId) {
+        self.work(id);
+        self.check_waits(id);
+        self.place_if_stale(id);
+    }
+}

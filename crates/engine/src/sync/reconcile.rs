@@ -1,0 +1,168 @@
+//! Range-based set reconciliation (Meyer, 2023; the `negentropy` protocol): what two nodes share is compared in a few
+//! messages whatever its number, and only documents that differ are looked at.
+
+use std::collections::BTreeSet;
+
+use khufu_crdt::ReplicantId;
+use negentropy::{Id, Negentropy, NegentropyStorageVector};
+use serde_bytes::ByteBuf;
+
+use crate::engine::Task;
+use crate::replicant::ItemPrefix;
+use crate::timers::Due;
+use crate::wire::Frame;
+use crate::{Engine, NodeId};
+
+/// The most bytes of one message of a comparison.
+const MESSAGE_BYTES: u64 = 60_000;
+/// The most items in one request for what is lacking; the rest is found by the next comparison.
+const MAX_WANTED: usize = 4096;
+
+/// A comparison that this node began.
+pub(crate) struct Round {
+    number: u64,
+    state: Negentropy<'static, NegentropyStorageVector>,
+    ours: BTreeSet<ItemPrefix>,
+    theirs: BTreeSet<ItemPrefix>,
+}
+
+impl std::fmt::Debug for Round {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Round").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+fn prefix(id: &[u8]) -> Option<ItemPrefix> {
+    id.first_chunk::<16>().copied()
+}
+
+impl Engine {
+    /// Which of two nodes begins comparisons: one is enough.
+    fn begins_with(&self, node: &NodeId) -> bool {
+        self.config.node < *node
+    }
+
+    /// Compares with a node very soon, if it is this node's turn to begin.
+    pub(crate) fn reconcile_soon(&mut self, node: &NodeId) {
+        if self.begins_with(node) && self.members.is_connected(node) {
+            self.timers.set_by(Due::Reconcile(node.clone()), self.now.monotonic_us);
+        }
+    }
+
+    /// What this node shares with a site, as items.
+    fn shared(&self, node: &NodeId) -> Option<NegentropyStorageVector> {
+        let site = self.members.site_of(node)?;
+        let mut items = NegentropyStorageVector::new();
+        for (id, entry) in &self.replicants.index {
+            if !entry.dropped && entry.holds(site) {
+                items.insert(0, Id::from_byte_array(entry.item(id))).ok()?;
+            }
+        }
+        items.seal().ok()?;
+        Some(items)
+    }
+
+    pub(crate) fn reconcile_with(&mut self, node: &NodeId) {
+        if !self.members.is_connected(node) {
+            return;
+        }
+        let again = self.about(&node.0, self.config.reconcile);
+        self.timers.set(Due::Reconcile(node.clone()), again);
+        let Some(items) = self.shared(node) else { return };
+        let Ok(mut state) = Negentropy::owned(items, MESSAGE_BYTES) else { return };
+        let Ok(message) = state.initiate() else { return };
+        self.sync.next_round += 1;
+        let number = self.sync.next_round;
+        self.counters.reconciles += 1;
+        self.sync.rounds.insert(node.clone(), Round { number, state, ours: BTreeSet::new(), theirs: BTreeSet::new() });
+        self.send(node, &Frame::Reconcile { round: number, reply: false, message: ByteBuf::from(message) });
+    }
+
+    pub(crate) fn reconcile_step(&mut self, from: &NodeId, round: u64, reply: bool, message: &[u8]) {
+        if reply { self.compare(from, round, message) } else { self.compare_for(from, round, message) }
+    }
+
+    /// Answers the comparison of another node. Nothing of it is kept.
+    fn compare_for(&mut self, from: &NodeId, round: u64, message: &[u8]) {
+        let Some(items) = self.shared(from) else { return };
+        let answer = Negentropy::owned(items, MESSAGE_BYTES).and_then(|mut state| state.reconcile(message));
+        match answer {
+            Ok(answer) => {
+                self.send(from, &Frame::Reconcile { round, reply: true, message: ByteBuf::from(answer) });
+            }
+            Err(error) => self.refuse(from, format!("a comparison that makes no sense: {error}")),
+        }
+    }
+
+    /// Goes on with an own comparison.
+    fn compare(&mut self, from: &NodeId, number: u64, message: &[u8]) {
+        let Some(round) = self.sync.rounds.get_mut(from).filter(|round| round.number == number) else { return };
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let next = round.state.reconcile_with_ids(message, &mut ours, &mut theirs);
+        round.ours.extend(ours.iter().filter_map(|id| prefix(&id[..])));
+        round.theirs.extend(theirs.iter().filter_map(|id| prefix(&id[..])));
+        match next {
+            Ok(Some(message)) => {
+                self.send(from, &Frame::Reconcile { round: number, reply: false, message: ByteBuf::from(message) });
+            }
+            Ok(None) => self.compared(from),
+            Err(error) => {
+                self.sync.rounds.remove(from);
+                self.refuse(from, format!("a comparison that makes no sense: {error}"));
+            }
+        }
+    }
+
+    fn compared(&mut self, from: &NodeId) {
+        let Some(round) = self.sync.rounds.remove(from) else { return };
+        let mut wanted = Vec::new();
+        let mut meet = BTreeSet::new();
+        for prefix in round.ours.union(&round.theirs) {
+            match self.replicants.by_prefix.get(prefix) {
+                Some(id) if self.replicants.index.contains_key(id) => {
+                    meet.insert(id.clone());
+                }
+                _ if wanted.len() < MAX_WANTED => wanted.push(ByteBuf::from(prefix.to_vec())),
+                _ => {}
+            }
+        }
+        let mut fresh = false;
+        for id in meet {
+            if self.is_fresh(&id) {
+                fresh = true;
+            } else {
+                self.meet(&id, from);
+            }
+        }
+        if !wanted.is_empty() {
+            self.send(from, &Frame::Want { items: wanted });
+        }
+        if fresh {
+            // What changed just now is on its way; look again when it should have arrived.
+            self.timers.set_by(Due::Reconcile(from.clone()), self.now.plus(self.config.quiet));
+        }
+    }
+
+    /// Whether a document changed so recently that others are probably being told right now.
+    fn is_fresh(&self, id: &ReplicantId) -> bool {
+        let missing = self.replicants.resident.get(id).is_some_and(|resident| !resident.doc.missing().is_empty());
+        !missing
+            && self
+                .replicants
+                .index
+                .get(id)
+                .is_some_and(|entry| entry.changed_us > 0 && self.now.since(entry.changed_us) < self.config.quiet)
+    }
+
+    /// Another node lacks these.
+    pub(crate) fn wanted(&mut self, from: &NodeId, items: &[ByteBuf]) {
+        if items.len() > MAX_WANTED {
+            return self.refuse(from, format!("a request for {} items, {MAX_WANTED} are allowed", items.len()));
+        }
+        for item in items {
+            if let Some(id) = prefix(item).and_then(|prefix| self.replicants.by_prefix.get(&prefix)).cloned() {
+                self.run(id, Task::Meet { with: from.clone() });
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One session of the Automerge sync protocol for one document, with the reports beside it.
+//!
+//! The protocol needs a stream in order without gaps. Frames may be lost with a connection, so they are counted, and a
+//! session with a gap is given up: the next comparison starts another.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{ReplicantId, Report, SiteName, SyncState};
+use serde_bytes::ByteBuf;
+
+use crate::engine::Task;
+use crate::timers::Due;
+use crate::wire::{Frame, SyncFrame};
+use crate::{Engine, NodeId};
+
+/// A session under way.
+#[derive(Debug)]
+pub(crate) struct Session {
+    number: u64,
+    began_here: bool,
+    state: SyncState,
+    next_in: u32,
+    next_out: u32,
+    /// The numbers of the reports that the other side has, once it has said so.
+    theirs: Option<BTreeMap<SiteName, u64>>,
+    /// The last frame sent said that there is nothing more to say.
+    quiet: bool,
+    /// The session has brought something that the other holders may lack.
+    news: bool,
+}
+
+impl Session {
+    fn new(number: u64, began_here: bool) -> Self {
+        Self {
+            number,
+            began_here,
+            state: SyncState::default(),
+            next_in: 0,
+            next_out: 0,
+            theirs: None,
+            quiet: false,
+            news: false,
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a session with a node, now or when one of the others with it is over.
+    pub(crate) fn meet(&mut self, id: &ReplicantId, with: &NodeId) {
+        if !self.members.is_connected(with) || self.sync.sessions.contains_key(&(with.clone(), id.clone())) {
+            return;
+        }
+        if self.sync.sessions_with(with) >= self.config.sessions {
+            self.sync.queued.entry(with.clone()).or_default().insert(id.clone());
+            return;
+        }
+        self.run(id.clone(), Task::Meet { with: with.clone() });
+    }
+
+    /// Begins a session for a resident document.
+    pub(crate) fn begin_session(&mut self, id: &ReplicantId, with: &NodeId) {
+        let key = (with.clone(), id.clone());
+        if !self.members.is_connected(with) || self.sync.sessions.contains_key(&key) {
+            return;
+        }
+        if !self.may_share(id, with) {
+            return self.say_not_holder(id, with);
+        }
+        self.sync.next_session += 1;
+        self.counters.syncs += 1;
+        self.sync.sessions.insert(key, Session::new(self.sync.next_session, true));
+        self.say(id, with);
+    }
+
+    /// Whether a node's site is one of the holders, as far as is known here. Of a document that is only being fetched,
+    /// nothing is known that the other does not have.
+    fn may_share(&self, id: &ReplicantId, node: &NodeId) -> bool {
+        let Some(resident) = self.replicants.resident.get(id) else { return false };
+        if resident.provisional {
+            return true;
+        }
+        let site = self.members.site_of(node);
+        site.is_some_and(|site| self.replicants.held(id).is_some_and(|entry| entry.holds(site)))
+    }
+
+    fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId) {
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let (document, heads) = (resident.doc.id().clone(), resident.doc.heads());
+        self.send(to, &Frame::NotHolder { document, heads });
+    }
+
+    /// Another node thinks that this site is no holder. If this node knows better, it says so by what the other lacks.
+    pub(crate) fn catch_up(&mut self, id: &ReplicantId, node: &NodeId, heads: &[khufu_crdt::ChangeHash], epoch: u64) {
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let document = resident.doc.id().clone();
+        if resident.provisional || document.epoch != epoch || !self.may_share(id, node) {
+            return;
+        }
+        let known: Vec<_> = heads.iter().filter(|head| resident.doc.has(head)).copied().collect();
+        let changes: Vec<_> =
+            resident.doc.changes_since(&known).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let push = crate::wire::Push { document, changes, heads: resident.doc.heads(), reports: Vec::new() };
+        self.send(node, &Frame::Push(push));
+    }
+
+    /// A step of a session came in for a resident document.
+    pub(crate) fn sync_step(&mut self, id: &ReplicantId, from: &NodeId, frame: SyncFrame) {
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let epoch = resident.doc.id().epoch;
+        if frame.document.epoch < epoch {
+            return self.begin_session(id, from);
+        }
+        if frame.document.epoch > epoch {
+            self.shelve(id, frame.document.clone());
+        }
+        if !self.may_share(id, from) {
+            return self.say_not_holder(id, from);
+        }
+        let key = (from.clone(), id.clone());
+        if frame.initiator && frame.seq == 0 {
+            let ours_wins = self
+                .sync
+                .sessions
+                .get(&key)
+                .is_some_and(|session| session.began_here && session.next_in == 0 && self.config.node < *from);
+            if ours_wins {
+                return;
+            }
+            self.sync.sessions.insert(key.clone(), Session::new(frame.session, false));
+        }
+        let Some(session) = self.sync.sessions.get_mut(&key) else { return };
+        if session.number != frame.session || session.began_here == frame.initiator {
+            return;
+        }
+        if session.next_in != frame.seq {
+            return self.end_session(from, id);
+        }
+        session.next_in += 1;
+        if let Some(have) = frame.have {
+            session.theirs = Some(have);
+        }
+        let over = frame.message.is_none() && frame.reports.is_empty() && frame.seq > 0;
+        if let Some(message) = frame.message {
+            let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+            match resident.doc.receive_sync(&mut session.state, &message) {
+                Ok(received) => {
+                    if self.took(id, received)
+                        && let Some(session) = self.sync.sessions.get_mut(&key)
+                    {
+                        session.news = true;
+                    }
+                }
+                Err(error) => {
+                    self.end_session(from, id);
+                    return self.refuse(from, format!("a sync message for {id} that makes no sense: {error}"));
+                }
+            }
+        }
+        self.take_reports(id, frame.reports);
+        let Some(session) = self.sync.sessions.get(&key) else { return };
+        if over && session.quiet {
+            return self.end_session(from, id);
+        }
+        let said_something = self.say(id, from);
+        if over && !said_something {
+            self.end_session(from, id);
+        }
+    }
+
+    /// Sends the next frame of a session. Whether it says anything.
+    fn say(&mut self, id: &ReplicantId, to: &NodeId) -> bool {
+        let key = (to.clone(), id.clone());
+        let (Some(resident), Some(session)) = (self.replicants.resident.get(id), self.sync.sessions.get_mut(&key))
+        else {
+            return false;
+        };
+        let message = resident.doc.sync_message(&mut session.state).map(ByteBuf::from);
+        let mut reports = Vec::<Report>::new();
+        if let Some(theirs) = &mut session.theirs {
+            for (site, report) in &resident.reports {
+                if theirs.get(site).is_none_or(|seq| *seq < report.seq) {
+                    theirs.insert(site.clone(), report.seq);
+                    reports.push(report.clone());
+                }
+            }
+        }
+        let have = (session.next_out == 0)
+            .then(|| resident.reports.iter().map(|(site, report)| (site.clone(), report.seq)).collect());
+        let says = message.is_some() || !reports.is_empty();
+        session.quiet = !says;
+        let frame = SyncFrame {
+            document: resident.doc.id().clone(),
+            session: session.number,
+            seq: session.next_out,
+            initiator: session.began_here,
+            message,
+            have,
+            reports,
+        };
+        session.next_out += 1;
+        self.timers.set(Due::Session(to.clone(), id.clone()), self.now.plus(self.config.session_timeout));
+        self.send(to, &Frame::Sync(frame));
+        says
+    }
+
+    pub(crate) fn session_timed_out(&mut self, node: &NodeId, id: &ReplicantId) {
+        self.end_session(node, id);
+        if self.begins_with_anyone(node) {
+            self.timers.set_by(Due::Reconcile(node.clone()), self.now.plus(self.config.quiet));
+        }
+    }
+
+    fn begins_with_anyone(&self, node: &NodeId) -> bool {
+        self.config.node < *node && self.members.is_connected(node)
+    }
+
+    fn end_session(&mut self, node: &NodeId, id: &ReplicantId) {
+        self.timers.cancel(&Due::Session(node.clone(), id.clone()));
+        let Some(session) = self.sync.sessions.remove(&(node.clone(), id.clone())) else { return };
+        if session.news {
+            self.tell_heads(id, node);
+        }
+        self.forget_if_strange(id);
+        if let Some(queued) = self.sync.queued.get_mut(node) {
+            if let Some(next) = queued.pop_first() {
+                self.meet(&next, node);
+            } else {
+                self.sync.queued.remove(node);
+            }
+        }
+    }
+
+    /// Drops what was fetched only to see that it does not live here, or that it has been cleaned up here already.
+    fn forget_if_strange(&mut self, id: &ReplicantId) {
+        if self.sync.has_session(id) {
+            return;
+        }
+        let strange =
+            self.replicants.resident.get(id).is_some_and(|resident| resident.provisional && resident.is_idle());
+        if strange {
+            self.replicants.resident.remove(id);
+        }
+    }
+
+    /// A connection was lost, and with it whatever was under way.
+    pub(crate) fn sync_peer_gone(&mut self, node: &NodeId) {
+        self.sync.rounds.remove(node);
+        self.sync.queued.remove(node);
+        let ids: Vec<_> =
+            self.sync.sessions.keys().filter(|(with, _)| with == node).map(|(_, id)| id.clone()).collect();
+        for id in ids {
+            self.end_session(node, &id);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What nodes say to each other: one version byte and one CBOR value (RFC 8949) with named fields, so that a node one
+//! version older or newer ignores what it does not know.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{ChangeHash, DocumentId, ReplicantId, Report, SiteName};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::members::SignedRecord;
+use crate::{Holding, NodeId, Request, RequestError, Response, SitePlan};
+
+/// The version of all that is in this file.
+pub(crate) const VERSION: u8 = 1;
+
+/// What one node says to another, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Frame {
+    /// The first frame on a connection, and again when something changed: the sites that the sender knows.
+    Members { records: Vec<SignedRecord> },
+    /// A heartbeat. `sent_us` comes back untouched.
+    Ping { sent_us: u64, load: f64, rtt_ms: BTreeMap<SiteName, f64> },
+    /// The answer to a heartbeat.
+    Pong { sent_us: u64 },
+    /// A step of range-based set reconciliation over the replicants that both share.
+    Reconcile { round: u64, reply: bool, message: ByteBuf },
+    /// The sender lacks these replicants (the first halves of their item ids): start a session for each.
+    Want { items: Vec<ByteBuf> },
+    /// A step of a sync session.
+    Sync(SyncFrame),
+    /// The receiver is not among the holders as far as the sender knows, so it is told the heads only.
+    NotHolder { document: DocumentId, heads: Vec<ChangeHash> },
+    /// Changes and reports, pushed.
+    Push(Push),
+    /// A question that the receiver shall answer.
+    Ask { nonce: u64, who: String, here: SiteName, ask: Ask },
+    /// The answer to a question.
+    Reply { nonce: u64, reply: Box<Reply> },
+}
+
+/// A step of a sync session: one message of the Automerge sync protocol, and the reports that the other lacks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SyncFrame {
+    pub(crate) document: DocumentId,
+    /// Chosen by who began it.
+    pub(crate) session: u64,
+    /// Counts the frames of one side of a session: a gap ends it.
+    pub(crate) seq: u32,
+    /// Whether the sender began the session.
+    pub(crate) initiator: bool,
+    pub(crate) message: Option<ByteBuf>,
+    /// The numbers of the reports that the sender has, in its first frame.
+    pub(crate) have: Option<BTreeMap<SiteName, u64>>,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// Changes and reports of one document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Push {
+    pub(crate) document: DocumentId,
+    /// Raw Automerge changes; none where they are only announced.
+    pub(crate) changes: Vec<ByteBuf>,
+    /// The heads that the sender has, so that a receiver sees what it lacks.
+    pub(crate) heads: Vec<ChangeHash>,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// What one node asks another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Do you hold this replicant?
+    Locate(ReplicantId),
+    /// Answer this for a user of mine.
+    Request(Request),
+    /// What would you do with this replicant?
+    Plan(ReplicantId),
+    /// What do you hold of these, looked at now?
+    Holdings(Vec<ReplicantId>),
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// Whether the replicant is held there.
+    Located(bool),
+    /// The answer for a user.
+    Answer(Result<Response, RequestError>),
+    /// What the site would do.
+    Plan(Result<SitePlan, RequestError>),
+    /// What the site holds.
+    Holdings(BTreeMap<ReplicantId, Holding>),
+}
+
+/// What is gossiped: signed by its author, since it comes by way of others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Signed {
+    pub(crate) author: NodeId,
+    pub(crate) body: ByteBuf,
+    pub(crate) signature: ByteBuf,
+}
+
+/// The body of what is gossiped.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Gossip {
+    /// A site has something new to say about itself.
+    Member(SignedRecord),
+    /// A document changed or a site reported.
+    Push(Push),
+}
+
+/// Why bytes from the network were refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("an empty frame")]
+    Empty,
+    #[error("version {0} of the protocol is not spoken here (only {VERSION}): update the older of the two nodes")]
+    Version(u8),
+    #[error("a malformed frame: {0}")]
+    Malformed(String),
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    // Writing into memory fails only for values that cannot be written at all, of which there are none above.
+    if let Err(error) = ciborium::into_writer(value, &mut bytes) {
+        tracing::error!(%error, "a frame could not be encoded");
+    }
+    bytes
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    let (version, rest) = bytes.split_first().ok_or(WireError::Empty)?;
+    if *version != VERSION {
+        return Err(WireError::Version(*version));
+    }
+    ciborium::de::from_reader_with_recursion_limit(rest, 200).map_err(|error| WireError::Malformed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new() };
+        let decoded: Frame = decode(&encode(&frame)).unwrap();
+        assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
+        assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));
+        assert_eq!(decode::<Frame>(&[]).unwrap_err(), WireError::Empty);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() { *first = VERSION; }
+            let _ = decode::<Frame>(&bytes);
+            let _ = decode::<Signed>(&bytes);
+            let _ = decode::<Gossip>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What a driver's answer means.
+
+use khufu_crdt::{Observation, OperationId, OperationReport, Outcome, ReplicantId, Status, Step, clip_output};
+
+use super::{Doing, Side};
+use crate::{DriverDone, DriverFailure, Engine, Happening};
+
+impl Engine {
+    /// A driver has answered about a resident document.
+    pub(crate) fn done(&mut self, id: &ReplicantId, doing: Doing, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.call = None;
+        if let Err(failure) = &result {
+            self.counters.driver_failures += 1;
+            tracing::debug!(replicant = %id, message = %failure.message, "a driver failed");
+        }
+        match doing {
+            Doing::Desired(digest) => self.desired_done(id, digest, result),
+            Doing::Step => self.step_done(id, result),
+            Doing::Lookup => self.looked_up(id, result),
+            Doing::Remove => self.remove_done(id, result),
+            Doing::Side(side) => self.side_done(id, side, result),
+        }
+        self.write_work(id);
+        self.work(id);
+    }
+
+    /// The pause before the next attempt, doubling with each up to the policy's longest.
+    fn pause_ms(&self, id: &ReplicantId, failure: &DriverFailure) -> u64 {
+        let Some(resident) = self.replicants.resident.get(id) else { return 1000 };
+        let retry = &resident.doc.state().policy.retry;
+        let doublings = resident.work.attempt.saturating_sub(1).min(20);
+        let pause = retry.backoff_ms.max(1).saturating_mul(1 << doublings).min(retry.backoff_max_ms.max(1));
+        failure.retry_after_ms.unwrap_or(0).max(pause)
+    }
+
+    /// Whether a failure is the last word on a step.
+    fn is_final(&self, id: &ReplicantId, failure: &DriverFailure) -> bool {
+        let Some(resident) = self.replicants.resident.get(id) else { return true };
+        failure.permanent || resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1)
+    }
+
+    fn noted(&self, status: Status, output: &str, attempt: u32) -> OperationReport {
+        OperationReport { status, output: clip_output(output), attempt, at: self.now.wall_ms }
+    }
+
+    fn seen(&mut self, id: &ReplicantId, done: &DriverDone) {
+        let at = self.now.wall_ms;
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let work = &mut resident.work;
+        if done.local_id.is_some() {
+            work.local_id.clone_from(&done.local_id);
+        }
+        work.expected.clone_from(&done.digest);
+        work.observed = Some(Observation { at, digest: done.digest.clone(), drift: None });
+    }
+
+    fn desired_done(&mut self, id: &ReplicantId, digest: String, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.work.desired_intent = None;
+        resident.work.attempt = resident.work.attempt.saturating_add(1);
+        let attempt = resident.work.attempt;
+        match result {
+            Ok(done) => {
+                resident.work.desired = Some(digest);
+                resident.work.attempt = 0;
+                self.seen(id, &done);
+                let noted = self.noted(Status::Applied, &done.output, attempt);
+                self.note_desired(id, noted);
+            }
+            Err(failure) => {
+                // A desired state is never given up: it is only said that it fails.
+                let status = if self.is_final(id, &failure) { Status::Failed } else { Status::Pending };
+                let noted = self.noted(status, &failure.message, attempt);
+                self.note_desired(id, noted);
+                let pause = if failure.permanent { self.longest_pause(id) } else { self.pause_ms(id, &failure) };
+                self.work_later(id, pause);
+            }
+        }
+    }
+
+    /// What cannot succeed as it is gets another try only now and then: somebody may have mended the platform.
+    fn longest_pause(&self, id: &ReplicantId) -> u64 {
+        self.replicants
+            .resident
+            .get(id)
+            .map_or(30_000, |resident| resident.doc.state().policy.retry.backoff_max_ms.max(1000))
+    }
+
+    fn note_desired(&mut self, id: &ReplicantId, noted: OperationReport) {
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.work.desired_report = Some(noted);
+        }
+    }
+
+    fn note_operation(&mut self, id: &ReplicantId, op: OperationId, noted: OperationReport) {
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.work.operations.insert(op, noted);
+        }
+    }
+
+    fn step_done(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let Some(step) = resident.work.applied.intent().cloned() else { return };
+        resident.work.attempt = resident.work.attempt.saturating_add(1);
+        let attempt = resident.work.attempt;
+        match result {
+            Ok(done) => {
+                self.seen(id, &done);
+                if step == Step::Reset {
+                    self.was_reset(id);
+                } else if let Step::Run(op) | Step::Rebase(op) = step {
+                    let noted = self.noted(Status::Applied, &done.output, attempt);
+                    self.note_operation(id, op, noted);
+                }
+                self.finish_step(id, Outcome::Succeeded);
+            }
+            Err(failure) => self.step_failed(id, &step, attempt, &failure),
+        }
+    }
+
+    fn was_reset(&mut self, id: &ReplicantId) {
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.work.desired = None;
+            resident.work.rebuild = false;
+        }
+    }
+
+    fn step_failed(&mut self, id: &ReplicantId, step: &Step, attempt: u32, failure: &DriverFailure) {
+        let last = self.is_final(id, failure);
+        let pause = self.pause_ms(id, failure);
+        match step {
+            Step::Run(op) | Step::Rebase(op) => {
+                let status = if last { Status::Failed } else { Status::Pending };
+                let noted = self.noted(status, &failure.message, attempt);
+                self.note_operation(id, op.clone(), noted);
+                if last {
+                    return self.finish_step(id, Outcome::Failed);
+                }
+            }
+            // What must be taken back before anything else can happen is tried for ever, unless there is another way or
+            // the driver says that it never will.
+            Step::Undo(_) | Step::Reset => {
+                if failure.permanent || (last && matches!(step, Step::Undo(_))) {
+                    self.warn(Some(id.clone()), format!("what was applied cannot be taken back: {}", failure.message));
+                    return self.finish_step(id, Outcome::Failed);
+                }
+            }
+            Step::Forget(_) => {}
+        }
+        // The replica is as it was before: the step is planned anew when its time comes.
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.work.applied.abandon_intent();
+        }
+        self.work_later(id, pause);
+    }
+
+    /// The platform was looked at to see whether the step that a crash interrupted was carried out.
+    fn looked_up(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let Some(step) = resident.work.applied.intent().cloned() else { return };
+        let done = match result {
+            Ok(done) => done,
+            Err(failure) => {
+                resident.work.attempt = resident.work.attempt.saturating_add(1);
+                let pause = self.pause_ms(id, &failure);
+                return self.work_later(id, pause);
+            }
+        };
+        let marked = |op: &OperationId| done.marker.as_deref() == Some(op.as_str());
+        let was_done = match &step {
+            Step::Run(op) | Step::Rebase(op) => marked(op),
+            Step::Undo(op) => !marked(op),
+            Step::Reset | Step::Forget(_) => false,
+        };
+        if was_done {
+            self.seen(id, &done);
+            if let Step::Run(op) | Step::Rebase(op) = step {
+                let noted = self.noted(Status::Applied, "found done after a crash", 1);
+                self.note_operation(id, op, noted);
+            }
+            self.finish_step(id, Outcome::Succeeded);
+        } else {
+            resident.work.applied.abandon_intent();
+        }
+    }
+
+    fn remove_done(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.work.removing = false;
+        match result {
+            Ok(_) => {
+                let (seq, epoch) = (resident.work.seq, resident.doc.id().epoch);
+                resident.work = super::Work { seq, epoch, removed: true, ..super::Work::default() };
+            }
+            Err(failure) => {
+                resident.work.attempt = resident.work.attempt.saturating_add(1);
+                if self.is_final(id, &failure) {
+                    let message = format!("the replica cannot be removed: {}", failure.message);
+                    if let Some(resident) = self.replicants.resident.get_mut(id) {
+                        resident.work.attention = Some(message);
+                    }
+                }
+                let pause = self.pause_ms(id, &failure);
+                self.work_later(id, pause);
+            }
+        }
+    }
+
+    /// Looks at the platform for somebody, as soon as the driver is free.
+    pub(crate) fn look(&mut self, id: &ReplicantId, side: Side) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let busy = side == Side::Drift && (resident.call.is_some() || resident.work.is_blank());
+        if busy || resident.side.contains(&side) {
+            return;
+        }
+        let known = self.config.kinds.contains_key(&resident.doc.state().kind);
+        if !known || resident.provisional {
+            return self.side_answer(id, side, Ok(DriverDone::default()));
+        }
+        resident.side.push_back(side);
+        self.work(id);
+    }
+
+    fn side_done(&mut self, id: &ReplicantId, side: Side, result: Result<DriverDone, DriverFailure>) {
+        let diff = matches!(side, Side::Diff(_));
+        if !diff && let Ok(done) = &result {
+            let at = self.now.wall_ms;
+            let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+            let before = resident.work.observed.as_ref().and_then(|seen| seen.drift.clone());
+            resident.work.observed = Some(Observation { at, digest: done.digest.clone(), drift: done.drift.clone() });
+            let policy = resident.doc.state().policy.drift;
+            if let Some(drift) = &done.drift {
+                if before.as_ref() != Some(drift) {
+                    let message = format!("somebody changed the replica by hand: {drift}");
+                    self.event(Happening::Warning { replicant: Some(id.clone()), message });
+                }
+                if policy == khufu_crdt::DriftPolicy::Correct
+                    && let Some(resident) = self.replicants.resident.get_mut(id)
+                {
+                    resident.work.rebuild = true;
+                }
+            }
+        }
+        self.side_answer(id, side, result);
+    }
+
+    fn side_answer(&mut self, id: &ReplicantId, side: Side, result: Result<DriverDone, DriverFailure>) {
+        match side {
+            Side::Drift => {}
+            Side::Verify(job) => {
+                let holding = self.holding(id, result.err().map(|failure| failure.message));
+                self.held(job, id, Some(holding));
+            }
+            Side::Diff(origin) => self.planned(id, &origin, result),
+        }
+    }
+}

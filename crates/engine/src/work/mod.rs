@@ -1,0 +1,88 @@
+//! What this site does about a replicant: how far its replica is, and what the driver is told next.
+
+mod done;
+mod next;
+mod report;
+
+pub(crate) use self::next::{digest, says_nothing};
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{Applied, Epoch, Observation, OperationId, OperationReport};
+use serde::{Deserialize, Serialize};
+
+use crate::origin::Origin;
+
+/// What one site has made of one replicant. Stored beside the document, never in it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Work {
+    /// The epoch of the document that the replica was made from.
+    pub(crate) epoch: Epoch,
+    /// The operations executed since the base, and the intent.
+    pub(crate) applied: Applied,
+    /// SHA-256 of the desired state that the replica was made from; none if it has none.
+    pub(crate) desired: Option<String>,
+    /// A driver was told to write this desired state and has not answered.
+    pub(crate) desired_intent: Option<String>,
+    /// What became of the desired state.
+    pub(crate) desired_report: Option<OperationReport>,
+    /// What became of each operation.
+    pub(crate) operations: BTreeMap<OperationId, OperationReport>,
+    /// What the platform calls the replica.
+    pub(crate) local_id: Option<String>,
+    /// SHA-256 of the contents after the last driver call.
+    pub(crate) expected: Option<String>,
+    /// What was last seen on the platform.
+    pub(crate) observed: Option<Observation>,
+    /// The replica is gone, or was left to the platform: nothing more is done.
+    pub(crate) removed: bool,
+    /// A driver was told to remove the replica and has not answered.
+    pub(crate) removing: bool,
+    /// What was run must be taken back before anything else: the platform was changed by hand and is put back, or the
+    /// desired state under the operations changed.
+    pub(crate) rebuild: bool,
+    /// Why nothing is run, if a person must look.
+    pub(crate) attention: Option<String>,
+    /// What is tried at present, in words, and how often it was.
+    pub(crate) trying: String,
+    pub(crate) attempt: u32,
+    /// The number of this site's newest report.
+    pub(crate) seq: u64,
+}
+
+impl Work {
+    /// Whether the platform may hold anything of this replicant.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.applied.sequence().is_empty()
+            && self.applied.intent().is_none()
+            && self.desired.is_none()
+            && self.desired_intent.is_none()
+    }
+}
+
+/// What a driver is busy with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Doing {
+    /// Writing this desired state.
+    Desired(String),
+    /// The intent of [`Work::applied`].
+    Step,
+    /// Looking whether the intent that a crash left behind was carried out.
+    Lookup,
+    /// Removing the replica.
+    Remove,
+    /// Somebody wants to know.
+    Side(Side),
+}
+
+/// Looks at the platform that change nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The driver believes that somebody changed the replica.
+    Drift,
+    /// For a comparison of all sites.
+    Verify(u64),
+    /// A dry run.
+    Diff(Origin),
+}

@@ -1,0 +1,362 @@
+//! What the driver is to do next. Decided anew after every step and every change.
+
+use khufu_crdt::{Operation, OperationId, Outcome, Recovery, ReplicantId, Step, plan};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Doing, Side, Work};
+use crate::timers::Due;
+use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
+
+/// What comes next for one replicant.
+enum Next {
+    /// Nothing: the replica is as it should be, or waits for something.
+    Nothing { settled: bool },
+    /// Call the driver.
+    Call(Doing, DriverCall),
+    /// The work changed without the driver: look again.
+    Again,
+}
+
+/// SHA-256 of a value, in hexadecimal.
+pub(crate) fn digest(value: &Value) -> String {
+    // serde_json keeps the keys of objects sorted, so equal values have equal text.
+    Sha256::digest(value.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a desired state says anything. Every document starts with an empty map.
+pub(crate) fn says_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+/// A pause between two attempts at the same thing. Something else is not held up by it.
+#[derive(Clone, Copy)]
+struct Pause {
+    until_us: Option<u64>,
+}
+
+impl Pause {
+    /// Whether this must wait. If not, it is what is tried from now on.
+    fn holds(self, work: &mut Work, what: &str) -> bool {
+        if work.trying == what {
+            return self.until_us.is_some();
+        }
+        what.clone_into(&mut work.trying);
+        work.attempt = 0;
+        false
+    }
+}
+
+fn name(step: &Step) -> String {
+    match step {
+        Step::Run(op) | Step::Rebase(op) => format!("run {op}"),
+        Step::Undo(op) => format!("undo {op}"),
+        Step::Reset => "reset".into(),
+        Step::Forget(op) => format!("forget {op}"),
+    }
+}
+
+fn call_for(step: &Step, operation: impl Fn(&OperationId) -> Option<Operation>) -> Option<DriverCall> {
+    match step {
+        Step::Run(op) | Step::Rebase(op) => operation(op).map(DriverCall::Operation),
+        Step::Undo(op) => operation(op).map(DriverCall::Undo),
+        Step::Reset => Some(DriverCall::Reset),
+        Step::Forget(_) => None,
+    }
+}
+
+/// A crash left an intent behind. It counts as executed until it is known, so it is never just forgotten: what may be
+/// done twice is done again, and for the rest the platform is asked.
+fn resume(
+    work: &mut Work,
+    step: &Step,
+    recovery: Recovery,
+    operation: impl Fn(&OperationId) -> Option<Operation>,
+    pause: Pause,
+) -> Next {
+    match (recovery, call_for(step, operation)) {
+        (Recovery::Repeat, Some(call)) => {
+            if pause.holds(work, &name(step)) {
+                return Next::Nothing { settled: false };
+            }
+            Next::Call(Doing::Step, call)
+        }
+        (Recovery::Observe, _) => {
+            if pause.holds(work, "look") {
+                return Next::Nothing { settled: false };
+            }
+            Next::Call(Doing::Lookup, DriverCall::Observe)
+        }
+        // Nobody can say whether it was done: start over.
+        (Recovery::Repeat | Recovery::Ask, _) => {
+            work.applied.finish(Outcome::Succeeded);
+            work.rebuild = true;
+            Next::Again
+        }
+    }
+}
+
+impl Engine {
+    /// Sees what the driver is to do for a resident document, and has it done.
+    pub(crate) fn work(&mut self, id: &ReplicantId) {
+        // Every turn either ends, or brings the work nearer to its end; the bound is for a driver that lies.
+        for _ in 0..64 {
+            let Some(resident) = self.replicants.resident.get(id) else { return };
+            if resident.call.is_some() {
+                break;
+            }
+            if self.calls.len() >= self.config.calls {
+                self.waiting_calls.insert(id.clone());
+                break;
+            }
+            if let Some(side) = self.replicants.resident.get_mut(id).and_then(|resident| resident.side.pop_front()) {
+                self.begin_side(id, side);
+                break;
+            }
+            match self.next(id) {
+                Next::Nothing { settled } => {
+                    self.set_settled(id, settled);
+                    break;
+                }
+                Next::Call(doing, call) => {
+                    self.set_settled(id, false);
+                    self.write_work(id);
+                    self.call(id, doing, call);
+                    break;
+                }
+                Next::Again => self.write_work(id),
+            }
+        }
+        self.report(id);
+        self.give_away_if_removed(id);
+    }
+
+    fn set_settled(&mut self, id: &ReplicantId, settled: bool) {
+        if let Some(entry) = self.replicants.index.get_mut(id)
+            && entry.settled != settled
+        {
+            entry.settled = settled;
+            self.write_index(id);
+        }
+    }
+
+    /// A site that left the scope keeps nothing of the replicant, once it has said that it cleaned up.
+    fn give_away_if_removed(&mut self, id: &ReplicantId) {
+        let here = &self.config.site;
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        if resident.provisional || !resident.work.removed || !resident.is_idle() {
+            return;
+        }
+        let state = resident.doc.state();
+        let left = state.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here));
+        if left && self.replicants.held(id).is_some() {
+            self.give_away(id);
+        }
+    }
+
+    /// A place for a driver call has become free.
+    pub(crate) fn next_waiting_call(&mut self) {
+        if let Some(id) = self.waiting_calls.pop_first() {
+            self.run(id, crate::engine::Task::Work);
+        }
+    }
+
+    /// Calls a driver, once the intent is on disk.
+    pub(crate) fn call(&mut self, id: &ReplicantId, doing: Doing, work: DriverCall) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        self.next_call += 1;
+        let call = CallId(self.next_call);
+        resident.call = Some(call);
+        let replica = ReplicaRef {
+            id: id.clone(),
+            site: self.config.site.clone(),
+            epoch: resident.work.epoch,
+            local_id: resident.work.local_id.clone(),
+            expected: resident.work.expected.clone(),
+        };
+        let kind = resident.doc.state().kind.clone();
+        self.counters.driver_calls += 1;
+        self.calls.insert(call, (id.clone(), doing));
+        self.outbox.after(Output::CallDriver { call, kind, replica, work });
+    }
+
+    fn begin_side(&mut self, id: &ReplicantId, side: Side) {
+        let work = match &side {
+            Side::Drift | Side::Verify(_) => DriverCall::Observe,
+            Side::Diff(_) => DriverCall::Diff(self.forecast(id).map(|forecast| forecast.work).unwrap_or_default()),
+        };
+        self.call(id, Doing::Side(side), work);
+    }
+
+    fn next(&mut self, id: &ReplicantId) -> Next {
+        let here = self.config.site.clone();
+        let (now_ms, now_us) = (self.now.wall_ms, self.now.monotonic_us);
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return Next::Nothing { settled: true } };
+        if resident.provisional {
+            return Next::Nothing { settled: false };
+        }
+        let resolved = resident.resolved().clone();
+        let state = resident.doc.state();
+        let epoch = resident.doc.id().epoch;
+        let effective = resident.doc.effective(&here);
+        let kind = state.kind.clone();
+        let member = state.deleted.is_none()
+            && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
+        let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);
+        let known = self.config.kinds.get(&kind).copied();
+        let work = &mut resident.work;
+
+        // A crash left a call behind of which nobody knows whether it was carried out.
+        if work.removing {
+            work.removing = false;
+            return Next::Again;
+        }
+        if work.desired_intent.take().is_some() {
+            // Writing a desired state twice is the same as writing it once.
+            work.desired = None;
+            return Next::Again;
+        }
+        let Some(capabilities) = known else {
+            if member {
+                work.attention = Some(format!("this site has no driver of kind {kind:?}: start its node with one"));
+            } else {
+                work.removed = true;
+            }
+            return Next::Nothing { settled: true };
+        };
+        let operation = |op: &khufu_crdt::OperationId| state.operations.get(op).cloned();
+        let pause = Pause { until_us: resident.retry_us.filter(|at| *at > now_us) };
+        if let (Some(step), Some(recovery)) =
+            (work.applied.intent().cloned(), work.applied.recovery(&state.operations, &state.policy, &capabilities))
+        {
+            return resume(work, &step, recovery, operation, pause);
+        }
+        if !member {
+            if work.removed {
+                return Next::Nothing { settled: true };
+            }
+            work.attention = None;
+            if keep || (work.is_blank() && work.expected.is_none() && work.local_id.is_none()) {
+                work.removed = true;
+                return Next::Again;
+            }
+            if pause.holds(work, "remove") {
+                return Next::Nothing { settled: false };
+            }
+            work.removing = true;
+            return Next::Call(Doing::Remove, DriverCall::Delete);
+        }
+        // Back in the scope, or made anew after a deletion.
+        if work.removed {
+            *work = Work { epoch, seq: work.seq, ..Work::default() };
+            return Next::Again;
+        }
+        if work.epoch != epoch {
+            if work.is_blank() {
+                work.epoch = epoch;
+            } else {
+                work.rebuild = true;
+                work.epoch = epoch;
+                work.operations.clear();
+            }
+            return Next::Again;
+        }
+        // What was run stands on something that is no more: start over.
+        if work.rebuild && !capabilities.reset {
+            if !work.applied.sequence().is_empty() {
+                work.attention =
+                    Some("the replica must be rebuilt from the start, and this driver cannot reset".into());
+                return Next::Nothing { settled: true };
+            }
+            // Writing the desired state again is all that such a driver can do, and all that it needs.
+            work.rebuild = false;
+            work.desired = None;
+            return Next::Again;
+        }
+        if work.rebuild && work.applied.is_refused(&Step::Reset) {
+            work.attention =
+                Some("the replica must be rebuilt from the start, and the driver refused to reset it".into());
+            return Next::Nothing { settled: true };
+        }
+        if work.rebuild {
+            if pause.holds(work, "reset") {
+                return Next::Nothing { settled: false };
+            }
+            self.counters.rebuilds += 1;
+            work.applied.start(Step::Reset);
+            return Next::Call(Doing::Step, DriverCall::Reset);
+        }
+        let wanted = (!says_nothing(&effective)).then(|| digest(&effective));
+        if wanted != work.desired {
+            let Some(wanted) = wanted else {
+                work.rebuild = true;
+                work.desired_report = None;
+                return Next::Again;
+            };
+            if !work.applied.sequence().is_empty() && capabilities.reset {
+                work.rebuild = true;
+                return Next::Again;
+            }
+            if pause.holds(work, &wanted) {
+                return Next::Nothing { settled: false };
+            }
+            work.desired_intent = Some(wanted.clone());
+            let report = work.desired_report.get_or_insert_default();
+            report.status = khufu_crdt::Status::Pending;
+            report.at = now_ms;
+            return Next::Call(Doing::Desired(wanted), DriverCall::Desired(effective));
+        }
+        if wanted.is_none() {
+            work.desired_report = None;
+        }
+        work.attention = None;
+        let plan = plan(&work.applied, &resolved, &state.operations, &state.policy, &capabilities);
+        for skipped in &plan.skipped {
+            let report = work.operations.entry(skipped.clone()).or_default();
+            if report.status == khufu_crdt::Status::Pending {
+                report.status = khufu_crdt::Status::Skipped;
+            }
+        }
+        if let Some(reason) = plan.needs_attention {
+            work.attention = Some(reason);
+            return Next::Nothing { settled: true };
+        }
+        let Some(step) = plan.steps.first().cloned() else { return Next::Nothing { settled: true } };
+        if !step.calls_driver() {
+            work.applied.start(step);
+            return Next::Again;
+        }
+        let Some(call) = call_for(&step, operation) else {
+            // An operation that was applied and is not in the document any more cannot be taken back.
+            work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
+            return Next::Nothing { settled: true };
+        };
+        if pause.holds(work, &name(&step)) {
+            return Next::Nothing { settled: false };
+        }
+        if matches!(step, Step::Rebase(_) | Step::Reset) {
+            self.counters.rebuilds += 1;
+        }
+        work.applied.start(step);
+        Next::Call(Doing::Step, call)
+    }
+
+    /// Notes that an operation of the list was finished without the driver.
+    pub(crate) fn finish_step(&mut self, id: &ReplicantId, outcome: Outcome) {
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.work.applied.finish(outcome);
+            resident.work.attempt = 0;
+        }
+    }
+
+    /// Tries again after a pause.
+    pub(crate) fn work_later(&mut self, id: &ReplicantId, pause_ms: u64) {
+        let pause_us = pause_ms.saturating_mul(1000);
+        let jitter = self.jitter(id.as_str(), pause_us / 4);
+        let at = self.now.monotonic_us.saturating_add(pause_us).saturating_add(jitter);
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.retry_us = Some(at);
+        }
+        self.timers.set(Due::Work(id.clone()), at);
+    }
+}

@@ -1,0 +1,105 @@
+//! What this site says of its replica.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::{Fate, OperationId, OperationReport, Outcome, ReplicantId, Report, Status};
+
+use crate::{Engine, Happening};
+
+/// The most operations that a report speaks of, the newest ones.
+const MAX_REPORTED: usize = 500;
+
+impl Engine {
+    /// Says what has come of things, if it is anything new.
+    pub(crate) fn report(&mut self, id: &ReplicantId) {
+        let site = self.config.site.clone();
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        if resident.provisional && !resident.work.removed {
+            return;
+        }
+        let operations = reported_operations(resident);
+        let resident = &*resident;
+        let work = &resident.work;
+        let leaves = work.removed;
+        let old = resident.reports.get(&site);
+        let mut report = Report {
+            replicant: id.clone(),
+            epoch: resident.doc.id().epoch,
+            site: site.clone(),
+            seq: old.map_or(0, |old| old.seq),
+            status: Status::Pending,
+            heads: resident.doc.heads().iter().map(ToString::to_string).collect(),
+            applied: work.applied.sequence().into_iter().cloned().collect(),
+            desired: work.desired_report.clone(),
+            operations,
+            local_id: work.local_id.clone(),
+            observed: work.observed.clone(),
+        };
+        report.status = if leaves {
+            Status::Removed
+        } else if work.attention.is_some() {
+            Status::NeedsAttention
+        } else {
+            worst(&report)
+        };
+        if old.is_some_and(|old| *old == report) {
+            return;
+        }
+        let seq = self.clock.tick(self.now.wall_ms).0.max(work.seq.saturating_add(1));
+        report.seq = seq;
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.work.seq = seq;
+        resident.reports.insert(site.clone(), report.clone());
+        if let Some(entry) = self.replicants.index.get_mut(id) {
+            entry.reported(&report);
+            entry.current.insert(site.clone());
+        }
+        self.write_report(&report);
+        self.write_work(id);
+        self.write_index(id);
+        self.store_clock();
+        self.tell_report(id, &report);
+        self.event(Happening::Reported { replicant: id.clone(), site, status: report.status, seq });
+        self.check_waits(id);
+    }
+}
+
+/// What is said of each operation: what was noted of it, and `skipped` for those that will not be run.
+fn reported_operations(resident: &mut crate::replicant::Resident) -> BTreeMap<OperationId, OperationReport> {
+    let fates = resident.resolved().fates.clone();
+    let state = resident.doc.state();
+    let mut newest: Vec<_> = state.operations.values().map(|operation| (operation.at, operation.id.clone())).collect();
+    newest.sort();
+    let skip = newest.len().saturating_sub(MAX_REPORTED);
+    let work = &resident.work;
+    newest
+        .into_iter()
+        .skip(skip)
+        .map(|(_, id)| {
+            let noted = work.operations.get(&id).cloned().unwrap_or_default();
+            let executed = work.applied.outcome(&id);
+            let live = matches!(fates.get(&id), Some(Fate::Live));
+            // A noted success counts while the operation is still part of the replica, or was replaced since.
+            let status = match (live, executed, noted.status) {
+                (_, Some(Outcome::Failed), _) => Status::Failed,
+                (true, Some(Outcome::Succeeded), _) => Status::Applied,
+                (true, Some(Outcome::Skipped), _) => Status::Skipped,
+                (true, None, Status::Skipped) => Status::Skipped,
+                (true, None, _) => Status::Pending,
+                (false, _, _) => Status::Skipped,
+            };
+            (id, OperationReport { status, ..noted })
+        })
+        .collect()
+}
+
+fn worst(report: &Report) -> Status {
+    let all = || report.operations.values().chain(&report.desired).map(|part| part.status);
+    if all().any(|status| status == Status::Failed) {
+        Status::Failed
+    } else if all().any(|status| status == Status::Pending) {
+        Status::Pending
+    } else {
+        Status::Applied
+    }
+}

@@ -1,0 +1,290 @@
+use std::time::Duration;
+
+use khufu_crdt::ReplicantId;
+use khufu_engine::harness::World;
+use khufu_engine::{Happening, Request, RequestError};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::file_policy;
+
+const THREE: [&str; 3] = ["nantes", "paris", "rennes"];
+
+fn id(name: &str) -> ReplicantId {
+    ReplicantId::new(name).unwrap()
+}
+
+#[test]
+fn what_gossip_loses_reconciliation_finds() {
+    let mut world = World::new(20);
+    world.weather.gossip_loss = 100;
+    world.sites(&THREE);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.settle();
+    assert_eq!(world.text("nantes", "web").unwrap(), "{\"a\":2}\n");
+}
+
+#[test]
+fn a_third_site_relays_between_two_that_cannot_see_each_other() {
+    let mut world = World::new(21);
+    world.sites(&THREE);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.cut("paris", "nantes");
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.until("nantes has it", Duration::from_secs(30), |world| {
+        world.text("nantes", "web").as_deref() == Some("{\"a\":2}\n")
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_crash() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.sites(&["paris", "rennes"]);
+        world.run_for(Duration::from_secs(1));
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.isolate("paris");
+        let mut acknowledged = Vec::new();
+        for number in 0..5 {
+            let word = format!("w{number};");
+            if world.operate("paris", "log", "add", &word).is_ok() {
+                acknowledged.push(word);
+            }
+        }
+        world.crash("paris");
+        world.start("paris");
+        world.heal();
+        world.settle();
+        let text = world.text("rennes", "log").unwrap();
+        for word in &acknowledged {
+            assert_eq!(text.matches(word.as_str()).count(), 1, "{word} in {text} (seed {seed})");
+        }
+        assert_eq!(world.text("paris", "log").unwrap(), text);
+    }
+}
+
+#[test]
+fn an_operation_whose_answer_was_lost_in_a_crash_is_looked_up_and_not_run_twice() {
+    let mut world = World::new(22);
+    world.sites(&["paris"]);
+    world.put_with("paris", "log", "paris", &file_policy());
+    world.sites.get_mut("paris").unwrap().hang_next_call = true;
+    world.operate("paris", "log", "add", "once").unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.text("paris", "log").unwrap(), "once");
+    world.restart("paris");
+    world.settle();
+    assert_eq!(world.text("paris", "log").unwrap(), "once");
+    assert_eq!(world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len(), 1);
+}
+
+#[test]
+fn a_site_that_is_silent_never_causes_a_deletion() {
+    let mut world = World::new(23);
+    world.sites(&THREE);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.isolate("nantes");
+    world.run_for(Duration::from_secs(600));
+    for site in THREE {
+        assert!(world.text(site, "web").is_some(), "{site}");
+    }
+    world.heal();
+    world.settle();
+    for site in THREE {
+        assert!(world.text(site, "web").is_some(), "{site}");
+    }
+}
+
+#[test]
+fn a_site_that_lost_its_disk_gets_everything_back() {
+    let mut world = World::new(24);
+    world.sites(&THREE);
+    world.run_for(Duration::from_secs(1));
+    for number in 0..20 {
+        world.put("paris", &format!("r{number}"), "all", json!({"n": number}));
+    }
+    world.settle();
+    world.crash("nantes");
+    world.sites.get_mut("nantes").unwrap().disk.wipe();
+    world.start("nantes");
+    world.settle();
+    for number in 0..20 {
+        assert_eq!(world.text("nantes", &format!("r{number}")).unwrap(), format!("{{\"n\":{number}}}\n"));
+    }
+}
+
+#[test]
+fn damaged_records_are_named_and_come_back_from_others() {
+    let mut world = World::new(25);
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "all", json!({"a": 1}));
+    for number in 2..6 {
+        world.patch("rennes", "web", json!({"a": number})).unwrap();
+    }
+    world.settle();
+    world.crash("paris");
+    assert!(world.sites.get_mut("paris").unwrap().disk.damage(b"/c/") > 0);
+    world.start("paris");
+    let _ = world.request("paris", Request::Get { id: id("web") });
+    let warned = world.sites["paris"]
+        .events
+        .iter()
+        .any(|event| matches!(&event.what, Happening::Warning { message, .. } if message.contains("damaged")));
+    assert!(warned);
+    world.settle();
+    let Ok(khufu_engine::Response::Replicant(view)) = world.request("paris", Request::Get { id: id("web") }) else {
+        panic!("no answer");
+    };
+    assert_eq!(view.desired, json!({"a": 5}));
+}
+
+#[test]
+fn a_full_disk_stops_the_node_and_nothing_is_acknowledged() {
+    let mut world = World::new(26);
+    world.sites(&["paris"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    world.sites.get_mut("paris").unwrap().disk.full = true;
+    let refused = world.patch("paris", "web", json!({"a": 2}));
+    assert!(matches!(refused, Err(RequestError::Storage { .. })), "{refused:?}");
+    assert!(world.sites["paris"].stopped.is_some());
+    world.sites.get_mut("paris").unwrap().disk.full = false;
+    world.start("paris");
+    world.settle();
+    assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":1}\n");
+}
+
+#[test]
+fn documents_that_nobody_uses_leave_memory_and_come_back() {
+    let mut world = World::configured(27, |config| config.resident = 5);
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    for number in 0..40 {
+        world.put("paris", &format!("r{number}"), "all", json!({"n": number}));
+    }
+    world.settle();
+    world.run_for(Duration::from_secs(10));
+    let resident = world.sites["paris"].engine().unwrap().metrics().resident;
+    assert!(resident <= 5, "{resident} documents in memory");
+    world.patch("rennes", "r7", json!({"n": "seven"})).unwrap();
+    world.settle();
+    assert_eq!(world.text("paris", "r7").unwrap(), "{\"n\":\"seven\"}\n");
+}
+
+#[test]
+fn a_driver_that_fails_is_tried_again() {
+    let mut world = World::new(28);
+    world.weather.driver_failure = 60;
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    let mut policy = file_policy();
+    policy.retry.attempts = 1000;
+    world.put_with("paris", "log", "all", &policy);
+    for word in ["a", "b", "c"] {
+        world.operate("paris", "log", "add", word).unwrap();
+    }
+    world.settle();
+    assert_eq!(world.text("paris", "log").unwrap(), "abc");
+    assert_eq!(world.text("rennes", "log").unwrap(), "abc");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Patch { site: usize, field: u8, value: u8 },
+    Add { site: usize },
+    Set { site: usize },
+    Partition { site: usize },
+    Heal,
+    Restart { site: usize },
+    Wait { ms: u64 },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (0..3usize, 0..4u8, any::<u8>()).prop_map(|(site, field, value)| Act::Patch { site, field, value }),
+        4 => (0..3usize).prop_map(|site| Act::Add { site }),
+        2 => (0..3usize).prop_map(|site| Act::Set { site }),
+        2 => (0..3usize).prop_map(|site| Act::Partition { site }),
+        1 => Just(Act::Heal),
+        1 => (0..3usize).prop_map(|site| Act::Restart { site }),
+        2 => (1..5_000u64).prop_map(|ms| Act::Wait { ms }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Users write anywhere while the network and the machines fail; once that is over, all sites hold the same, and
+    /// every acknowledged word that no other operation replaced is there once.
+    #[test]
+    fn sites_converge_after_any_faults(seed in any::<u64>(), acts in proptest::collection::vec(act(), 1..30)) {
+        let mut world = World::new(seed);
+        world.weather.gossip_loss = 10;
+        world.weather.gossip_twice = 10;
+        world.weather.frame_loss = 2;
+        world.weather.driver_failure = 10;
+        world.sites(&THREE);
+        world.run_for(Duration::from_secs(1));
+        world.put("paris", "web", "all", json!({"f0": 0}));
+        let mut policy = file_policy();
+        policy.retry.attempts = 1_000;
+        world.put_with("paris", "log", "paris & rennes & nantes", &policy);
+        let mut words = Vec::new();
+        for (number, act) in acts.into_iter().enumerate() {
+            match act {
+                Act::Patch { site, field, value } => {
+                    let _ = world.patch(THREE[site], "web", json!({ format!("f{field}"): value }));
+                }
+                Act::Add { site } => {
+                    let word = format!("<{number}>");
+                    if world.operate(THREE[site], "log", "add", &word).is_ok() {
+                        words.push((word, false));
+                    }
+                }
+                Act::Set { site } => {
+                    let word = format!("[{number}]");
+                    if world.operate(THREE[site], "log", "set", &word).is_ok() {
+                        words.push((word, true));
+                    }
+                }
+                Act::Partition { site } => world.isolate(THREE[site]),
+                Act::Heal => world.heal(),
+                Act::Restart { site } => world.restart(THREE[site]),
+                Act::Wait { ms } => world.run_for(Duration::from_millis(ms)),
+            }
+        }
+        world.heal();
+        world.weather.driver_failure = 0;
+        world.weather.frame_loss = 0;
+        world.settle();
+        for name in ["web", "log"] {
+            let texts: Vec<_> = THREE.iter().map(|site| world.text(site, name)).collect();
+            prop_assert!(texts.iter().all(|text| *text == texts[0]), "{name}: {texts:?} (seed {seed})");
+        }
+        let Ok(khufu_engine::Response::Replicant(view)) = world.request("paris", Request::Get { id: id("log") }) else {
+            return Err(TestCaseError::fail("no answer"));
+        };
+        let text = world.text("paris", "log").unwrap_or_default();
+        for (word, _) in &words {
+            prop_assert!(text.matches(word.as_str()).count() <= 1, "{word} twice in {text} (seed {seed})");
+        }
+        // What was acknowledged is in the document for ever.
+        prop_assert!(view.operations.len() >= words.len(), "{} < {} (seed {seed})", view.operations.len(), words.len());
+        // What the list says is what the contents are.
+        let mut expected = String::new();
+        for op in &view.resolved {
+            let operation = &view.operations.iter().find(|view| view.operation.id == *op).unwrap().operation;
+            let khufu_crdt::Payload::Value(value) = &operation.payload else { unreachable!() };
+            if operation.op_type == "set" { expected = value.as_str().unwrap().into() } else { expected += value.as_str().unwrap() }
+        }
+        prop_assert_eq!(text, expected);
+    }
+}

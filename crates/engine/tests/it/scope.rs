@@ -1,0 +1,179 @@
+use std::time::Duration;
+
+use khufu_crdt::ReplicantId;
+use khufu_engine::harness::World;
+use khufu_engine::{Put, Request, RequestError, Response};
+use serde_json::json;
+
+use crate::file_policy;
+
+fn id(name: &str) -> ReplicantId {
+    ReplicantId::new(name).unwrap()
+}
+
+fn rescope(world: &mut World, site: &str, name: &str, scope: &str) -> Result<Response, RequestError> {
+    world.request(
+        site,
+        Request::Put(Put {
+            id: id(name),
+            kind: None,
+            scope: Some(scope.into()),
+            policy: None,
+            desired: None,
+            overrides: None,
+            base: None,
+        }),
+    )
+}
+
+#[test]
+fn a_site_that_is_added_gets_everything_and_one_that_is_removed_cleans_up() {
+    let mut world = World::new(40);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    world.operate("paris", "log", "add", "x").unwrap();
+    world.settle();
+    assert_eq!(world.text("nantes", "log"), None);
+    rescope(&mut world, "paris", "log", "paris & nantes").unwrap();
+    world.settle();
+    assert_eq!(world.text("nantes", "log").unwrap(), "x");
+    assert_eq!(world.text("rennes", "log"), None);
+    world.run_for(Duration::from_secs(10));
+    let rennes = world.sites["rennes"].engine().unwrap().metrics();
+    assert_eq!(rennes.replicants, 0, "a site out of the scope keeps nothing");
+    // And back again.
+    rescope(&mut world, "nantes", "log", "paris & nantes & rennes").unwrap();
+    world.settle();
+    assert_eq!(world.text("rennes", "log").unwrap(), "x");
+}
+
+#[test]
+fn a_site_that_was_removed_while_it_was_cut_off_cleans_up_when_it_is_back() {
+    let mut world = World::new(41);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1}));
+    world.settle();
+    world.isolate("nantes");
+    rescope(&mut world, "paris", "web", "paris & rennes").unwrap();
+    world.run_for(Duration::from_secs(60));
+    assert!(world.text("nantes", "web").is_some());
+    world.heal();
+    world.until("nantes cleans up", Duration::from_secs(60), |world| world.text("nantes", "web").is_none());
+    world.settle();
+    assert!(world.text("paris", "web").is_some() && world.text("rennes", "web").is_some());
+}
+
+#[test]
+fn two_scopes_written_apart_end_as_one_and_nobody_keeps_what_is_not_theirs() {
+    for seed in 50..56 {
+        let mut world = World::new(seed);
+        world.sites(&["lyon", "nantes", "paris", "rennes"]);
+        world.run_for(Duration::from_secs(1));
+        world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+        world.settle();
+        world.partition(&[&["lyon", "paris"], &["nantes", "rennes"]]);
+        rescope(&mut world, "paris", "web", "paris & rennes & lyon").unwrap();
+        rescope(&mut world, "rennes", "web", "rennes & nantes").unwrap();
+        world.run_for(Duration::from_secs(5));
+        world.heal();
+        world.settle();
+        world.run_for(Duration::from_secs(20));
+        world.settle();
+        let Ok(Response::Replicant(view)) = world.request("rennes", Request::Get { id: id("web") }) else {
+            panic!("no answer (seed {seed})");
+        };
+        let placement = view.placement.unwrap();
+        for site in ["lyon", "nantes", "paris", "rennes"] {
+            let placed = placement.sites.iter().any(|at| at.as_str() == site);
+            assert_eq!(world.text(site, "web").is_some(), placed, "{site}, {placement:?} (seed {seed})");
+        }
+    }
+}
+
+#[test]
+fn deleting_removes_the_replicas_everywhere_and_for_good() {
+    let mut world = World::new(42);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1}));
+    world.settle();
+    world.isolate("nantes");
+    world.request("paris", Request::Delete { id: id("web"), keep: false }).unwrap();
+    world.patch("nantes", "web", json!({"a": 2})).unwrap();
+    world.run_for(Duration::from_secs(5));
+    world.heal();
+    world.settle();
+    for site in ["nantes", "paris", "rennes"] {
+        assert_eq!(world.text(site, "web"), None, "{site}");
+    }
+    assert!(matches!(world.patch("paris", "web", json!({"a": 3})), Err(RequestError::Conflict { .. })));
+    let Ok(Response::List(page)) = world.request("paris", Request::List(Default::default())) else { panic!() };
+    assert!(page.items.is_empty());
+}
+
+#[test]
+fn what_was_deleted_can_be_made_anew_also_while_a_site_sleeps() {
+    let mut world = World::new(43);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put_with("paris", "log", "paris & rennes & nantes", &file_policy());
+    world.operate("paris", "log", "add", "old").unwrap();
+    world.settle();
+    world.isolate("nantes");
+    world.request("paris", Request::Delete { id: id("log"), keep: false }).unwrap();
+    world.run_for(Duration::from_secs(3));
+    world.put_with("paris", "log", "paris & rennes & nantes", &file_policy());
+    world.until("rennes has the new one", Duration::from_secs(10), |world| {
+        world.operate("rennes", "log", "add", "new").is_ok()
+    });
+    world.run_for(Duration::from_secs(5));
+    world.heal();
+    world.settle();
+    for site in ["nantes", "paris", "rennes"] {
+        assert_eq!(world.text(site, "log").unwrap(), "new", "{site}");
+    }
+}
+
+#[test]
+fn deleting_with_keep_leaves_the_replicas() {
+    let mut world = World::new(44);
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.request("rennes", Request::Delete { id: id("web"), keep: true }).unwrap();
+    world.run_for(Duration::from_secs(10));
+    assert!(world.text("paris", "web").is_some() && world.text("rennes", "web").is_some());
+    let Ok(Response::List(page)) = world.request("paris", Request::List(Default::default())) else { panic!() };
+    assert!(page.items.is_empty());
+}
+
+#[test]
+fn a_fallback_takes_over_and_gives_back() {
+    let mut world = World::new(45);
+    world.sites(&["lyon", "paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put("lyon", "web", "lyon & (paris | rennes)", json!({"a": 1}));
+    world.settle();
+    assert!(world.text("paris", "web").is_some() && world.text("rennes", "web").is_none());
+    world.isolate("paris");
+    world.until("rennes takes over", Duration::from_secs(60), |world| world.text("rennes", "web").is_some());
+    assert!(world.text("paris", "web").is_some(), "the silent site keeps its replica");
+    world.heal();
+    world.until("rennes gives back", Duration::from_secs(120), |world| world.text("rennes", "web").is_none());
+    world.settle();
+    assert!(world.text("paris", "web").is_some() && world.text("lyon", "web").is_some());
+}
+
+#[test]
+fn a_site_that_joins_later_gets_what_lives_everywhere() {
+    let mut world = World::new(46);
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.sites(&["nantes"]);
+    world.until("nantes gets it", Duration::from_secs(60), |world| world.text("nantes", "web").is_some());
+}
