@@ -1,0 +1,142 @@
+//! What every driver does.
+
+use async_trait::async_trait;
+use khufu_crdt::{Capabilities, Epoch, Operation, OperationId, ReplicantId, SiteName};
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::DriverError;
+
+/// The replica that is worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// The replicant that it is a replica of.
+    pub id: ReplicantId,
+    /// The site that has it: the one whose platform this driver works on.
+    pub site: SiteName,
+    /// The epoch of the document that is acted on.
+    pub epoch: Epoch,
+    /// What the platform called it when it last said so.
+    pub local_id: Option<String>,
+    /// The digest of the contents that were last applied; drift is measured against it if the driver does not remember
+    /// better.
+    pub expected: Option<String>,
+}
+
+impl Replica {
+    /// A replica of which nothing is known yet, in epoch 0.
+    #[must_use]
+    pub fn new(id: ReplicantId, site: SiteName) -> Self {
+        Self { id, site, epoch: 0, local_id: None, expected: None }
+    }
+}
+
+/// Something to do with a replica.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Make the replica match this value, whatever it was before and whatever operations did to it. Can be repeated.
+    Desired(Value),
+    /// Run the operation on the replica as it is.
+    Operation(Operation),
+    /// Make the replica as new: what [`Driver::reset`] does.
+    Reset,
+}
+
+/// What came of some work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// What the platform said, for people.
+    pub output: String,
+    /// What the platform calls the replica, if that is known.
+    pub local_id: Option<String>,
+    /// The [digest](crate::digest()) of the contents afterwards; none if there is no replica or they cannot be told.
+    pub digest: Option<String>,
+}
+
+/// What a look at the platform showed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Whether there is a replica.
+    pub exists: bool,
+    /// The [digest](crate::digest()) of its contents.
+    pub digest: Option<String>,
+    /// How it differs from what was last applied, in words, if somebody changed it by hand.
+    pub drift: Option<String>,
+    /// The contents for people to see, at most some tens of kilobytes.
+    pub contents: Option<Value>,
+    /// What the platform calls it.
+    pub local_id: Option<String>,
+    /// The operation that ran last, if the platform can tell. After a crash this is how an operation that must not run
+    /// twice is looked up: it ran if it is named here, and did not if another one or none is.
+    pub marker: Option<OperationId>,
+}
+
+/// A stream of replicants whose replica may have changed by hand. A receiver that is too slow
+/// ([`Lagged`](broadcast::error::RecvError::Lagged)) should look at all of them.
+pub type Changes = broadcast::Receiver<ReplicantId>;
+
+/// The code that applies what has been agreed on to one kind of platform.
+///
+/// Calls for one replica come one after the other, those for different replicas at once. A future may be dropped (a
+/// time limit, the end of the process) at any point: what was asked is then done or not, and [`observe`](Self::observe)
+/// tells. Two sites that run the same work must end with the same contents.
+#[async_trait]
+pub trait Driver: Send + Sync + 'static {
+    /// The word that replicants name it by, such as `files`.
+    fn kind(&self) -> &str;
+
+    /// What it can do. Does not change while the driver lives.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Looks at the replica. Changes nothing.
+    ///
+    /// # Errors
+    /// If the platform cannot be asked. That there is no replica is no error.
+    async fn observe(&self, replica: &Replica) -> Result<Observed, DriverError>;
+
+    /// Does some work; makes the replica if there is none.
+    ///
+    /// # Errors
+    /// The contents are then what they were.
+    async fn apply(&self, replica: &Replica, work: Work) -> Result<Done, DriverError>;
+
+    /// Takes back the operation that ran last. Only called if [`Capabilities::undo`] says so.
+    ///
+    /// # Errors
+    /// The contents are then what they were.
+    async fn undo(&self, replica: &Replica, operation: &Operation) -> Result<Done, DriverError> {
+        let _ = (replica, operation);
+        Err(DriverError::Unsupported { kind: self.kind().to_owned(), what: "take an operation back" })
+    }
+
+    /// Makes the replica as new, as if nothing had ever been applied. Only called if [`Capabilities::reset`] says so.
+    ///
+    /// # Errors
+    /// The contents are then what they were.
+    async fn reset(&self, replica: &Replica) -> Result<Done, DriverError> {
+        let _ = replica;
+        Err(DriverError::Unsupported { kind: self.kind().to_owned(), what: "reset a replica" })
+    }
+
+    /// Takes the replica away, and all that is remembered of it. Can be repeated.
+    ///
+    /// # Errors
+    /// The replica may then still be there.
+    async fn delete(&self, replica: &Replica) -> Result<Done, DriverError>;
+
+    /// What some work, done in this order, would change: a unified diff or other text for people, empty if nothing.
+    /// Changes nothing. Only called if [`Capabilities::dry_run`] says so.
+    ///
+    /// # Errors
+    /// The error with which the work would fail, as far as that can be foreseen.
+    async fn diff(&self, replica: &Replica, work: &[Work]) -> Result<String, DriverError> {
+        let _ = (replica, work);
+        Err(DriverError::Unsupported { kind: self.kind().to_owned(), what: "say what it would do" })
+    }
+
+    /// Tells of replicas that may have been changed by hand, from now on. None if the driver cannot: then they have to
+    /// be observed now and then.
+    fn watch(&self) -> Option<Changes> {
+        None
+    }
+}

@@ -1,0 +1,327 @@
+//! The replicas in a directory, and what is done with them.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use khufu_crdt::{OperationId, ReplicantId};
+use serde_json::Value;
+use similar::TextDiff;
+
+use super::change::Change;
+use super::note::{Note, State};
+use super::place::{Found, Noted, Place};
+use super::{CONTENTS_SHOWN_BYTES, DIFF_SHOWN_BYTES, Hook, Step};
+use crate::{Done, DriverError, Observed, Replica, Work, digest};
+
+/// Computing a difference is given up after that; a coarser one is shown then.
+const DIFF_TIME: Duration = Duration::from_secs(1);
+
+/// Stands for the digest of a file that was not written from here.
+const NOT_OURS: &str = "";
+
+/// What a file looked like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    modified: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Replicas {
+    pub(super) place: Place,
+    /// Changes of one replica exclude each other. Two replicas share a lock now and then, which does no harm.
+    locks: [Mutex<()>; 64],
+    /// How each file looked when we last wrote it or saw it; none for no file.
+    pub(super) looks: Mutex<BTreeMap<ReplicantId, Option<Look>>>,
+    hook: Hook,
+}
+
+/// A replica as it is on the disk.
+struct Held {
+    number: u64,
+    /// None if there is no note that could be read.
+    state: Option<State>,
+    garbage: Option<String>,
+    found: Found,
+}
+
+fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}\n[{} more bytes]", text.get(..end).unwrap_or_default(), text.len() - end)
+}
+
+impl Replicas {
+    pub(super) fn new(dir: &Path, hook: Hook) -> Result<Self, DriverError> {
+        let locks = std::array::from_fn(|_| Mutex::default());
+        Ok(Self { place: Place::new(dir)?, locks, looks: Mutex::default(), hook })
+    }
+
+    pub(super) fn lock(&self, id: &ReplicantId) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let nth = hasher.finish() as usize % self.locks.len();
+        self.locks[nth].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn local_id(&self, id: &ReplicantId) -> Option<String> {
+        Some(self.place.file(id).display().to_string())
+    }
+
+    fn held(&self, id: &ReplicantId) -> Result<Held, DriverError> {
+        let found = self.place.read(id)?;
+        Ok(match self.place.note(id)? {
+            Noted::Nothing => Held { number: 0, state: None, garbage: None, found },
+            Noted::Garbage(reason) => Held { number: 0, state: None, garbage: Some(reason), found },
+            Noted::Note(note) => {
+                let next_exists = self.place.has_next(id, note.number);
+                let state = note.state(next_exists, found != Found::Nothing).clone();
+                Held { number: note.number, state: Some(state), garbage: None, found }
+            }
+        })
+    }
+
+    pub(super) fn observe(&self, replica: &Replica) -> Result<Observed, DriverError> {
+        let _alone = self.lock(&replica.id);
+        let held = self.held(&replica.id)?;
+        let (exists, digest, contents) = match &held.found {
+            Found::Nothing => (false, None, None),
+            Found::TooLarge(_) => (true, None, None),
+            Found::File(bytes) => {
+                let text = cut(&String::from_utf8_lossy(bytes), CONTENTS_SHOWN_BYTES);
+                (true, Some(digest(bytes)), Some(Value::String(text)))
+            }
+        };
+        Ok(Observed {
+            exists,
+            digest,
+            drift: held.drift(replica.expected.as_deref()),
+            contents,
+            local_id: if exists { self.local_id(&replica.id) } else { None },
+            marker: held.state.and_then(|state| state.last),
+        })
+    }
+
+    pub(super) fn apply(&self, replica: &Replica, work: &Work) -> Result<Done, DriverError> {
+        let change = Change::of(work)?;
+        let _alone = self.lock(&replica.id);
+        let held = self.held(&replica.id)?;
+        let last = match work {
+            Work::Operation(operation) => Some(&operation.id),
+            Work::Desired(_) | Work::Reset => None,
+        };
+        let current = held.state.clone().unwrap_or_default();
+        if let (Change::Append(_), Some(id)) = (&change, last)
+            && current.last.as_ref() == Some(id)
+            && current.epoch == replica.epoch
+        {
+            // It ran, and whoever asked did not learn of it.
+            let output = format!("{id} had run already");
+            return Ok(Done { output, local_id: self.local_id(&replica.id), digest: current.digest });
+        }
+        let before = match (&change, &held.found) {
+            (_, Found::File(bytes)) => Some(bytes.as_slice()),
+            (Change::Append(_), Found::TooLarge(size)) => {
+                return Err(DriverError::Refused {
+                    place: self.place.file(&replica.id).display().to_string(),
+                    reason: format!("somebody made it {size} bytes large, too large to append to: make it shorter"),
+                });
+            }
+            (_, Found::Nothing | Found::TooLarge(_)) => None,
+        };
+        let contents = change.make(before)?;
+        let edited = match &change {
+            Change::Append(_) => current.edited || held.drift(replica.expected.as_deref()).is_some(),
+            Change::Whole(_) | Change::Remove => false,
+        };
+        let after =
+            State { epoch: replica.epoch, last: last.cloned(), digest: contents.as_deref().map(digest), edited };
+        let output = summary(&self.place.file(&replica.id), before, contents.as_deref(), last);
+        let done = Done {
+            output,
+            local_id: contents.as_ref().and_then(|_| self.local_id(&replica.id)),
+            digest: after.digest.clone(),
+        };
+        let same_contents = before == contents.as_deref() && !matches!(held.found, Found::TooLarge(_));
+        let nothing_at_all = held.state.is_none() && held.garbage.is_none() && contents.is_none();
+        if same_contents && (nothing_at_all || held.state.as_ref() == Some(&after)) {
+            return Ok(done);
+        }
+        match contents {
+            Some(contents) => self.write(&replica.id, &held, after, &contents)?,
+            None => self.remove(&replica.id, &held, after)?,
+        }
+        Ok(done)
+    }
+
+    fn write(&self, id: &ReplicantId, held: &Held, after: State, contents: &[u8]) -> Result<(), DriverError> {
+        let number = held.number + 1;
+        self.place.write_next(id, number, contents)?;
+        self.reach(Step::NextWritten)?;
+        self.place.write_note(id, &Note::new(number, held.state.clone().unwrap_or_default(), after))?;
+        self.reach(Step::NoteWritten)?;
+        self.place.replace(id, number)?;
+        self.reach(Step::Replaced)?;
+        self.remember(id)?;
+        self.place.drop_next(id, held.number)
+    }
+
+    fn remove(&self, id: &ReplicantId, held: &Held, after: State) -> Result<(), DriverError> {
+        let number = held.number + 1;
+        let mut before = held.state.clone().unwrap_or_default();
+        if before.digest.is_none() && held.found != Found::Nothing {
+            // A file that is not ours: until it is gone, the note must not say that it is.
+            before.digest = Some(NOT_OURS.to_owned());
+        }
+        self.place.write_note(id, &Note::new(number, before, after.clone()))?;
+        self.reach(Step::NoteWritten)?;
+        self.place.remove(id)?;
+        self.reach(Step::Replaced)?;
+        self.place.write_note(id, &Note::new(number + 1, after.clone(), after))?;
+        self.reach(Step::NoteClosed)?;
+        self.remember(id)?;
+        self.place.drop_next(id, held.number)
+    }
+
+    pub(super) fn delete(&self, replica: &Replica) -> Result<Done, DriverError> {
+        let _alone = self.lock(&replica.id);
+        let held = self.held(&replica.id)?;
+        if held.found != Found::Nothing {
+            self.remove(&replica.id, &held, State { epoch: replica.epoch, ..State::default() })?;
+        }
+        self.place.forget(&replica.id)?;
+        self.place.drop_next(&replica.id, held.number)?;
+        self.looks().remove(&replica.id);
+        let path = self.place.file(&replica.id);
+        let output = match held.found {
+            Found::Nothing => format!("there was no {}", path.display()),
+            Found::File(_) | Found::TooLarge(_) => format!("removed {}", path.display()),
+        };
+        Ok(Done { output, ..Done::default() })
+    }
+
+    pub(super) fn diff(&self, replica: &Replica, work: &[Work]) -> Result<String, DriverError> {
+        let found = {
+            let _alone = self.lock(&replica.id);
+            self.place.read(&replica.id)?
+        };
+        let path = self.place.file(&replica.id).display().to_string();
+        let before = match found {
+            Found::Nothing => None,
+            Found::File(bytes) => Some(bytes),
+            Found::TooLarge(size) => return Ok(format!("{path} has {size} bytes, too many to show a difference\n")),
+        };
+        let mut after = before.clone();
+        for work in work {
+            after = Change::of(work)?.make(after.as_deref())?;
+        }
+        if before == after {
+            return Ok(String::new());
+        }
+        let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+        let name = |bytes: &Option<Vec<u8>>| if bytes.is_some() { path.clone() } else { "/dev/null".to_owned() };
+        let (old_name, new_name) = (name(&before), name(&after));
+        let (old, new) = (text(before), text(after));
+        let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(&old, &new);
+        let shown = diff.unified_diff().header(&old_name, &new_name).to_string();
+        // An empty file that comes or goes has no lines to show.
+        let shown = if shown.is_empty() { format!("--- {old_name}\n+++ {new_name}\n") } else { shown };
+        Ok(cut(&shown, DIFF_SHOWN_BYTES))
+    }
+
+    fn looks(&self) -> MutexGuard<'_, BTreeMap<ReplicantId, Option<Look>>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a file looks now.
+    fn look(&self, id: &ReplicantId) -> Result<Option<Look>, DriverError> {
+        Ok(self.place.metadata(id)?.map(|metadata| Look {
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            size: metadata.size(),
+            inode: metadata.ino(),
+        }))
+    }
+
+    fn remember(&self, id: &ReplicantId) -> Result<(), DriverError> {
+        let look = self.look(id)?;
+        self.looks().insert(id.clone(), look);
+        Ok(())
+    }
+
+    /// Whether a file looks different from when we last wrote or saw it; for one not seen before, whether it differs
+    /// from what its note says.
+    pub(super) fn has_changed(&self, id: &ReplicantId) -> bool {
+        let _alone = self.lock(id);
+        let Ok(now) = self.look(id) else {
+            // Something else is in its place, which was seen before or not.
+            return self.looks().insert(id.clone(), None) != Some(None);
+        };
+        let seen = self.looks().insert(id.clone(), now);
+        match seen {
+            Some(seen) => seen != now,
+            None => self.held(id).map_or(true, |held| held.drift(None).is_some()),
+        }
+    }
+
+    fn reach(&self, step: Step) -> Result<(), DriverError> {
+        match &self.hook.0 {
+            Some(hook) if hook(step) => {
+                let source = std::io::Error::other("a crash on purpose");
+                Err(DriverError::io("go on after", format!("{step:?}"), source))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    /// How the file differs from what was last written.
+    fn drift(&self, expected: Option<&str>) -> Option<String> {
+        let noted = self.state.as_ref().map_or(expected, |state| state.digest.as_deref());
+        let found = match &self.found {
+            Found::Nothing => None,
+            Found::TooLarge(size) => return Some(format!("somebody made the file {size} bytes large")),
+            Found::File(bytes) => Some(digest(bytes)),
+        };
+        match (noted, found.as_deref()) {
+            (Some(_), None) => return Some("somebody removed the file".to_owned()),
+            (Some(NOT_OURS), Some(_)) => return Some("there is a file that was not written from here".to_owned()),
+            (None, Some(_)) if self.state.is_some() || self.garbage.is_none() => {
+                return Some("there is a file that was not written from here".to_owned());
+            }
+            (Some(noted), Some(found)) if noted != found => {
+                let short = |digest: &str| digest.chars().take(12).collect::<String>();
+                return Some(format!(
+                    "somebody edited the file: its digest is {}, it was written with {}",
+                    short(found),
+                    short(noted)
+                ));
+            }
+            _ => {}
+        }
+        if let Some(reason) = &self.garbage {
+            return Some(format!("what ran last is not known, as the note on the file cannot be read: {reason}"));
+        }
+        let edited = self.state.as_ref().is_some_and(|state| state.edited);
+        edited.then(|| "somebody edited the file, and operations ran on it since".to_owned())
+    }
+}
+
+fn summary(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>, operation: Option<&OperationId>) -> String {
+    let path = path.display();
+    let by = operation.map(|id| format!(" for {id}")).unwrap_or_default();
+    match (before, after) {
+        (None, None) => format!("there is no {path}"),
+        (Some(_), None) => format!("removed {path}"),
+        (None, Some(after)) => format!("wrote {path}{by}: {} bytes", after.len()),
+        (Some(before), Some(after)) if before == after => format!("{path} is as it was{by}: {} bytes", after.len()),
+        (Some(before), Some(after)) => format!("changed {path}{by}: {} bytes, were {}", after.len(), before.len()),
+    }
+}

@@ -1,0 +1,38 @@
+//! The driver `files`, tested from outside.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod crash;
+mod files;
+mod watch;
+
+use khufu_crdt::{Hlc, Operation, OperationId, Payload};
+use khufu_drivers::{DriverError, Replica, Work};
+use serde_json::{Value, json};
+
+fn replica(id: &str) -> Replica {
+    Replica::new(id.parse().unwrap(), "paris".parse().unwrap())
+}
+
+fn operation(id: &str, payload: Value) -> Operation {
+    Operation {
+        id: OperationId::new(id).unwrap(),
+        op_type: "any".to_owned(),
+        parents: Vec::new(),
+        cut: false,
+        at: Hlc::default(),
+        by: "paris".parse().unwrap(),
+        payload: Payload::Value(payload),
+    }
+}
+
+fn write(id: &str, text: &str) -> Work {
+    Work::Operation(operation(id, json!({ "write": text })))
+}
+
+fn append(id: &str, text: &str) -> Work {
+    Work::Operation(operation(id, json!({ "append": text })))
+}
+
+fn wait<T>(future: impl Future<Output = Result<T, DriverError>>) -> Result<T, DriverError> {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
