@@ -45,16 +45,22 @@ impl<T: Transactable> Editor<'_, T> {
             return Ok(());
         }
         match now {
-            Some(slot) if self.within(base, &slot.node, new)? => Ok(()),
+            Some(slot) if self.within(base, slot, new)? => Ok(()),
             _ => self.write_field(maps, key, now, new),
         }
     }
 
     /// Edits inside a value, if that is how to get to `new`.
-    fn within(&mut self, base: Option<&Node>, now: &Node, new: &Value) -> Result<bool, AutomergeError> {
-        match (now, new) {
+    fn within(&mut self, base: Option<&Node>, now: &Slot, new: &Value) -> Result<bool, AutomergeError> {
+        match (&now.node, new) {
             (Node::Map(now), Value::Object(new)) => self.map(base.and_then(Node::as_map), now, new)?,
-            (Node::List(now), Value::Array(new)) => self.list(base.and_then(Node::as_list), now, new)?,
+            (Node::List(list), Value::Array(new)) => {
+                return if now.is_divided() {
+                    Ok(list.elements.iter().map(|slot| slot.node.json()).eq(new.iter().cloned()))
+                } else {
+                    self.list(base.and_then(Node::as_list), list, new)
+                };
+            }
             (now, new) => return Ok(now.json() == *new),
         }
         Ok(true)
@@ -103,14 +109,19 @@ impl<T: Transactable> Editor<'_, T> {
         }
     }
 
-    /// Brings a list to `new`.
-    fn list(&mut self, base: Option<&ListNode>, now: &ListNode, new: &[Value]) -> Edited {
+    /// Brings a list to `new`, unless that takes writing it whole.
+    fn list(&mut self, base: Option<&ListNode>, now: &ListNode, new: &[Value]) -> Result<bool, AutomergeError> {
         let mut doomed = Doomed::new();
         let steps = match self.keys.iter().find(|key| keyed(base, now, new, key)) {
             Some(key) => self.by_key(&key.clone(), base, now, new, &mut doomed)?,
+            // Without a key it would fall apart into what was laid together.
+            None if now.objects.len() > 1 || now.elements.iter().any(|slot| places(slot).len() > 1) => {
+                return Ok(now.elements.iter().map(|slot| slot.node.json()).eq(new.iter().cloned()));
+            }
             None => self.by_place(base.unwrap_or(now), now, new, &mut doomed)?,
         };
-        self.rearrange(now, &steps, doomed)
+        self.rearrange(now, &steps, doomed)?;
+        Ok(true)
     }
 
     /// Writes an element whole, where it won; its other places go.
@@ -126,7 +137,7 @@ impl<T: Transactable> Editor<'_, T> {
     }
 
     fn element(&mut self, base: Option<&Node>, now: &Slot, new: &Value, doomed: &mut Doomed) -> Edited {
-        if base.is_some_and(|base| base.json() == *new) || self.within(base, &now.node, new)? {
+        if base.is_some_and(|base| base.json() == *new) || self.within(base, now, new)? {
             return Ok(());
         }
         self.write_element(now, new, doomed)
@@ -206,37 +217,45 @@ impl<T: Transactable> Editor<'_, T> {
         Ok(steps)
     }
 
-    /// Adds what is new after what it follows, then removes the doomed. Indices shift with every edit, so a model of
-    /// the list says where its old elements are.
+    /// Adds what is new after what it follows, in the list that this stands in, then removes the doomed. Indices shift
+    /// with every edit, so a model of each list says where its old elements are.
     fn rearrange(&mut self, now: &ListNode, steps: &[Placed], doomed: Doomed) -> Edited {
-        let Some(target) = now.objects.first() else { return Ok(()) };
-        let length = now.elements.iter().flat_map(places).filter(|(list, _)| list == target).map(|(_, i)| i + 1).max();
-        let mut model: Vec<Option<usize>> = (0..length.unwrap_or(0)).map(Some).collect();
-        let mut cursor = 0;
+        let mut models: Vec<Model<'_>> = now.objects.iter().map(|list| Model::new(list, now)).collect();
+        let (mut at, mut cursor) = (0, 0);
         let mut run: Vec<automerge::hydrate::Value> = Vec::new();
         for step in steps.iter().map(Some).chain([None]) {
             if let Some(Placed::New(value)) = step {
                 run.push(to_hydrate(value));
                 continue;
             }
-            if !run.is_empty() {
+            if !run.is_empty()
+                && let Some(model) = models.get_mut(at)
+            {
                 let added = run.len();
-                self.tx.splice(target, cursor, 0, std::mem::take(&mut run))?;
-                model.splice(cursor..cursor, std::iter::repeat_n(None, added));
+                self.tx.splice(model.list, cursor, 0, std::mem::take(&mut run))?;
+                model.elements.splice(cursor..cursor, std::iter::repeat_n(None, added));
                 cursor += added;
             }
             let Some(Placed::Old(place)) = step else { continue };
-            let here = now.elements.get(*place).into_iter().flat_map(places).find(|(list, _)| list == target);
-            if let Some((_, old)) = here {
-                cursor = model.iter().position(|tag| *tag == Some(old)).map_or(cursor, |at| at + 1);
+            let Some(places) = now.elements.get(*place).map(places) else { continue };
+            // Where it is read: in the first of the lists, at the first of its places there.
+            let first = models.iter().enumerate().find_map(|(i, model)| {
+                let (_, old) = places.iter().find(|(list, _)| list == model.list)?;
+                Some((i, model.position(*old)?))
+            });
+            if let Some((list, position)) = first {
+                (at, cursor) = (list, position + 1);
             }
         }
         for (list, old) in doomed.into_iter().rev() {
-            if list != *target {
-                self.tx.delete(&list, old)?;
-            } else if let Some(at) = model.iter().position(|tag| *tag == Some(old)) {
-                self.tx.delete(target, at)?;
-                model.remove(at);
+            match models.iter_mut().find(|model| *model.list == list) {
+                Some(model) => {
+                    if let Some(position) = model.position(old) {
+                        self.tx.delete(&list, position)?;
+                        model.elements.remove(position);
+                    }
+                }
+                None => self.tx.delete(&list, old)?,
             }
         }
         Ok(())
@@ -248,6 +267,23 @@ impl<T: Transactable> Editor<'_, T> {
             self.tx.delete(&list, index)?;
         }
         Ok(())
+    }
+}
+
+/// A list while it is edited: for each element its index before, none for a new one.
+struct Model<'a> {
+    list: &'a ObjId,
+    elements: Vec<Option<usize>>,
+}
+
+impl<'a> Model<'a> {
+    fn new(list: &'a ObjId, now: &ListNode) -> Self {
+        let indices = now.elements.iter().flat_map(places).filter(|(of, _)| of == list).map(|(_, index)| index + 1);
+        Self { list, elements: (0..indices.max().unwrap_or(0)).map(Some).collect() }
+    }
+
+    fn position(&self, old: usize) -> Option<usize> {
+        self.elements.iter().position(|element| *element == Some(old))
     }
 }
 

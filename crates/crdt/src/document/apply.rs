@@ -72,9 +72,13 @@ impl Replicant {
     pub(crate) fn take_snapshot(&mut self, snapshot: &[u8]) -> Result<(), String> {
         let chunks = chunk::split(snapshot)?;
         let Some((first, rest)) = chunks.split_first() else { return Ok(()) };
+        // What this process wrote is not measured, only proved to be what it wrote.
+        if !first.is_intact() {
+            return Err("its checksum is wrong".to_owned());
+        }
         let doc = self.read_document(first)?;
         let adopted = self.adopt(doc)?;
-        self.bytes = self.bytes.max(first.whole.len());
+        self.bytes = first.whole.len();
         let waiting = self.take(rest.iter().map(|chunk| chunk.whole).enumerate().collect());
         match waiting.rejected.first() {
             Some(reason) if adopted.is_empty() && waiting.new.is_empty() => Err(reason.clone()),
@@ -88,7 +92,6 @@ impl Replicant {
         if chunk.kind != Kind::Document {
             return Err("it does not begin with a document".to_owned());
         }
-        chunk.measure(self.bounds(Kind::Document))?;
         let doc = guarded(|| Automerge::load(chunk.whole).map_err(|error| error.to_string()))?;
         let genesis = automerge::ChangeHash(self.genesis.hash.0);
         if doc.get_change_by_hash(&genesis).is_none() {
@@ -108,6 +111,7 @@ impl Replicant {
         let added: usize = changes.iter().map(|change| change.raw_bytes().len()).sum();
         self.check_room(added)?;
         self.doc = doc;
+        self.sequences = None;
         self.changes = changes.len();
         self.bytes = self.bytes.saturating_add(added);
         self.state = OnceLock::new();
@@ -161,11 +165,16 @@ impl Replicant {
         let was_queued: BTreeSet<ChangeHash> = self.queue.keys().copied().collect();
         let mut waiting = std::mem::take(&mut self.queue);
         waiting.extend(fresh);
-        let (mut ready, bad) = self.sort(&mut waiting);
+        let mut sequences = self.sequences.take().unwrap_or_else(|| Sequences::new(&self.doc));
+        let (mut ready, bad) = self.sort(&mut waiting, &mut sequences);
+        if bad.is_empty() {
+            self.sequences = Some(sequences);
+        }
         for (hash, reason) in bad {
             received.rejected.push(format!("change {hash}: {reason}"));
         }
         if let Err(reason) = self.apply_all(&ready) {
+            self.sequences = None;
             // One of them is bad. Automerge does not say which, and leaves a mess; so one by one, each on a copy.
             let mut good = Vec::new();
             let mut refused: BTreeSet<ChangeHash> = BTreeSet::new();
@@ -226,8 +235,8 @@ impl Replicant {
     fn sort(
         &self,
         waiting: &mut BTreeMap<ChangeHash, automerge::Change>,
+        seqs: &mut Sequences,
     ) -> (Vec<automerge::Change>, Vec<(ChangeHash, String)>) {
-        let mut seqs = Sequences::new(&self.doc);
         let mut counters: BTreeMap<ChangeHash, u64> = BTreeMap::new();
         let mut bad: BTreeMap<ChangeHash, String> = BTreeMap::new();
         // What waits for what, and how many each waits for.
@@ -252,7 +261,7 @@ impl Replicant {
             let Some(change) = waiting.remove(&hash) else { continue };
             let verdict = match change.deps().iter().find(|dep| bad.contains_key(&ChangeHash::from(**dep))) {
                 Some(_) => Err("it depends on one that was refused".to_owned()),
-                None => self.judge(&change, &mut seqs, &counters),
+                None => self.judge(&change, seqs, &counters),
             };
             for dependent in dependents.remove(&hash).unwrap_or_default() {
                 if let Some(count) = waits.get_mut(&dependent) {
@@ -318,7 +327,8 @@ impl Replicant {
 }
 
 /// The number of changes of each actor.
-struct Sequences {
+#[derive(Debug, Clone)]
+pub(crate) struct Sequences {
     last: BTreeMap<ActorId, u64>,
 }
 

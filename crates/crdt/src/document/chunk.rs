@@ -5,6 +5,8 @@
 
 use std::io::Read;
 
+use sha2::{Digest, Sha256};
+
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const DEFLATED: u64 = 0b1000;
 /// Column of the operations' actions: there is one entry for each.
@@ -106,6 +108,12 @@ impl Chunk<'_> {
     /// The four bytes that its hash must begin with.
     pub(crate) fn checksum(&self) -> Option<&[u8]> {
         self.whole.get(4..8)
+    }
+
+    /// Whether the checksum is that of the rest.
+    pub(crate) fn is_intact(&self) -> bool {
+        let digest = self.whole.get(8..).map(Sha256::digest);
+        digest.as_ref().and_then(|digest| digest.get(..4)) == self.checksum()
     }
 
     /// Refuses what unpacks to more than `bounds`.
@@ -216,4 +224,119 @@ fn entries(kind: u64, mut data: &[u8]) -> Result<u64, String> {
         total = total.saturating_add(added);
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use automerge::transaction::Transactable;
+    use automerge::{Automerge, ROOT, ReadDoc};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes: 10_000, ops: 1000 };
+
+    fn number(value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut left = value;
+        loop {
+            let low = u8::try_from(left & 0x7f).unwrap();
+            left >>= 7;
+            if left == 0 {
+                bytes.push(low);
+                return bytes;
+            }
+            bytes.push(low | 0x80);
+        }
+    }
+
+    /// A change with one column.
+    fn change(spec: u64, column: &[u8]) -> Vec<u8> {
+        let mut content = vec![0, 1, 7, 1, 1, 0, 0, 0, 1];
+        content.extend(number(spec));
+        content.extend(number(column.len() as u64));
+        content.extend(column);
+        let mut whole = MAGIC.to_vec();
+        whole.extend([0; 4]);
+        whole.push(1);
+        whole.extend(number(content.len() as u64));
+        whole.extend(content);
+        whole
+    }
+
+    fn measured(bytes: &[u8]) -> Result<(), String> {
+        split(bytes)?.iter().try_for_each(|chunk| chunk.measure(BOUNDS))
+    }
+
+    #[test]
+    fn a_long_run_is_counted_without_being_unpacked() {
+        let run = |count: u64, of: u64| [number(count), number(of)].concat();
+        assert_eq!(measured(&change(ACTION, &run(60, 1))), Ok(()));
+        // 2^40 edits of one kind; a null run as long; an edit that takes back 2^40 others; that many references.
+        let long = 1 << 40;
+        for (spec, column) in [
+            (ACTION, run(long, 1)),
+            (ACTION, [vec![0], number(long)].concat()),
+            (0x70, run(1, long)),
+            (0x70, [vec![0x7f], number(long)].concat()),
+            (0x71, run(long, 0)),
+            (0x73, run(long, 1)),
+            (0x34, number(long)),
+            (0x15, [number(long), vec![1, b'a']].concat()),
+        ] {
+            let error = measured(&change(spec, &column)).unwrap_err();
+            assert!(error.contains("1000 edits"), "{spec:x}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_deflated_is_not_inflated_beyond_the_bound() {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; 50_000_000]).unwrap();
+        let small = encoder.finish().unwrap();
+        assert!(small.len() < 100_000);
+        let error = measured(&change(0x57 | DEFLATED, &small)).unwrap_err();
+        assert!(error.contains("10000 bytes"), "{error}");
+        assert!(measured(&change(0x57 | DEFLATED, b"no")).is_err());
+    }
+
+    #[test]
+    fn what_automerge_writes_is_measured_rightly() {
+        let mut doc = Automerge::new();
+        let mut tx = doc.transaction();
+        for n in 0..300_i64 {
+            tx.put(ROOT, format!("key{n}"), n * 1_000_000_007).unwrap();
+            tx.put(ROOT, "same", n).unwrap();
+        }
+        tx.delete(ROOT, "key7").unwrap();
+        tx.commit();
+        let (change, whole) = (doc.get_changes(&[]).remove(0), doc.save());
+        for bytes in [change.raw_bytes(), whole.as_slice()] {
+            let [only] = split(bytes).unwrap().try_into().ok().unwrap();
+            assert!(only.is_intact());
+            only.measure(Bounds { bytes: 100_000, ops: 601 }).unwrap();
+            assert!(only.measure(Bounds { bytes: 100_000, ops: 100 }).is_err());
+            assert!(only.measure(Bounds { bytes: 100, ops: 601 }).is_err());
+        }
+        assert!(doc.get(ROOT, "key7").unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_read_as_written(value: u64, tail in prop::collection::vec(any::<u8>(), 0..3)) {
+            let bytes = [number(value), tail.clone()].concat();
+            let mut input = bytes.as_slice();
+            prop_assert_eq!(unsigned(&mut input), Ok(value));
+            prop_assert_eq!(input, tail.as_slice());
+        }
+
+        #[test]
+        fn any_content_is_measured_or_refused(spec in 0_u64..200, column in prop::collection::vec(any::<u8>(), 0..60)) {
+            _ = measured(&change(spec, &column));
+            _ = split(&column);
+        }
+    }
 }

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::author::Message;
 use super::edit::Edit;
-use super::state::list_keys;
 use super::{Author, ChangeHash, EditError, Replicant};
 use crate::desired::edit::Editor;
 use crate::desired::view::{Node, Raw, Reader, Slot};
@@ -92,10 +91,13 @@ impl Replicant {
     /// Placements conflict where they name other sites, not by when they were decided.
     #[must_use]
     pub fn conflicts(&self) -> Vec<Conflict> {
-        let keys = list_keys(&self.state().policy);
+        let keys = self.list_keys();
         let mut found = Vec::new();
         for root in ROOTS {
             let reader = self.reader(root, &keys);
+            if root == "operations" && !reader.is_contested(root) {
+                continue;
+            }
             if let Some(slot) = reader.root(root) {
                 self.collect(&reader, &mut vec![PathPart::Key(root.to_owned())], &slot, &mut found);
             }
@@ -162,7 +164,7 @@ impl Replicant {
         let nowhere = || EditError::NoSuchPath { path: path.to_owned() };
         let mut parts = path.strip_prefix('/').ok_or_else(nowhere)?.split('/').map(unescape);
         let root = parts.next().filter(|root| ROOTS.contains(&root.as_str())).ok_or_else(nowhere)?;
-        let keys = list_keys(&self.state().policy);
+        let keys = self.list_keys();
         let reader = self.reader(&root, &keys);
         let top = reader.root(&root).ok_or_else(nowhere)?;
         let mut slot = &top;

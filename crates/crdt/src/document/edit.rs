@@ -9,7 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::author::Message;
 use super::json::check;
-use super::state::{list_keys, operation, placements, write_operation, write_placement, write_policy};
+use super::state::{
+    list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
+    write_placement, write_policy,
+};
 use super::{Author, Change, ChangeHash, EditError, Replicant, Spec};
 use crate::desired::edit::Editor;
 use crate::desired::patch::merge_patch;
@@ -81,7 +84,10 @@ impl Replicant {
     pub fn patch_desired(&mut self, author: &Author, patch: &Value) -> Edit {
         self.editable()?;
         check("the patch", patch, &self.limits)?;
-        let mut new = self.state().desired.clone();
+        let mut new = match self.state.get() {
+            Some(state) => state.desired.clone(),
+            None => read_desired(&self.doc, &self.list_keys()),
+        };
         merge_patch(&mut new, patch);
         self.set("desired", author, &new, None)
     }
@@ -100,7 +106,10 @@ impl Replicant {
     /// That it is too large, not created or deleted.
     pub fn set_override(&mut self, author: &Author, site: &SiteName, new: Option<&Value>) -> Edit {
         self.editable()?;
-        let mut all = self.state().overrides.clone();
+        let mut all = match self.state.get() {
+            Some(state) => state.overrides.clone(),
+            None => read_overrides(&self.doc, &self.list_keys()),
+        };
         match new {
             Some(new) => all.insert(site.clone(), new.clone()),
             None => all.remove(site),
@@ -181,8 +190,10 @@ impl Replicant {
                 return Err(EditError::UnknownParent(parent.clone()));
             }
         }
-        if self.doc.keys(&operations).count() >= self.limits.max_operations {
-            return Err(EditError::TooManyOperations { max: self.limits.max_operations });
+        // There are no more operations than changes, mostly.
+        let max = self.limits.max_operations;
+        if self.changes >= max && self.doc.keys(&operations).count() >= max {
+            return Err(EditError::TooManyOperations { max });
         }
         let op_type = op_type.to_owned();
         let operation = Operation { id, op_type, parents, cut, at: author.at, by: author.site.clone(), payload };
@@ -211,7 +222,7 @@ impl Replicant {
         if !self.is_created() {
             return Err(EditError::NotCreated(self.id.clone()));
         }
-        if self.state().deleted.as_ref().is_some_and(|deleted| deleted.keep == keep) {
+        if read_deleted(&self.doc).is_some_and(|deleted| deleted.keep == keep) {
             return Ok(None);
         }
         let value = json!({"at": author.at, "by": author.site, "keep": keep});
@@ -224,10 +235,18 @@ impl Replicant {
         if !self.is_created() {
             return Err(EditError::NotCreated(self.id.clone()));
         }
-        if self.state().deleted.is_some() {
+        if read_deleted(&self.doc).is_some() {
             return Err(EditError::Deleted(self.id.clone()));
         }
         Ok(())
+    }
+
+    /// The merge keys of lists, without reading all the document says.
+    pub(crate) fn list_keys(&self) -> Vec<String> {
+        match self.state.get() {
+            Some(state) => list_keys(&state.policy),
+            None => list_keys(&read_policy(&self.doc)),
+        }
     }
 
     /// Brings one of the root's values to `new`.
@@ -239,7 +258,7 @@ impl Replicant {
             _ => "the policy",
         };
         let size = check(what, new, &self.limits)?;
-        let keys = if root == "policy" { Vec::new() } else { list_keys(&self.state().policy) };
+        let keys = if root == "policy" { Vec::new() } else { self.list_keys() };
         let now = Reader::merging(&self.doc, None, &keys).root(root);
         let saw = match base {
             Some(heads) => {

@@ -8,6 +8,7 @@ use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{Automerge, ObjType, ROOT, ReadDoc};
 use serde_json::Value;
 
+use super::apply::Sequences;
 use super::{Actor, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Limits, SiteName};
 
@@ -33,6 +34,8 @@ pub struct Replicant {
     pub(crate) bytes: usize,
     pub(crate) changes: usize,
     pub(crate) state: OnceLock<State>,
+    /// How many changes each actor made, once that was asked for.
+    pub(crate) sequences: Option<Sequences>,
 }
 
 /// What came of loading a document.
@@ -79,7 +82,7 @@ impl Replicant {
         doc.set_actor(actor.id());
         let bytes = genesis.bytes.len();
         let (queue, state) = (BTreeMap::new(), OnceLock::new());
-        Ok(Self { id, doc, genesis, limits: Limits::default(), queue, bytes, changes: 0, state })
+        Ok(Self { id, doc, genesis, limits: Limits::default(), queue, bytes, changes: 0, state, sequences: None })
     }
 
     /// The document as stored: the last [`save`](Self::save), and the changes stored since, in any order, also such as

@@ -105,15 +105,7 @@ impl State {
         };
         let policy = read_policy(doc);
         let keys = list_keys(&policy);
-        let merging = Reader::merging(doc, None, &keys);
-        let desired = merging.root("desired").map_or(Value::Null, |slot| slot.node.json());
-        let overrides = match merging.root("overrides").map(|slot| slot.node.json()) {
-            Some(Value::Object(sites)) => {
-                sites.into_iter().filter_map(|(site, value)| Some((SiteName::new(site).ok()?, value))).collect()
-            }
-            _ => BTreeMap::new(),
-        };
-        let operations = match whole.root("operations").map(|slot| slot.node.json()) {
+        let operations = match whole.root_json("operations") {
             Some(Value::Object(entries)) => entries
                 .into_iter()
                 .filter_map(|(id, value)| read_operation(id, value))
@@ -125,12 +117,25 @@ impl State {
             kind: text("kind"),
             scope: text("scope"),
             placement: read_placement(doc),
+            desired: read_desired(doc, &keys),
+            overrides: read_overrides(doc, &keys),
             policy,
-            desired,
-            overrides,
             operations,
             deleted: read_deleted(doc),
         }
+    }
+}
+
+pub(crate) fn read_desired(doc: &Automerge, keys: &[String]) -> Value {
+    Reader::merging(doc, None, keys).root("desired").map_or(Value::Null, |slot| slot.node.json())
+}
+
+pub(crate) fn read_overrides(doc: &Automerge, keys: &[String]) -> BTreeMap<SiteName, Value> {
+    match Reader::merging(doc, None, keys).root("overrides").map(|slot| slot.node.json()) {
+        Some(Value::Object(sites)) => {
+            sites.into_iter().filter_map(|(site, value)| Some((SiteName::new(site).ok()?, value))).collect()
+        }
+        _ => BTreeMap::new(),
     }
 }
 
@@ -220,7 +225,7 @@ fn read_placement(doc: &Automerge) -> Option<Placement> {
     Some(winner)
 }
 
-fn read_deleted(doc: &Automerge) -> Option<Deleted> {
+pub(crate) fn read_deleted(doc: &Automerge) -> Option<Deleted> {
     let reader = Reader::whole(doc, None);
     let raws = reader.root("deleted")?.raws;
     let all: Vec<Deleted> = raws.iter().filter_map(|raw| Deleted::deserialize(reader.alone(raw).json()).ok()).collect();

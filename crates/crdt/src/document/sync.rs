@@ -1,6 +1,6 @@
 //! The Automerge sync protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::sync::{ChunkList, Message, State, SyncDoc};
 
@@ -17,7 +17,31 @@ impl Replicant {
     /// The next message for a peer; none if there is nothing to say until the peer has spoken, or any more.
     #[must_use]
     pub fn sync_message(&self, state: &mut SyncState) -> Option<Vec<u8>> {
-        guarded(|| Ok(self.doc.generate_sync_message(&mut state.0).map(Message::encode))).ok().flatten()
+        let mut message = guarded(|| Ok(self.doc.generate_sync_message(&mut state.0))).ok().flatten()?;
+        self.ask_for_missing(&mut message, state);
+        guarded(|| Ok(message.encode())).ok()
+    }
+
+    /// What the peer's filter took for known here, and is not, has to be asked for by name: what the waiting changes
+    /// wait for, not these themselves. Automerge looks for them in its own queue only.
+    fn ask_for_missing(&self, message: &mut Message, state: &SyncState) {
+        let mut left = std::mem::take(&mut message.need);
+        let mut seen = BTreeSet::new();
+        while let Some(hash) = left.pop() {
+            if self.holds(&hash) || !seen.insert(hash) {
+                continue;
+            }
+            match self.queue.get(&hash.into()) {
+                Some(waiting) => left.extend_from_slice(waiting.deps()),
+                None => message.need.push(hash),
+            }
+        }
+        message.need.sort_unstable();
+        let theirs = state.0.their_heads.as_deref().unwrap_or_default();
+        if !message.need.iter().all(|hash| theirs.contains(hash)) {
+            // So that only these are sent.
+            message.have.clear();
+        }
     }
 
     /// Takes a peer's message. What was new in it must be stored before the next message is sent.
@@ -76,6 +100,7 @@ impl Replicant {
 
     /// Takes what a whole document holds and this one does not.
     fn take_document(&mut self, chunk: &chunk::Chunk<'_>, received: &mut Received) -> Result<(), String> {
+        chunk.measure(self.bounds(Kind::Document))?;
         let doc = self.read_document(chunk)?;
         if !self.is_created() {
             let queued: Vec<ChangeHash> = self.queue.keys().copied().collect();

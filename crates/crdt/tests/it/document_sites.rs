@@ -92,7 +92,8 @@ pub(crate) fn two_with(spec: Spec) -> (Site, Site) {
 
 /// Gives each what the other has, and checks that they agree.
 pub(crate) fn exchange(a: &mut Replicant, b: &mut Replicant) {
-    let (from_a, from_b) = (a.changes_since(&b.heads()), b.changes_since(&a.heads()));
+    let all = |of: &Replicant, to: &Replicant| [of.changes_since(&to.heads()), of.queued()].concat();
+    let (from_a, from_b) = (all(a, b), all(b, a));
     take(b, &from_a);
     take(a, &from_b);
     agree(a, b);

@@ -4,6 +4,8 @@
 mod contents;
 mod desired;
 mod document;
+mod document_garbage;
+mod document_histories;
 mod document_sites;
 mod histories;
 mod history;
