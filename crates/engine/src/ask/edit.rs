@@ -241,9 +241,9 @@ impl Engine {
         let answer = match made {
             Ok((mut resident, changes)) => {
                 resident.used_us = self.now.monotonic_us;
-                match self.replicants.resident.remove(&id) {
-                    Some(old) => resident.keep_work_of(old),
-                    None => self.parked_work(&id),
+                if let Some(old) = self.replicants.resident.remove(&id) {
+                    self.end_sessions_of(&id);
+                    resident.keep_work_of(old);
                 }
                 self.replicants.resident.insert(id.clone(), resident);
                 self.adopt(&id);
@@ -256,13 +256,6 @@ impl Engine {
             Err(error) => Err(error),
         };
         self.answer(origin, answer);
-    }
-
-    /// A replicant that was given away may have left something behind here; it is looked at when it is read.
-    fn parked_work(&mut self, id: &ReplicantId) {
-        if self.replicants.index.contains_key(id) {
-            tracing::debug!(replicant = %id, "made anew after it was given away");
-        }
     }
 
     fn make(

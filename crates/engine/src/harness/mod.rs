@@ -148,12 +148,13 @@ impl World {
         node.0.strip_prefix("node-").unwrap_or(&node.0)
     }
 
-    /// Adds running sites, all connected to each other.
+    /// Adds running sites, all connected to each other, and gives them a second to get to know each other.
     pub fn sites(&mut self, names: &[&str]) {
         for name in names {
             self.sites.insert((*name).to_owned(), Site::new(name));
             self.start(name);
         }
+        self.run_for(Duration::from_secs(1));
     }
 
     /// Handles what is next. Whether there was anything.
@@ -183,14 +184,19 @@ impl World {
         let end = self.now_us + micros(limit);
         while !is_true(self) {
             if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > end) {
-                panic!("{what}: not within {limit:?} of virtual time (seed {})\n{}", self.seed, self.summary());
+                panic!(
+                    "{what}: not within {limit:?} of virtual time (seed {}); {:?}\n{}",
+                    self.seed,
+                    self.disagreement(),
+                    self.summary()
+                );
             }
             self.step();
         }
     }
 
-    /// Lets time go by until nothing is left to do and all sites agree, at most ten minutes.
+    /// Lets time go by until nothing is left to do and all sites agree, at most two minutes.
     pub fn settle(&mut self) {
-        self.until("all sites agree", Duration::from_secs(600), |world| world.disagreement().is_none());
+        self.until("all sites agree", Duration::from_secs(120), |world| world.disagreement().is_none());
     }
 }

@@ -75,6 +75,7 @@ impl Engine {
             self.replicants.resident.insert(id.clone(), old);
             return;
         }
+        self.end_sessions_of(id);
         if let Some(next) = self.replicants.resident.get_mut(id) {
             next.keep_work_of(old);
         }

@@ -13,6 +13,9 @@ use crate::timers::Due;
 use crate::wire::{Frame, SyncFrame};
 use crate::{Engine, NodeId};
 
+/// The most frames of one side of a session. Far more than any exchange needs: two documents come together in a few.
+const MAX_FRAMES: u32 = 256;
+
 /// A session under way.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -135,7 +138,7 @@ impl Engine {
         if session.number != frame.session || session.began_here == frame.initiator {
             return;
         }
-        if session.next_in != frame.seq {
+        if session.next_in != frame.seq || frame.seq >= MAX_FRAMES {
             return self.end_session(from, id);
         }
         session.next_in += 1;
@@ -242,6 +245,16 @@ impl Engine {
             self.replicants.resident.get(id).is_some_and(|resident| resident.provisional && resident.is_idle());
         if strange {
             self.replicants.resident.remove(id);
+        }
+    }
+
+    /// The document that the sessions of a replicant were about is set aside.
+    pub(crate) fn end_sessions_of(&mut self, id: &ReplicantId) {
+        let nodes: Vec<_> =
+            self.sync.sessions.keys().filter(|(_, of)| of == id).map(|(node, _)| node.clone()).collect();
+        for node in nodes {
+            self.timers.cancel(&Due::Session(node.clone(), id.clone()));
+            self.sync.sessions.remove(&(node, id.clone()));
         }
     }
 

@@ -23,7 +23,6 @@ fn operate(name: &str, op_type: &str, payload: &str, wait_ms: u64) -> Request {
 fn three_sites_hold_the_same() {
     let mut world = World::new(1);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "paris & rennes & nantes", json!({"replicas": 1}));
     world.settle();
     for site in THREE {
@@ -35,7 +34,6 @@ fn three_sites_hold_the_same() {
 fn different_fields_edited_apart_both_win_and_the_same_field_is_a_conflict() {
     let mut world = World::new(2);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1, "b": 1, "c": 1}));
     world.settle();
     world.isolate("nantes");
@@ -74,7 +72,6 @@ fn different_fields_edited_apart_both_win_and_the_same_field_is_a_conflict() {
 fn an_operation_is_answered_with_every_sites_report() {
     let mut world = World::new(3);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put_with("paris", "log", "all", &file_policy());
     world.settle();
     let Ok(Response::Operation(answer)) = world.request("rennes", operate("log", "add", "x", 30_000)) else {
@@ -110,7 +107,6 @@ fn the_scenario_known_to_break_others_ends_the_same_in_every_order_of_healing() 
     for (number, (first, second)) in orders.into_iter().enumerate() {
         let mut world = World::new(100 + u64::try_from(number).unwrap());
         world.sites(&THREE);
-        world.run_for(Duration::from_secs(1));
         world.put_with("paris", "file", "paris & rennes & nantes", &file_policy());
         world.operate("paris", "file", "set", "init").unwrap();
         world.settle();
@@ -148,7 +144,6 @@ fn the_scenario_known_to_break_others_ends_the_same_in_every_order_of_healing() 
 fn a_request_for_what_lives_elsewhere_is_passed_on() {
     let mut world = World::new(4);
     world.sites(&["lyon", "paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("lyon", "web", "paris & rennes", json!({"a": 1}));
     world.settle();
     assert_eq!(world.text("lyon", "web"), None);
@@ -194,7 +189,6 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
 fn asking_for_an_operation_twice_is_asking_once() {
     let mut world = World::new(6);
     world.sites(&["paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put_with("paris", "log", "all", &file_policy());
     let ask = Request::Operate(Operate {
         id: ReplicantId::new("log").unwrap(),
@@ -215,7 +209,6 @@ fn asking_for_an_operation_twice_is_asking_once() {
 fn verify_and_plan_ask_every_site() {
     let mut world = World::new(7);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1}));
     world.settle();
     let Ok(Response::Verify(report)) = world.request("paris", Request::Verify { id: None }) else {
@@ -248,7 +241,6 @@ fn the_same_seed_gives_the_same_trace() {
         world.weather.gossip_loss = 20;
         world.weather.gossip_twice = 10;
         world.sites(&THREE);
-        world.run_for(Duration::from_secs(1));
         world.put("paris", "web", "all", json!({"a": 1}));
         world.restart("rennes");
         world.settle();

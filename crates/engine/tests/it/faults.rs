@@ -19,7 +19,6 @@ fn what_gossip_loses_reconciliation_finds() {
     let mut world = World::new(20);
     world.weather.gossip_loss = 100;
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "all", json!({"a": 1}));
     world.settle();
     world.patch("paris", "web", json!({"a": 2})).unwrap();
@@ -31,7 +30,6 @@ fn what_gossip_loses_reconciliation_finds() {
 fn a_third_site_relays_between_two_that_cannot_see_each_other() {
     let mut world = World::new(21);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "all", json!({"a": 1}));
     world.settle();
     world.cut("paris", "nantes");
@@ -87,7 +85,6 @@ fn an_operation_whose_answer_was_lost_in_a_crash_is_looked_up_and_not_run_twice(
 fn a_site_that_is_silent_never_causes_a_deletion() {
     let mut world = World::new(23);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "all", json!({"a": 1}));
     world.settle();
     world.isolate("nantes");
@@ -106,7 +103,6 @@ fn a_site_that_is_silent_never_causes_a_deletion() {
 fn a_site_that_lost_its_disk_gets_everything_back() {
     let mut world = World::new(24);
     world.sites(&THREE);
-    world.run_for(Duration::from_secs(1));
     for number in 0..20 {
         world.put("paris", &format!("r{number}"), "all", json!({"n": number}));
     }
@@ -124,7 +120,6 @@ fn a_site_that_lost_its_disk_gets_everything_back() {
 fn damaged_records_are_named_and_come_back_from_others() {
     let mut world = World::new(25);
     world.sites(&["paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "all", json!({"a": 1}));
     for number in 2..6 {
         world.patch("rennes", "web", json!({"a": number})).unwrap();
@@ -232,7 +227,6 @@ proptest! {
         world.weather.frame_loss = 2;
         world.weather.driver_failure = 10;
         world.sites(&THREE);
-        world.run_for(Duration::from_secs(1));
         world.put("paris", "web", "all", json!({"f0": 0}));
         let mut policy = file_policy();
         policy.retry.attempts = 1_000;

@@ -30,7 +30,6 @@ fn rescope(world: &mut World, site: &str, name: &str, scope: &str) -> Result<Res
 fn a_site_that_is_added_gets_everything_and_one_that_is_removed_cleans_up() {
     let mut world = World::new(40);
     world.sites(&["nantes", "paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put_with("paris", "log", "paris & rennes", &file_policy());
     world.operate("paris", "log", "add", "x").unwrap();
     world.settle();
@@ -52,7 +51,6 @@ fn a_site_that_is_added_gets_everything_and_one_that_is_removed_cleans_up() {
 fn a_site_that_was_removed_while_it_was_cut_off_cleans_up_when_it_is_back() {
     let mut world = World::new(41);
     world.sites(&["nantes", "paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1}));
     world.settle();
     world.isolate("nantes");
@@ -96,7 +94,6 @@ fn two_scopes_written_apart_end_as_one_and_nobody_keeps_what_is_not_theirs() {
 fn deleting_removes_the_replicas_everywhere_and_for_good() {
     let mut world = World::new(42);
     world.sites(&["nantes", "paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1}));
     world.settle();
     world.isolate("nantes");
@@ -117,7 +114,6 @@ fn deleting_removes_the_replicas_everywhere_and_for_good() {
 fn what_was_deleted_can_be_made_anew_also_while_a_site_sleeps() {
     let mut world = World::new(43);
     world.sites(&["nantes", "paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put_with("paris", "log", "paris & rennes & nantes", &file_policy());
     world.operate("paris", "log", "add", "old").unwrap();
     world.settle();
@@ -140,7 +136,6 @@ fn what_was_deleted_can_be_made_anew_also_while_a_site_sleeps() {
 fn deleting_with_keep_leaves_the_replicas() {
     let mut world = World::new(44);
     world.sites(&["paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "all", json!({"a": 1}));
     world.settle();
     world.request("rennes", Request::Delete { id: id("web"), keep: true }).unwrap();
@@ -154,7 +149,6 @@ fn deleting_with_keep_leaves_the_replicas() {
 fn a_fallback_takes_over_and_gives_back() {
     let mut world = World::new(45);
     world.sites(&["lyon", "paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("lyon", "web", "lyon & (paris | rennes)", json!({"a": 1}));
     world.settle();
     assert!(world.text("paris", "web").is_some() && world.text("rennes", "web").is_none());
@@ -171,7 +165,6 @@ fn a_fallback_takes_over_and_gives_back() {
 fn a_site_that_joins_later_gets_what_lives_everywhere() {
     let mut world = World::new(46);
     world.sites(&["paris", "rennes"]);
-    world.run_for(Duration::from_secs(1));
     world.put("paris", "web", "all", json!({"a": 1}));
     world.settle();
     world.sites(&["nantes"]);
