@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::{add, at, put};
+use super::graph::{add, at};
 use super::order::Live;
 
 /// What leads to what within one group of operations: at first causality, then also the preferences taken.
@@ -68,18 +68,12 @@ impl Taken {
         let sources: Vec<usize> = self.between(|c| at(&self.from, self.index(b, c)), |c| at(&above, c));
         let targets: Vec<usize> = self.between(|c| at(&below, c), |c| at(&self.to, self.index(a, c)));
         for source in sources {
-            for (c, below) in below.iter().enumerate() {
-                let i = self.index(source, c);
-                let first = at(&self.to, i).min(*below);
-                put(&mut self.to, i, first);
-            }
+            let row = self.to.get_mut(source * width..).unwrap_or_default();
+            row.iter_mut().zip(&below).for_each(|(first, below)| *first = (*first).min(*below));
         }
         for target in targets {
-            for (c, above) in above.iter().enumerate() {
-                let i = self.index(target, c);
-                let count = at(&self.from, i).max(*above);
-                put(&mut self.from, i, count);
-            }
+            let row = self.from.get_mut(target * width..).unwrap_or_default();
+            row.iter_mut().zip(&above).for_each(|(count, above)| *count = (*count).max(*above));
         }
     }
 

@@ -11,5 +11,8 @@ mod histories;
 mod history;
 mod machine;
 mod oracle;
+mod plan;
+mod plan_oracle;
+mod policy;
 mod resolve;
 mod vectors;

@@ -60,3 +60,154 @@ fn parents_in_a_cycle_lose_nothing_and_end() {
     assert_eq!(list(&ops, &policy), "c a b d");
     assert_eq!(frontier(&ops), [id("b"), id("d")]);
 }
+
+#[test]
+fn a_dropped_cut_still_replaces_what_its_winner_did_not_see() {
+    // x drops the cut c; both come after "seen", only c comes after "alone".
+    let (policy, mut ops) = (policy(&[("w", "w", "take-one")], &[]), Operations::new());
+    insert(&mut ops, "seen", "a", vec![], false, 1, "paris");
+    insert(&mut ops, "alone", "a", vec![], false, 2, "paris");
+    insert(&mut ops, "c", "w", vec![id("alone"), id("seen")], true, 3, "paris");
+    insert(&mut ops, "x", "w", vec![id("seen")], false, 4, "rennes");
+    let resolved = resolve(&ops, &policy);
+    assert_eq!(crate::history::names(&resolved), "seen x");
+    assert_eq!(resolved.fates[&id("alone")], Fate::Dead { by: id("c") });
+    assert_eq!(resolved.fates[&id("c")], Fate::Dropped { by: vec![id("x")] });
+}
+
+#[test]
+fn a_late_operation_that_drops_a_cut_brings_back_what_both_come_after() {
+    let (policy, mut ops) = (counter(), Operations::new());
+    issue(&mut ops, &policy, "i", "inc", &[], 1, "paris");
+    issue(&mut ops, &policy, "s", "set", &["i"], 2, "paris");
+    assert_eq!(list(&ops, &policy), "s");
+    // Whoever issued it decided that it does not replace what it has seen.
+    insert(&mut ops, "late", "set", vec![id("i")], false, 3, "rennes");
+    assert_eq!(list(&ops, &policy), "i late");
+}
+
+#[test]
+fn what_is_dropped_or_dead_drops_nothing_and_what_followed_it_stays() {
+    let policy = policy(&[("a", "b", "take-one"), ("b", "c", "take-one")], &[]);
+    let mut ops = Operations::new();
+    insert(&mut ops, "a", "a", vec![], false, 1, "paris");
+    insert(&mut ops, "b", "b", vec![], false, 2, "rennes");
+    insert(&mut ops, "c", "c", vec![], false, 3, "nantes");
+    insert(&mut ops, "b2", "x", vec![id("b")], false, 4, "rennes");
+    assert_eq!(list(&ops, &policy), "a c b2");
+}
+
+#[test]
+fn a_matrix_given_in_one_orientation_means_the_same_as_one_given_in_both() {
+    let both = policy(&[("a", "b", "take-both-keep-order"), ("b", "a", "take-both-reverse-order")], &[]);
+    let one = policy(&[("a", "b", "take-both-keep-order")], &[]);
+    let other = policy(&[("b", "a", "take-both-reverse-order")], &[]);
+    let mut ops = Operations::new();
+    insert(&mut ops, "b", "b", vec![], false, 1, "paris");
+    insert(&mut ops, "a", "a", vec![], false, 2, "rennes");
+    for policy in [both, one, other] {
+        assert_eq!(list(&ops, &policy), "a b");
+        assert!(cut_for(&ops, &[id("b")], "a", &policy));
+        assert!(!cut_for(&ops, &[id("a")], "b", &policy));
+    }
+}
+
+#[test]
+fn preferences_that_contradict_each_other_yield_to_the_highest_rank() {
+    let cycle =
+        [("a", "b", "take-both-keep-order"), ("b", "c", "take-both-keep-order"), ("c", "a", "take-both-keep-order")];
+    let (policy, mut ops) = (policy(&cycle, &[]), Operations::new());
+    insert(&mut ops, "a", "a", vec![], false, 1, "paris");
+    insert(&mut ops, "b", "b", vec![], false, 2, "rennes");
+    insert(&mut ops, "c", "c", vec![], false, 3, "nantes");
+    // Taken in this order: (c, b): b first; (c, a): c first; (b, a): a first would close the cycle.
+    assert_eq!(list(&ops, &policy), "b c a");
+}
+
+#[test]
+fn causality_through_what_is_dead_or_dropped_counts() {
+    let (policy, mut ops) =
+        (policy(&[("w", "w", "take-one"), ("a", "a", "take-both-reverse-order")], &[]), Operations::new());
+    insert(&mut ops, "a1", "a", vec![], false, 1, "paris");
+    insert(&mut ops, "w1", "w", vec![id("a1")], false, 2, "paris");
+    insert(&mut ops, "a2", "a", vec![id("w1")], false, 3, "paris");
+    insert(&mut ops, "w2", "w", vec![], false, 9, "rennes");
+    assert_eq!(list(&ops, &policy), "a1 a2 w2");
+}
+
+#[test]
+fn trap_branches_merged_in_any_order_and_grouping_give_one_list() {
+    let (policy, mut base) = (counter(), Operations::new());
+    issue(&mut base, &policy, "s", "set", &[], 1, "paris");
+    let branches: Vec<Operations> = [("left", "inc", 4), ("middle", "set", 3), ("right", "inc", 2), ("late", "set", 5)]
+        .into_iter()
+        .map(|(name, op_type, at)| {
+            let mut branch = base.clone();
+            issue(&mut branch, &policy, name, op_type, &["s"], at, name);
+            issue(&mut branch, &policy, &format!("{name}-2"), "inc", &[name], at + 4, name);
+            branch
+        })
+        .collect();
+    let mut orders = vec![vec![]];
+    for n in 0..branches.len() {
+        orders = orders
+            .into_iter()
+            .flat_map(|o: Vec<usize>| (0..=n).map(move |at| [&o[..at], &[n], &o[at..]].concat()))
+            .collect();
+    }
+    let wanted = "late right left right-2 middle-2 left-2 late-2";
+    for order in orders {
+        let one_by_one = order.iter().fold(Operations::new(), |mut all, b| {
+            all.extend(branches[*b].clone());
+            assert_eq!(resolve(&all, &policy), resolve(&all.clone(), &policy));
+            all
+        });
+        let mut pairs = branches[order[3]].clone();
+        pairs.extend(branches[order[2]].clone());
+        let mut grouped = branches[order[1]].clone();
+        grouped.extend(branches[order[0]].clone());
+        grouped.extend(pairs);
+        assert_eq!(list(&one_by_one, &policy), wanted);
+        assert_eq!(resolve(&grouped, &policy), resolve(&one_by_one, &policy));
+    }
+}
+
+#[test]
+fn one_long_chain_takes_little_time() {
+    let policy = counter();
+    let mut ops = Operations::new();
+    let name = |n: u64| format!("o{n:06}");
+    for n in 0..100_000 {
+        let parents = if n == 0 { vec![] } else { vec![id(&name(n - 1))] };
+        insert(&mut ops, &name(n), if n % 5000 == 7 { "set" } else { "inc" }, parents, n % 5000 == 7, n, "paris");
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(resolve(&ops, &policy).list.len(), 5_000 - 7);
+    assert!(resolve(&ops, &Policy::default()).list.len() < 100_000);
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+#[test]
+fn many_branches_at_once_take_little_time() {
+    // Every word, and preferences that contradict each other.
+    let words = ["take-both-keep-order", "take-both-reverse-order", "take-both-any-order", "take-one"];
+    let types = ["a", "b", "c", "d", "e"];
+    let entries: Vec<(&str, &str, &str)> =
+        (0..25).map(|n| (types[n / 5], types[n % 5], words[n * 7 % 11 % 4])).collect();
+    let orders: Vec<(&str, &str, &str)> =
+        entries.iter().map(|(a, b, w)| (*a, *b, if *w == words[3] { words[1] } else { *w })).collect();
+    for entries in [entries, orders] {
+        let (policy, mut ops) = (policy(&entries, &[]), Operations::new());
+        for branch in 0..64 {
+            for n in 0..20_u64 {
+                let parents = if n == 0 { vec![] } else { vec![id(&format!("b{branch}-{}", n - 1))] };
+                let op_type = types[(branch * 3 + n as usize * 2 + branch / 7) % 5];
+                insert(&mut ops, &format!("b{branch}-{n}"), op_type, parents, false, n * 3 % 17, &format!("s{branch}"));
+            }
+        }
+        let started = std::time::Instant::now();
+        let resolved = resolve(&ops, &policy);
+        assert_eq!(resolved.fates.len(), 64 * 20);
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    }
+}
