@@ -27,15 +27,21 @@ use crate::error::StartError;
 /// receive window of 256 KiB before anybody reads it.
 const MAX_STREAMS_PER_CONNECTION: usize = 64;
 
-/// Marks a failure before the handshake: nobody there, rather than somebody who was refused.
+/// A failure before the handshake: nobody there, rather than somebody who was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect: {0}")]
-pub(crate) struct Unreachable(String);
+struct Unreachable(String, #[source] NobodyThere);
+
+/// What is looked for. It is a source of its own because some of the errors around it show the source of what they hold
+/// and not what they hold.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody there")]
+struct NobodyThere;
 
 pub(crate) fn build(config: &Config, registry: &mut Registry) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let tcp = FreshPort(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)));
     let tcp = TransportTimeout::with_outgoing_timeout(tcp, config.timing.connect_timeout)
-        .map_err(|error| io::Error::other(Unreachable(error.to_string())));
+        .map_err(|error| io::Error::other(Unreachable(error.to_string(), NobodyThere)));
     match config.psk {
         Some(psk) => {
             let key = PnetConfig::new(psk.shared());
@@ -77,7 +83,7 @@ where
 
 /// Whether a dial failed before anybody answered.
 pub(crate) fn is_unreachable(error: &(dyn Error + 'static)) -> bool {
-    if error.is::<Unreachable>() {
+    if error.is::<NobodyThere>() {
         return true;
     }
     // An I/O error made from another error hides that one from `source`.
@@ -199,7 +205,7 @@ mod tests {
 
     #[test]
     fn nobody_there_is_told_from_somebody_who_refuses() {
-        let nobody = || io::Error::other(Unreachable("connection refused".into()));
+        let nobody = || io::Error::other(Unreachable("connection refused".into(), NobodyThere));
         assert!(is_unreachable(&nobody()));
         assert!(is_unreachable(&io::Error::other(io::Error::other(nobody()))));
         assert!(is_unreachable(&Wrapped(nobody())), "also as a source");

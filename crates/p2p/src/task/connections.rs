@@ -191,7 +191,9 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     while let Some(error) = next {
         let detail = error.to_string();
         if !text.contains(&detail) {
-            text.push_str(": ");
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&detail);
         }
         next = error.source();

@@ -45,6 +45,7 @@ impl Task {
             .and_then(|remote| Address::from_multiaddr(&remote.address))
             .is_some_and(|address| address.is_loopback());
         let addresses = plausible(&info.listen_addrs, &peer, over_loopback, self.config.limits.max_addresses_per_peer);
+        let changed = link.addresses != addresses;
         link.addresses.clone_from(&addresses);
         link.agent = Some(info.agent_version.chars().filter(|c| !c.is_control()).take(MAX_AGENT_CHARS).collect());
         let agent = link.agent.clone();
@@ -60,7 +61,7 @@ impl Task {
             }
             self.walk_soon();
         }
-        self.discovered(peer, &addresses, Discovery::Identify);
+        self.learn(peer, &addresses, Discovery::Identify, changed);
     }
 
     pub(crate) fn on_kademlia(&mut self, event: kad::Event) {
@@ -69,7 +70,7 @@ impl Task {
             // What others say of loopback is true for them; on one machine it is true for all.
             let addresses =
                 plausible(&info.addrs, &info.peer_id, self.only_loopback(), self.config.limits.max_addresses_per_peer);
-            self.discovered(info.peer_id, &addresses, Discovery::Kademlia);
+            self.learn(info.peer_id, &addresses, Discovery::Kademlia, false);
         }
     }
 
@@ -77,7 +78,7 @@ impl Task {
         let mdns::Event::Discovered(found) = event else { return };
         for (peer, address) in found {
             let addresses = plausible([&address], &peer, false, 1);
-            self.discovered(peer, &addresses, Discovery::Mdns);
+            self.learn(peer, &addresses, Discovery::Mdns, false);
         }
     }
 
@@ -85,18 +86,16 @@ impl Task {
         self.swarm.listeners().filter_map(Address::from_multiaddr).all(|address| address.is_loopback())
     }
 
-    fn discovered(&mut self, peer: PeerId, addresses: &[Multiaddr], source: Discovery) {
+    /// Takes up addresses of a peer, and tells of them if they are news, or `tell` says so.
+    fn learn(&mut self, peer: PeerId, addresses: &[Multiaddr], source: Discovery, tell: bool) {
         if addresses.is_empty() || peer == self.config.identity.id() {
             return;
         }
         let new = self.dialer.learn(Instant::now(), peer, addresses);
-        if new {
+        if new || tell {
             tracing::debug!(%peer, ?addresses, ?source, "discovered");
-            self.notices.event(Event::Discovered {
-                peer: peer.to_string(),
-                addresses: with_peer(addresses, peer),
-                source,
-            });
+            let addresses = with_peer(addresses, peer);
+            self.notices.event(Event::Discovered { peer: peer.to_string(), addresses, source });
         }
     }
 }

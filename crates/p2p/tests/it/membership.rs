@@ -2,7 +2,15 @@
 
 use khufu_p2p::{Config, Discovery, Event, Identity, Psk};
 
-use crate::support::{config, pair, start, until};
+use prometheus_client::registry::Registry;
+
+use crate::support::{config, start, start_with_metrics, text, until};
+
+/// An address at which nobody listens for now.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port())
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_know_one_find_all() {
@@ -69,7 +77,9 @@ async fn a_known_peer_is_dialled_and_a_wrong_one_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_peer_says_of_itself_can_be_kept_for_the_next_start() {
-    let (left, mut right) = pair(|_| {}).await;
+    let left = start(config(None)).await;
+    // Also when it is what was known already.
+    let mut right = start(Config { known: vec![left.full_address()], ..config(None) }).await;
     let (peer, addresses) = right
         .find("a discovery", |event| match event {
             Event::Discovered { peer, addresses, source: Discovery::Identify } => {
@@ -84,9 +94,8 @@ async fn what_a_peer_says_of_itself_can_be_kept_for_the_next_start() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_dial_each_other_at_once_end_with_one_session() {
     // Ports known beforehand, so that both dial from the first moment.
-    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for _ in 0..5 {
-        let addresses = [port(), port()].map(|port| format!("/ip4/127.0.0.1/tcp/{port}"));
+        let addresses = [free_address(), free_address()];
         let node =
             |own: usize| Config { listen: vec![addresses[own].clone()], bootstrap: addresses.to_vec(), ..config(None) };
         let (mut left, mut right) = tokio::join!(start(node(0)), start(node(1)));
@@ -105,5 +114,21 @@ async fn nodes_that_dial_each_other_at_once_end_with_one_session() {
             let flapped = node.seen.iter().any(|event| matches!(event, Event::PeerDown { .. } | Event::PeerUp { .. }));
             assert!(!flapped, "{:#?}", node.seen);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_not_there_yet_is_waited_for_without_alarm() {
+    for psk in [None, Some(Psk::generate())] {
+        let place = free_address();
+        let mut registry = Registry::default();
+        let early = Config { bootstrap: vec![place.clone()], ..config(psk) };
+        let mut early = start_with_metrics(early, &mut registry).await;
+        // Until it has tried in vain.
+        until("a failed attempt", || async { text(&registry).contains("outgoing_connection_error_total{") }).await;
+        let late = start(Config { listen: vec![place], ..config(psk) }).await;
+        early.until_up(&late.id()).await;
+        let refused = early.seen.iter().any(|event| matches!(event, Event::Refused { .. }));
+        assert!(!refused, "{:#?}", early.seen);
     }
 }

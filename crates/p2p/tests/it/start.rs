@@ -2,9 +2,10 @@
 
 use std::net::TcpListener;
 
-use khufu_p2p::{Config, Event, Identity, Network, Psk, SendError, StartError};
+use khufu_p2p::{Config, Network, Psk, SendError, StartError};
+use prometheus_client::registry::Registry;
 
-use crate::support::{config, pair, start};
+use crate::support::{config, pair, start, start_with_metrics, text};
 
 fn refused(config: Config) -> StartError {
     Network::start(config).map(drop).unwrap_err()
@@ -116,19 +117,13 @@ async fn a_peer_is_described() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_those_of_libp2p_and_ours() {
-    let mut registry = prometheus_client::registry::Registry::default();
-    let (network, mut events) = Network::start_with_metrics(config(None), &mut registry).unwrap();
-    let address = loop {
-        if let Some(Event::Listening { address }) = events.recv().await {
-            break address;
-        }
-    };
-    let mut other = start(Config { bootstrap: vec![address], ..Config::fast(Identity::generate()) }).await;
-    other.until_up(network.peer_id()).await;
-    other.network.send(network.peer_id(), vec![1, 2, 3]).unwrap();
-    while !matches!(events.recv().await.unwrap(), Event::Frame { .. }) {}
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let mut registry = Registry::default();
+    let mut node = start_with_metrics(config(None), &mut registry).await;
+    let mut other = start(Config { bootstrap: vec![node.address.clone()], ..config(None) }).await;
+    other.until_up(&node.id()).await;
+    other.network.send(&node.id(), vec![1, 2, 3]).unwrap();
+    node.frame().await;
+    let text = text(&registry);
     for line in [
         "khufu_p2p_frames_total{direction=\"in\"} 1",
         "khufu_p2p_frame_bytes_total{direction=\"in\"} 3",

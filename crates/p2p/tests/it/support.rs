@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use khufu_p2p::{Config, Event, Identity, Network, Psk};
+use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -23,7 +24,18 @@ pub(crate) fn config(psk: Option<Psk>) -> Config {
 }
 
 pub(crate) async fn start(config: Config) -> Node {
-    let (network, events) = Network::start(config).unwrap();
+    start_with_metrics(config, &mut Registry::default()).await
+}
+
+/// What `registry` shows.
+pub(crate) fn text(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+pub(crate) async fn start_with_metrics(config: Config, registry: &mut Registry) -> Node {
+    let (network, events) = Network::start_with_metrics(config, registry).unwrap();
     let mut node = Node { network, events, seen: VecDeque::new(), address: String::new() };
     node.address = node
         .find("a listen address", |event| match event {
