@@ -10,6 +10,7 @@ mod document_sites;
 mod histories;
 mod history;
 mod machine;
+mod obvious;
 mod oracle;
 mod plan;
 mod plan_oracle;
