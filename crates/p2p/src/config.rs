@@ -116,7 +116,8 @@ impl Default for Limits {
 pub struct Timing {
     /// For a TCP connection to come up.
     pub connect_timeout: Duration,
-    /// For the handshake after it (private network, Noise, Yamux). A wrong pre-shared key mostly shows as this time-out.
+    /// For the handshake after it (private network, Noise, Yamux). A wrong pre-shared key mostly shows as this
+    /// time-out.
     pub handshake_timeout: Duration,
     /// For a frame stream to be opened and acknowledged.
     pub stream_timeout: Duration,
@@ -131,8 +132,8 @@ pub struct Timing {
     /// For the answer to a ping. A connection over which none has come for `ping_interval` and this time together is
     /// closed: this is what notices a cut network.
     pub ping_timeout: Duration,
-    /// First pause before dialling again. It doubles with each failure up to `redial_max`, and each pause is varied by up
-    /// to a quarter so that sites do not dial in step.
+    /// First pause before dialling again. It doubles with each failure up to `redial_max`, and each pause is varied by
+    /// up to a quarter so that sites do not dial in step.
     pub redial_min: Duration,
     /// Longest pause before dialling again.
     pub redial_max: Duration,

@@ -16,8 +16,8 @@ pub enum StartError {
     },
     /// Without a pre-shared key the node stays on loopback.
     #[error(
-        "refusing to listen on {address} without a pre-shared key: anybody who reaches that port could join. Give a key \
-         file, listen on a loopback address (127.0.0.1), or allow an open network in so many words"
+        "refusing to listen on {address} without a pre-shared key: anybody who reaches that port could join. Give a \
+         key file, listen on a loopback address (127.0.0.1), or allow an open network in so many words"
     )]
     OpenNetwork {
         /// The first listen address that is not loopback.

@@ -62,8 +62,8 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
-    /// A peer is said to be at these addresses, and that is news. Worth keeping for [`Config::known`](crate::Config::known) only when the
-    /// peer itself said it (`source` is [`Discovery::Identify`]).
+    /// A peer is said to be at these addresses, and that is news. Worth keeping for
+    /// [`Config::known`](crate::Config::known) only when the peer itself said it (`source` is [`Discovery::Identify`]).
     Discovered {
         /// Who.
         peer: String,

@@ -1,11 +1,11 @@
 //! The private network of a Khufu node: opaque frames between peers.
 //!
-//! This crate knows libp2p: connections over TCP, Noise and Yamux, closed to those without the pre-shared key; peers that
-//! find each other through bootstrap addresses, Kademlia and mDNS and come back after every failure; ordered streams of
-//! frames to single peers, and gossip to all who listen to a topic. It must never know what a frame means: no replicant,
-//! no site, no signature inside a frame. It imports no other crate of the house, and shows no type of libp2p: peers and
-//! addresses are strings. Everything a peer can make it keep is bounded; what a peer does wrong is refused, counted and
-//! told, and never stops the node.
+//! This crate knows libp2p: connections over TCP, Noise and Yamux, closed to those without the pre-shared key; peers
+//! that find each other through bootstrap addresses, Kademlia and mDNS and come back after every failure; ordered
+//! streams of frames to single peers, and gossip to all who listen to a topic. It must never know what a frame means:
+//! no replicant, no site, no signature inside a frame. It imports no other crate of the house, and shows no type of
+//! libp2p: peers and addresses are strings. Everything a peer can make it keep is bounded; what a peer does wrong is
+//! refused, counted and told, and never stops the node.
 //!
 //! Frames are for what must arrive, gossip is a hint. `docs/network.md` holds the protocols, limits and numbers.
 //!

@@ -28,8 +28,8 @@ use crate::transport;
 /// Frames between all readers and the pump. Each reader holds one more; the rest waits at the peers.
 const FRAMES_IN_BETWEEN: usize = 16;
 
-/// A running network. Clones are handles of the same network; it stops with [`Network::shutdown`], when the last handle is
-/// dropped, or when the receiver of events is.
+/// A running network. Clones are handles of the same network; it stops with [`Network::shutdown`], when the last handle
+/// is dropped, or when the receiver of events is.
 #[derive(Debug, Clone)]
 pub struct Network {
     inner: Arc<Inner>,
@@ -53,13 +53,14 @@ impl Network {
     /// and nothing grows; dropping it ends the network.
     ///
     /// # Errors
-    /// An address is wrong or taken, the node would be open to anybody without being told so, or a setting makes no sense.
-    /// Nothing is left running then.
+    /// An address is wrong or taken, the node would be open to anybody without being told so, or a setting makes no
+    /// sense. Nothing is left running then.
     pub fn start(config: Config) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
         Self::start_with_metrics(config, &mut Registry::default())
     }
 
-    /// Like [`Network::start`], and registers libp2p's metrics (`libp2p_*`, `gossipsub_*`) and this crate's (`khufu_p2p_*`).
+    /// Like [`Network::start`], and registers libp2p's metrics (`libp2p_*`, `gossipsub_*`) and this crate's
+    /// (`khufu_p2p_*`).
     ///
     /// They must be registered before the network starts, because libp2p counts from within its parts.
     ///
@@ -147,8 +148,8 @@ impl Network {
 
     /// Queues a frame for a peer that is up, without waiting.
     ///
-    /// Frames arrive whole, in order and without gaps for as long as the peer stays up. `Ok` means queued: if the peer goes
-    /// down, what was queued or under way may be lost, and [`Event::PeerDown`] says so.
+    /// Frames arrive whole, in order and without gaps for as long as the peer stays up. `Ok` means queued: if the peer
+    /// goes down, what was queued or under way may be lost, and [`Event::PeerDown`] says so.
     ///
     /// # Errors
     /// The peer is not up, its queue is full, or the frame is empty or too large. It was not sent then.
@@ -312,7 +313,8 @@ impl Network {
         state.peers.iter().map(info).collect()
     }
 
-    /// The addresses this node can be reached at on its own machine and network, without peer id, as far as known by now.
+    /// The addresses this node can be reached at on its own machine and network, without peer id, as far as known by
+    /// now.
     pub fn listen_addresses(&self) -> Vec<String> {
         self.inner.shared.lock().listening.iter().map(Multiaddr::to_string).collect()
     }

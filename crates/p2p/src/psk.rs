@@ -81,8 +81,8 @@ impl Psk {
 
     /// Reads the text of a `swarm.key`: a header, an encoding, and 64 hexadecimal digits, each on its line.
     ///
-    /// The text is checked here and never given to libp2p's own parser, which panics on a third line of 64 bytes that is
-    /// not ASCII and takes `+b` for a byte.
+    /// The text is checked here and never given to libp2p's own parser, which panics on a third line of 64 bytes that
+    /// is not ASCII and takes `+b` for a byte.
     ///
     /// # Errors
     /// The line that is wrong, and what should be there.

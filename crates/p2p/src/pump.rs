@@ -1,10 +1,10 @@
 //! Brings events to the user, in order, without ever making the network task wait.
 //!
 //! The rule that keeps it from locking up: the network task never waits for the user. It puts notices into [`Notices`],
-//! which is bounded by what it drops; readers wait in a channel of their own. One task, the pump, takes from both and is
-//! the only one that waits when the user is slow. Notices go first, so a peer's frames always come after its `PeerUp`,
-//! and frames of a session that is over are dropped; but what was read before a peer went down is delivered before that is
-//! told.
+//! which is bounded by what it drops; readers wait in a channel of their own. One task, the pump, takes from both and
+//! is the only one that waits when the user is slow. Notices go first, so a peer's frames always come after its
+//! `PeerUp`, and frames of a session that is over are dropped; but what was read before a peer went down is delivered
+//! before that is told.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,8 +58,8 @@ impl Notices {
         self.filled.notify_one();
     }
 
-    /// A peer is down. Never dropped; but if the user was not yet told that it is up, the two cancel out. So for each peer
-    /// that the user thinks up, or that is, there are two notices at most, however long the user sleeps.
+    /// A peer is down. Never dropped; but if the user was not yet told that it is up, the two cancel out. So for each
+    /// peer that the user thinks up, or that is, there are two notices at most, however long the user sleeps.
     pub(crate) fn down(&self, peer: PeerId, reason: DownReason) {
         let mut queue = self.lock();
         let untold = queue.iter().rposition(|notice| match notice {

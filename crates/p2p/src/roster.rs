@@ -6,7 +6,8 @@
 //! keeps the newest.
 //!
 //! A *session* begins with the first connection. It is up once the peer has acknowledged this node's stream of frames.
-//! It ends with the connection that carries a stream of frames: the frames on it may be lost, and a new session says so.
+//! It ends with the connection that carries a stream of frames: the frames on it may be lost, and a new session says
+//! so.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

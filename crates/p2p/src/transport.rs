@@ -124,8 +124,8 @@ impl<T: Transport + Unpin> Transport for FreshPort<T> {
 
 /// Gives up closing after a time.
 ///
-/// Saying good-bye over a connection that takes nothing any more lasts until the system gives it up, a quarter of an hour
-/// or so. All that time the library would count it as a connection to that peer.
+/// Saying good-bye over a connection that takes nothing any more lasts until the system gives it up, a quarter of an
+/// hour or so. All that time the library would count it as a connection to that peer.
 struct LimitedClose<M> {
     muxer: M,
     limit: Duration,

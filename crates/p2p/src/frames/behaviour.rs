@@ -1,8 +1,8 @@
 //! Opens and accepts the streams that carry frames.
 //!
 //! `libp2p-stream` would do nearly this, but it picks any connection of a peer, says of an accepted stream not which
-//! connection it is on, drops one that is not fetched at once, and never forgets a connection. Which connection a stream
-//! is on is what the promise of order rests on.
+//! connection it is on, drops one that is not fetched at once, and never forgets a connection. Which connection a
+//! stream is on is what the promise of order rests on.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

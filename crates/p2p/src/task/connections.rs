@@ -122,8 +122,8 @@ impl Task {
 
     /// Closes the connections over which nothing has been heard for too long.
     ///
-    /// The library's own report of a failed ping is of no use for it: it keeps the first failure to itself and then waits
-    /// ten seconds for a stream on the silent connection.
+    /// The library's own report of a failed ping is of no use for it: it keeps the first failure to itself and then
+    /// waits ten seconds for a stream on the silent connection.
     pub(crate) fn check_silence(&mut self, now: Instant) {
         let limit = self.config.timing.ping_interval + self.config.timing.ping_timeout;
         self.next_check = now + self.config.timing.ping_interval / 2;
