@@ -11,6 +11,7 @@ use crate::{CallId, NodeId, RequestError, RequestId, Response, Token, Write};
 /// What must be on disk first is held back inside the engine until [`crate::Input::Stored`] says so: whoever runs the
 /// engine may do at once whatever it is handed.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "outputs are handed on at once, a few at a time")]
 pub enum Output {
     /// Store a batch, whole or not at all, and answer [`crate::Input::Stored`]. Batches are stored in order.
     Persist {

@@ -68,6 +68,7 @@ pub(crate) struct Push {
 
 /// What one node asks another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each frame, on its way in or out")]
 pub(crate) enum Ask {
     /// Do you hold this replicant?
     Locate(ReplicantId),

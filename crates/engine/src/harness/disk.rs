@@ -65,7 +65,7 @@ impl SimulatedDisk {
         let mut damaged = 0;
         for (key, value) in &mut self.stored {
             if key.windows(part.len().max(1)).any(|window| window == part)
-                && let Some(byte) = value.iter_mut().nth(3)
+                && let Some(byte) = value.get_mut(3)
             {
                 *byte ^= 0x10;
                 damaged += 1;

@@ -39,6 +39,7 @@ use crate::{CallId, Config, Input, NodeId};
 
 /// Something that will happen at a site.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a simulation holds few of them at a time")]
 enum Next {
     /// An input arrives, if the site is in the life that it was meant for.
     Arrive { life: u64, input: Input },

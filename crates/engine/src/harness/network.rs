@@ -112,7 +112,7 @@ impl World {
         let node = Self::node(other);
         let input = if up { Input::PeerUp { node } } else { Input::PeerDown { node } };
         // Both ends hear of it in the order in which it happens, one after the other.
-        self.at(10 + up.then_some(1).unwrap_or_default(), site, Next::Arrive { life, input });
+        self.at(10 + u64::from(up), site, Next::Arrive { life, input });
     }
 
     /// What is on its way takes so long.

@@ -142,10 +142,10 @@ impl World {
                 // A message from a connection that is no more is not delivered.
                 self.hand(site, input);
             }
-            Next::Timer { life: meant, number } if meant == life => {
-                if self.sites.get(site).is_some_and(|site| site.timer == number) {
-                    self.hand(site, Input::Timer);
-                }
+            Next::Timer { life: meant, number }
+                if meant == life && self.sites.get(site).is_some_and(|site| site.timer == number) =>
+            {
+                self.hand(site, Input::Timer);
             }
             Next::Sync { life: meant } if meant == life => {
                 let synced = self.sites.get_mut(site).and_then(|site| site.disk.sync_one());
@@ -158,11 +158,11 @@ impl World {
                 }
             }
             Next::Drive { life: meant, call } if meant == life => self.drive(site, call),
-            Next::Frame { from, from_life, link, bytes } => {
-                if self.life(&from) == Some(from_life) && self.is_same_link(site, &from, link) {
-                    self.trace.update(&bytes);
-                    self.hand(site, Input::Frame { from: Self::node(&from), bytes });
-                }
+            Next::Frame { from, from_life, link, bytes }
+                if self.life(&from) == Some(from_life) && self.is_same_link(site, &from, link) =>
+            {
+                self.trace.update(&bytes);
+                self.hand(site, Input::Frame { from: Self::node(&from), bytes });
             }
             _ => {}
         }

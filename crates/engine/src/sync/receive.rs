@@ -30,16 +30,13 @@ impl Engine {
         resident.incoming.extend(push.changes.into_iter().take(room));
         let waiting = !resident.incoming.is_empty();
         self.take_reports(id, push.reports);
-        if waiting {
-            if !self.timers.is_set(&Due::Flush(id.clone())) {
-                // The first comes in at once; what follows within the window is applied together with it or after it.
-                let fresh = self
-                    .replicants
-                    .index
-                    .get(id)
-                    .is_none_or(|entry| self.now.since(entry.changed_us) >= self.config.batch);
-                let at = if fresh { self.now.monotonic_us } else { self.now.plus(self.config.batch) };
-                if fresh { self.flush(id) } else { self.timers.set(Due::Flush(id.clone()), at) }
+        if waiting && !self.timers.is_set(&Due::Flush(id.clone())) {
+            // The first comes in at once; what follows within the window is applied together.
+            let quiet = |changed_us| self.now.since(changed_us) >= self.config.batch;
+            if self.replicants.index.get(id).is_none_or(|entry| quiet(entry.changed_us)) {
+                self.flush(id);
+            } else {
+                self.timers.set(Due::Flush(id.clone()), self.now.plus(self.config.batch));
             }
         }
         let Some(resident) = self.replicants.resident.get(id) else { return };
@@ -154,7 +151,7 @@ impl Engine {
             }
             let room = resident.reports.len() < MAX_PROVISIONAL_REPORTS;
             let named = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&report.site));
-            if !named && !(resident.provisional && room) {
+            if !(named || (resident.provisional && room)) {
                 continue;
             }
             resident.reports.insert(report.site.clone(), report.clone());
