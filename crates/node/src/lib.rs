@@ -1,1 +1,49 @@
 //! A Khufu node: engine, storage, network and drivers behind an HTTP API.
+//!
+//! This crate is the glue. It knows how a process runs: tasks, time-outs, queues and their bounds, who may use the API,
+//! what goes wrong when a disk is full or a port is taken. It must never know how sites converge: every decision about
+//! replicants is the engine's, which it hands what happens and whose outputs it carries out.
+//!
+//! [`Node::builder`] is where to begin:
+//!
+//! ```
+//! use khufu_node::Node;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), khufu_node::StartError> {
+//! # let dir = tempfile::tempdir().map_err(|source| khufu_node::StartError::Data { path: "/tmp".into(), source })?;
+//! # let dir = dir.path();
+//! let node = Node::builder("paris").data(dir).listen("/ip4/127.0.0.1/tcp/0").start().await?;
+//! println!("others bootstrap from {:?}", node.addresses());
+//! node.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod api;
+mod book;
+mod builder;
+mod calls;
+mod clock;
+mod disk;
+mod drift;
+mod error;
+mod events;
+mod faults;
+mod handle;
+mod keys;
+mod metrics;
+mod node;
+mod peer;
+mod runner;
+mod start;
+mod tokens;
+
+pub use api::Problem;
+pub use builder::{Builder, Preset};
+pub use error::StartError;
+pub use events::{Cursor, CursorError, EVENTS_KEPT, Events, Followed};
+pub use faults::{Faults, FaultsError};
+pub use node::{Node, Stopped};
+pub use peer::PeerView;
+pub use tokens::{Role, Tokens, TokensError};

@@ -1,0 +1,226 @@
+//! Puts a node together and sets it going.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use khufu_crdt::SiteName;
+use khufu_engine::{Config as EngineConfig, Engine, NodeId, Record};
+use khufu_p2p::{Config as NetworkConfig, Identity, Network};
+use khufu_store::{Options, SledStore, Store, StoreError};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+
+use crate::book::{self, Book};
+use crate::builder::{Builder, Preset};
+use crate::calls::Calls;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::events::EventLog;
+use crate::faults::Switch;
+use crate::handle::{Handle, Inner};
+use crate::keys::NodeKeys;
+use crate::metrics::Metrics;
+use crate::runner::{Runner, State};
+use crate::{Node, StartError, Stopped, api};
+
+/// Requests that wait for the runner; further ones wait in their tasks.
+const COMMANDS: usize = 256;
+/// An address to listen on shows up within so long.
+const LISTENING: Duration = Duration::from_secs(5);
+
+pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
+    let site = SiteName::new(builder.site.clone())
+        .map_err(|error| StartError::Setting { what: "site", reason: error.to_string() })?;
+    let registry_of_drivers = drivers(&builder)?;
+    let tokens = builder.tokens.clone().filter(|tokens| !tokens.is_empty());
+    if let Some(address) = builder.api
+        && tokens.is_none()
+        && !address.ip().is_loopback()
+    {
+        return Err(StartError::TokensNeeded { address });
+    }
+
+    // The store first: it finds out whether another process works here.
+    let store = store(&builder).await?;
+    let identity = identity(&builder)?;
+    let server = match builder.api {
+        Some(address) => Some(api::bind(address).await.map_err(|source| StartError::Api { address, source })?),
+        None => None,
+    };
+    let (restore, book) = {
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || restore(store.as_ref()))
+            .await
+            .map_err(|error| StartError::Thread(std::io::Error::other(error)))??
+    };
+
+    let node = NodeId(identity.peer_id());
+    let mut engine_config = match builder.preset {
+        Preset::Production => EngineConfig::new(site.clone(), node.clone()),
+        Preset::Fast => EngineConfig::fast(site.clone(), node.clone()),
+    };
+    engine_config.labels = builder.labels;
+    engine_config.kinds = registry_of_drivers.capabilities();
+    if let Some(tune) = builder.engine {
+        tune(&mut engine_config);
+    }
+    let mut network_config = match builder.preset {
+        Preset::Production => NetworkConfig::new(identity.clone()),
+        Preset::Fast => NetworkConfig::fast(identity.clone()),
+    };
+    network_config.psk = builder.psk;
+    network_config.listen = builder.listen;
+    network_config.announce = builder.announce;
+    network_config.bootstrap = builder.bootstrap;
+    network_config.known = book.addresses();
+    network_config.mdns = builder.mdns;
+    network_config.open_network = builder.open_network;
+    if let Some(tune) = builder.network {
+        tune(&mut network_config);
+    }
+    let listens = !network_config.listen.is_empty();
+
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let clock = Clock::new();
+    let actor: [u8; 16] = rand::random();
+    let (engine, first) = Engine::new(engine_config, Box::new(NodeKeys(identity)), actor, restore, clock.now())?;
+    let (network, from_network) = Network::start_with_metrics(network_config, &mut registry)?;
+
+    let (commands, commands_of_runner) = mpsc::channel(COMMANDS);
+    let (inputs, inputs_of_runner) = mpsc::unbounded_channel();
+    let events = EventLog::new(started_at());
+    let closed = watch::Sender::new(false);
+    let (addresses, addresses_of_handle) = watch::channel(Vec::new());
+    let disk = Disk::start(store, metrics.clone(), inputs.clone()).map_err(StartError::Thread)?;
+    let handle = Handle::new(Inner {
+        site,
+        node,
+        commands,
+        events: events.clone(),
+        closed: closed.clone(),
+        stopped: watch::Sender::new(None),
+        network: network.clone(),
+        faults: builder.allow_faults.then(Switch::default),
+        registry,
+        metrics: metrics.clone(),
+        addresses: addresses_of_handle.clone(),
+        listens,
+    });
+    let watched: Vec<_> = registry_of_drivers.iter().map(|(kind, driver)| (kind.to_owned(), driver.watch())).collect();
+    let calls = Calls::new(registry_of_drivers, builder.driver_timeout, metrics, inputs);
+    let runner = Runner {
+        engine,
+        clock,
+        handle: handle.clone(),
+        network,
+        from_network,
+        commands: commands_of_runner,
+        inputs: inputs_of_runner,
+        disk,
+        calls,
+        events,
+        book,
+        listening: std::collections::BTreeSet::new(),
+        addresses,
+        closed: closed.subscribe(),
+        state: State::default(),
+    };
+    tokio::spawn(supervise(runner, first, handle.clone()));
+    for (kind, changes) in watched {
+        tokio::spawn(crate::drift::watch(handle.clone(), kind, changes, builder.observe_every));
+    }
+    if handle.faults().is_some() {
+        tokio::spawn(handle.clone().keep_cut());
+    }
+    if listens {
+        let mut addresses = addresses_of_handle;
+        // A node that cannot listen right now goes on trying, and says in /readyz that it does not listen.
+        let _ = tokio::time::timeout(LISTENING, addresses.wait_for(|addresses| !addresses.is_empty())).await;
+    }
+    let api_address = server.as_ref().map(api::Server::address);
+    let api = server.map(|server| {
+        let router = api::router(handle.clone(), server.address(), tokens);
+        tokio::spawn(server.serve(router, closed.subscribe()))
+    });
+    Ok(Node { handle, api_address, api })
+}
+
+/// Tells everybody when the runner has ended, also by a defect of ours.
+async fn supervise(runner: Runner, first: Vec<khufu_engine::Output>, handle: Handle) {
+    let ended = tokio::spawn(runner.run(first)).await;
+    let stopped = ended.unwrap_or_else(|error| Stopped::Failed(format!("a defect of this program: {error}")));
+    handle.has_stopped(stopped);
+}
+
+fn drivers(builder: &Builder) -> Result<khufu_drivers::Registry, StartError> {
+    let mut registry = khufu_drivers::Registry::new();
+    for driver in &builder.drivers {
+        if registry.insert(driver.clone()).is_some() {
+            return Err(StartError::Driver { kind: driver.kind().to_owned() });
+        }
+    }
+    Ok(registry)
+}
+
+async fn store(builder: &Builder) -> Result<Arc<dyn Store>, StartError> {
+    if let Some(store) = &builder.store {
+        return Ok(store.clone());
+    }
+    let dir = builder.data.clone().ok_or(StartError::NoData)?;
+    make_dir(&dir)?;
+    let opened = tokio::task::spawn_blocking(move || open(&dir.join("store"))).await;
+    Ok(Arc::new(opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??))
+}
+
+/// Opens the store; where its files are damaged, with all of it that can be read. What is missing comes back from other
+/// sites.
+fn open(dir: &Path) -> Result<SledStore, StoreError> {
+    match SledStore::open(dir, Options::default()) {
+        Err(StoreError::CannotOpen { reason, .. }) => {
+            tracing::error!(dir = %dir.display(), reason, "the store is damaged: keeping all that can be read");
+            let (store, recovery) = SledStore::open_or_recover(dir, Options::default())?;
+            tracing::warn!(?recovery, "the store was recovered");
+            Ok(store)
+        }
+        other => other,
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), StartError> {
+    let failed = |source| StartError::Data { path: dir.to_owned(), source };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(failed)
+}
+
+fn identity(builder: &Builder) -> Result<Identity, StartError> {
+    if let Some(identity) = &builder.identity {
+        return Ok(identity.clone());
+    }
+    let Some(dir) = &builder.data else { return Ok(Identity::generate()) };
+    make_dir(dir)?;
+    Ok(Identity::load_or_create(dir.join("identity.key"))?)
+}
+
+fn restore(store: &dyn Store) -> Result<(Vec<Record>, Book), StoreError> {
+    let mut records = Vec::new();
+    for prefix in Engine::RESTORE_PREFIXES {
+        let scan = store.scan(prefix)?;
+        for damaged in &scan.damaged {
+            let (key, reason) = (damaged.key.escape_ascii(), &damaged.reason);
+            tracing::error!(%key, reason, "a record is damaged: what it said comes back from other sites");
+        }
+        records.extend(scan.records.into_iter().map(|(key, value)| Record { key, value }));
+    }
+    Ok((records, Book::restore(store.scan(book::PREFIX)?.records)))
+}
+
+/// Tells the events of this process apart from those of earlier ones.
+fn started_at() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

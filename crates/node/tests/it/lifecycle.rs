@@ -1,0 +1,151 @@
+//! Starting, what is in the way of it, drivers that misbehave, and stopping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use khufu_engine::{Request, RequestError, Response};
+use khufu_node::{Node, Preset, StartError, Stopped};
+use khufu_store::{Fault, FaultyStore, MemoryStore, Store};
+use serde_json::json;
+
+use crate::client::{Api, builder, eventually};
+
+#[tokio::test]
+async fn a_data_directory_serves_one_node_at_a_time() {
+    let data = tempfile::tempdir().unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let start = || {
+        let driver = Arc::new(khufu_drivers::FilesDriver::new(files.path()).unwrap());
+        Node::builder("paris")
+            .data(data.path())
+            .preset(Preset::Fast)
+            .driver(driver)
+            .api("127.0.0.1:0".parse().unwrap())
+            .start()
+    };
+    let node = start().await.unwrap();
+    let id = node.id().clone();
+    let error = start().await.unwrap_err();
+    assert!(matches!(error, StartError::Store(khufu_store::StoreError::InUse { .. })), "{error}");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    let api = Api::of(&node);
+    assert_eq!(api.put("/v1/replicants/web", json!({"kind": "files", "desired": {"n": 1}})).await.status, 201);
+    assert_eq!(node.shutdown().await, Stopped::Asked);
+
+    // The directory is free as soon as the node has stopped, and all is there.
+    let node = start().await.unwrap();
+    assert_eq!(*node.id(), id);
+    assert_eq!(Api::of(&node).get("/v1/replicants/web").await.json["desired"], json!({"n": 1}));
+    node.shutdown().await;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(data.path().join("identity.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = builder("paris", dir.path()).api(address).start().await.unwrap_err().to_string();
+    assert!(error.contains(&address.to_string()) && error.contains("port 0"), "{error}");
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", address.port());
+    let error = builder("paris", dir.path()).listen(listen.clone()).start().await.unwrap_err().to_string();
+    assert!(error.contains(&listen) && error.contains("taken"), "{error}");
+    let error = builder("pa/ris", dir.path()).start().await.unwrap_err().to_string();
+    assert!(error.contains("site") && error.contains("'/'"), "{error}");
+    let error = builder("paris", dir.path()).listen("/ip4/0.0.0.0/tcp/0").start().await.unwrap_err().to_string();
+    assert!(error.contains("pre-shared key"), "{error}");
+    let error = builder("paris", dir.path()).bootstrap("nonsense").start().await.unwrap_err().to_string();
+    assert!(error.contains("bootstrap") && error.contains("nonsense"), "{error}");
+    let twice = Arc::new(khufu_drivers::FilesDriver::new(dir.path()).unwrap());
+    let error = builder("paris", dir.path()).driver(twice).start().await.unwrap_err().to_string();
+    assert!(error.contains("two drivers") && error.contains("files"), "{error}");
+    let error = Node::builder("paris").start().await.unwrap_err();
+    assert!(matches!(error, StartError::NoData), "{error}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Node::builder("paris").data(file.join("x")).start().await.unwrap_err();
+    assert!(matches!(error, StartError::Data { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_stops_the_node_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = MemoryStore::new();
+    let store = Arc::new(FaultyStore::new(memory.clone()));
+    let node = builder("paris", dir.path()).store(store.clone()).start().await.unwrap();
+    let api = Api::of(&node);
+    assert_eq!(api.put("/v1/replicants/kept", json!({"kind": "files"})).await.status, 201);
+    store.fail(1, Fault::Lost);
+    let answer = api.put("/v1/replicants/lost", json!({"kind": "files"})).await;
+    assert!(answer.status >= 500, "{} {}", answer.status, answer.text);
+    let Stopped::Failed(reason) = node.stopped().await else { panic!("it says that it was asked to stop") };
+    assert!(!reason.is_empty());
+    let error = node.request("test", Request::Sites).await.unwrap_err();
+    assert!(matches!(&error, RequestError::Unreachable { message } if message.contains(&reason)), "{error}");
+    assert_eq!(node.shutdown().await, Stopped::Failed(reason));
+    assert!(!memory.scan(b"i/kept").unwrap().records.is_empty());
+}
+
+#[tokio::test]
+async fn requests_and_events_without_http() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::builder("paris").store(Arc::new(MemoryStore::new())).preset(Preset::Fast);
+    let node = node.driver(Arc::new(khufu_drivers::FilesDriver::new(dir.path()).unwrap())).start().await.unwrap();
+    assert_eq!(node.api_address(), None);
+    assert!(node.addresses().is_empty());
+    let mut events = node.events();
+    let Response::Sites(sites) = node.request("test", Request::Sites).await.unwrap() else { panic!("no sites") };
+    assert_eq!(sites[0].site.as_str(), "paris");
+    let put = khufu_engine::Put {
+        id: "web".parse().unwrap(),
+        kind: Some("files".into()),
+        scope: None,
+        policy: None,
+        desired: Some(json!({"a": 1})),
+        overrides: None,
+        base: None,
+    };
+    node.request("test", Request::Put(put)).await.unwrap();
+    let first = events.next().await.unwrap();
+    assert!(matches!(first, khufu_node::Followed::Event(..)), "{first:?}");
+    assert!(node.metrics().await.unwrap().contains("khufu_engine_replicants 1"));
+    drop(node);
+    tokio::time::timeout(Duration::from_secs(10), async { while events.next().await.is_some() {} })
+        .await
+        .expect("a node that is dropped stops");
+}
+
+mod misbehaving {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_hangs_or_panics_fails_its_call_only() {
+        for way in [crate::misbehave::Way::Hang, crate::misbehave::Way::Panic] {
+            let dir = tempfile::tempdir().unwrap();
+            let driver = Arc::new(crate::misbehave::Misbehaving(way));
+            let node = builder("paris", dir.path()).driver(driver).driver_timeout(Duration::from_millis(100));
+            let node = node.start().await.unwrap();
+            let api = Api::of(&node);
+            let policy = json!({"retry": {"attempts": 1}});
+            let body = json!({"kind": "bad", "policy": policy, "desired": {"n": 1}});
+            assert_eq!(api.put("/v1/replicants/bad", body).await.status, 201);
+            let failed = api.until("/v1/replicants/bad", |answer| answer.json["status"] == "failed").await;
+            let expected = match way {
+                crate::misbehave::Way::Hang => "100 ms",
+                crate::misbehave::Way::Panic => "panicked",
+            };
+            assert!(failed.text.contains(expected), "{}", failed.text);
+            assert_eq!(api.put("/v1/replicants/good", json!({"kind": "files", "desired": {"n": 1}})).await.status, 201);
+            api.until("/v1/replicants/good", |answer| answer.json["status"] == "applied").await;
+            let metrics = api.get("/metrics").await.text;
+            assert!(metrics.contains("khufu_driver_calls_total{kind=\"bad\",call=\"desired\",outcome="), "{metrics}");
+            eventually("it stops all the same", || async { true }).await;
+            node.shutdown().await;
+        }
+    }
+}

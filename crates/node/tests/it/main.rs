@@ -1,0 +1,11 @@
+//! A node as its users meet it: over HTTP, in one process and with others.
+#![allow(clippy::unwrap_used)]
+
+mod auth;
+mod client;
+mod events;
+mod http;
+mod lifecycle;
+mod misbehave;
+mod replicants;
+mod sites;
