@@ -88,9 +88,9 @@ pub enum AfterFailure {
     /// They are run: a failed operation leaves the contents as they were.
     #[default]
     Continue,
-    /// They wait until the failed one is replaced.
+    /// Those up to the next absolute operation wait until the failed one is in the list no more.
     Wait,
-    /// They are reported skipped.
+    /// Those up to the next absolute operation are not run either, but reported skipped.
     Skip,
 }
 

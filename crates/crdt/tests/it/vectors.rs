@@ -46,6 +46,13 @@ fn vectors() -> Vectors {
     serde_json::from_str(include_str!("../data/convergence-vectors.json")).unwrap()
 }
 
+/// The examples of the page for operators.
+fn documented() -> Vec<Vectors> {
+    let page = include_str!("../../../../docs/convergence.md");
+    let blocks = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.map(|block| serde_json::from_str(block).unwrap()).collect()
+}
+
 /// The operations, issued so that each comes after its parents.
 fn issued(case: &Case, policy: &Policy) -> Operations {
     let mut operations = Operations::new();
@@ -65,10 +72,7 @@ fn issued(case: &Case, policy: &Policy) -> Operations {
     operations
 }
 
-#[test]
-fn the_list_is_the_given_one() {
-    let vectors = vectors();
-    assert!(!vectors.cases.is_empty());
+fn check_lists(vectors: &Vectors) {
     for case in &vectors.cases {
         let policy = Policy::parse(vectors.policies[&case.policy].clone()).unwrap();
         let operations = issued(case, &policy);
@@ -76,9 +80,8 @@ fn the_list_is_the_given_one() {
     }
 }
 
-#[test]
-fn what_a_site_runs_is_the_given_steps() {
-    let vectors = vectors();
+/// How many were checked.
+fn check_runs(vectors: &Vectors) -> usize {
     let mut runs = 0;
     let capabilities = Capabilities { operations: true, reset: true, ..Capabilities::default() };
     for case in &vectors.cases {
@@ -99,5 +102,24 @@ fn what_a_site_runs_is_the_given_steps() {
             runs += 1;
         }
     }
-    assert!(runs >= 4, "the file has cases with something applied");
+    runs
+}
+
+#[test]
+fn the_list_is_the_given_one() {
+    assert!(!vectors().cases.is_empty());
+    check_lists(&vectors());
+}
+
+#[test]
+fn what_a_site_runs_is_the_given_steps() {
+    assert!(check_runs(&vectors()) >= 4, "the file has cases with something applied");
+}
+
+#[test]
+fn the_documented_examples_are_right() {
+    let examples = documented();
+    assert!(examples.len() >= 4);
+    examples.iter().for_each(check_lists);
+    assert!(examples.iter().map(check_runs).sum::<usize>() >= 5);
 }
