@@ -1,3 +1,5 @@
 //! End-to-end tests: several real processes.
 
+mod cli;
 mod house;
+mod support;

@@ -1,2 +1,45 @@
 //! The `khufu` command: run a node, and talk to one.
-fn main() {}
+//!
+//! It knows how to read arguments, configuration and files, how to ask a node over its HTTP API, and how to show answers
+//! to people and programs. It decides nothing about replicants: that is the node's to do, also for `khufu node`, which
+//! only starts one. What works without a node (`policy resolve`, `scope explain --sites`) calls the same pure functions
+//! that nodes call.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod demo;
+mod exit;
+mod input;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    // clap ends the process itself, with code 2, if the arguments make no sense.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::remark(&format!("khufu: cannot start: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    let result = runtime.block_on(commands::run(cli));
+    // A read of standard input that never ends must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) if failure.is_broken_pipe() => Exit::Ok.into(),
+        Err(failure) => {
+            output::remark(&format!("khufu: {failure}"));
+            failure.exit().into()
+        }
+    }
+}

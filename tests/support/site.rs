@@ -1,0 +1,287 @@
+//! One site: a process of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Answer, PATIENCE, Ran, command, khufu};
+
+/// A site to be started.
+#[derive(Debug, Clone)]
+pub(crate) struct SiteBuilder {
+    name: String,
+    dir: PathBuf,
+    arguments: Vec<String>,
+    /// Where to serve and listen: ports of the kernel's choice at first, the same ones after a restart.
+    api: String,
+    listen: String,
+}
+
+impl SiteBuilder {
+    pub(super) fn new(name: &str, dir: PathBuf, psk: PathBuf) -> Self {
+        let psk = psk.to_str().expect("a path in UTF-8");
+        let arguments =
+            ["--psk-file", psk, "--driver", "files=replicas", "--allow-faults", "--pace", "fast"].map(str::to_owned);
+        Self {
+            name: name.to_owned(),
+            dir,
+            arguments: arguments.to_vec(),
+            api: "127.0.0.1:0".to_owned(),
+            listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+        }
+    }
+
+    /// Looks for the network at another site.
+    pub(crate) fn bootstrap(self, other: &Site) -> Self {
+        let address = other.address().to_owned();
+        self.arguments(&["--bootstrap", &address])
+    }
+
+    /// Adds arguments of `khufu node`.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// The whole command line.
+    pub(crate) fn command_line(&self) -> Vec<String> {
+        let fixed = ["node", "--site", &self.name, "--data", "data", "--api", &self.api, "--listen", &self.listen];
+        fixed.iter().map(|&argument| argument.to_owned()).chain(self.arguments.iter().cloned()).collect()
+    }
+
+    /// The directory of the site; made if it is not there.
+    pub(crate) fn dir(&self) -> &Path {
+        std::fs::create_dir_all(&self.dir).expect("a directory");
+        &self.dir
+    }
+
+    /// Runs it to its end, for a site that cannot start.
+    pub(crate) fn run(&self) -> Ran {
+        let line = self.command_line();
+        khufu(self.dir(), &line.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Starts it, and waits until it serves.
+    pub(crate) async fn start(self) -> Site {
+        let log = self.dir().join("log");
+        let log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let mut child = command(&self.dir)
+            .args(self.command_line())
+            .args(["--stop-with-stdin", "-o", "json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log_file)
+            .spawn()
+            .expect("the program starts");
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().expect("its output is piped");
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = send.send(line);
+        });
+        let line = tokio::task::spawn_blocking(move || receive.recv_timeout(PATIENCE)).await.expect("a thread");
+        let serves: Option<Value> = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+        let Some(serves) = serves else {
+            let _ = child.kill();
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            panic!("the site {} did not start; it said:\n{log}", self.name);
+        };
+        let text = |value: &Value| value.as_str().expect("a string").to_owned();
+        Site {
+            api: text(&serves["api"]),
+            address: text(&serves["listen"][0]),
+            node: text(&serves["node"]),
+            builder: self,
+            child,
+            stdin,
+            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+        }
+    }
+}
+
+/// A running site. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Site {
+    builder: SiteBuilder,
+    child: Child,
+    /// The node stops when this is closed, also if the test itself is killed.
+    stdin: Option<ChildStdin>,
+    api: String,
+    address: String,
+    node: String,
+    http: reqwest::Client,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Site {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.builder.name
+    }
+
+    /// Where its API is.
+    pub(crate) fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// Where other nodes reach it.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its node's id.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it was started with.
+    pub(crate) fn builder(&self) -> &SiteBuilder {
+        &self.builder
+    }
+
+    /// Where its files are made.
+    pub(crate) fn replicas(&self) -> PathBuf {
+        self.builder.dir.join("replicas")
+    }
+
+    /// The contents of a replica on disk, none if there is none.
+    pub(crate) fn file(&self, id: &str) -> Option<String> {
+        std::fs::read_to_string(self.replicas().join(id)).ok()
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.builder.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Runs the command line against this site.
+    pub(crate) fn khufu(&self, arguments: &[&str]) -> Ran {
+        let mut line = arguments.to_vec();
+        line.extend(["--api", &self.api]);
+        khufu(&self.builder.dir, &line)
+    }
+
+    /// Asks, and gives an error instead of panicking if the node does not answer, or says no.
+    pub(crate) async fn try_get(&self, path: &str) -> Result<Value, String> {
+        let answer = self.try_ask(Method::GET, path, None).await?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(format!("{answer:?}")) }
+    }
+
+    /// A `GET`.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// A `PUT`.
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
+    /// A `PATCH`.
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::PATCH, path, Some(body)).await
+    }
+
+    /// A `POST`.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// A `DELETE`.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, None).await
+    }
+
+    /// Asks for an operation without waiting for the sites.
+    pub(crate) async fn operate(&self, id: &str, op_type: &str, payload: Value) -> Value {
+        let path = format!("/v1/replicants/{id}/operations");
+        self.post(&path, json!({"type": op_type, "payload": payload})).await.ok()
+    }
+
+    /// Cuts it off from other sites (from nobody, with an empty list), seen from its own side.
+    pub(crate) async fn cut(&self, others: &[&str]) {
+        self.put("/v1/faults", json!({"cut": others})).await.ok();
+    }
+
+    /// Any request.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.try_ask(method, path, body)
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}; it logged:\n{}", self.log()))
+    }
+
+    async fn try_ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, String> {
+        let mut request = self.http.request(method, format!("{}{path}", self.api)).timeout(PATIENCE);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.map_err(|error| format!("{error:?}"))?;
+        let status = response.status().as_u16();
+        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        let text = response.text().await.map_err(|error| format!("{error:?}"))?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Answer { status, body, content_type })
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill_9(mut self) -> SiteBuilder {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        self.again()
+    }
+
+    /// Asks it to stop with SIGTERM, and panics unless it ends in order.
+    pub(crate) async fn terminate(mut self) -> SiteBuilder {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        self.ended_in_order().await;
+        self.again()
+    }
+
+    /// Closes its standard input, and panics unless it ends in order.
+    pub(crate) async fn stop(mut self) -> SiteBuilder {
+        self.stdin = None;
+        self.ended_in_order().await;
+        self.again()
+    }
+
+    async fn ended_in_order(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{} does not stop; it logged:\n{}", self.name(), self.log());
+            tokio::time::sleep(super::INTERVAL).await;
+        };
+        assert!(status.success(), "{status}; it logged:\n{}", self.log());
+    }
+
+    /// What starts it again, with the same data and at the same ports.
+    fn again(&self) -> SiteBuilder {
+        let mut builder = self.builder.clone();
+        builder.api = self.api.trim_start_matches("http://").to_owned();
+        builder.listen = self.address.split("/p2p/").next().unwrap_or_default().to_owned();
+        builder
+    }
+}
