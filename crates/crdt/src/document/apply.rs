@@ -314,9 +314,17 @@ impl Replicant {
         }
         let mut next = self.doc.clone();
         let next = guarded(move || {
+            let before = next.get_heads();
             next.apply_changes(ready.iter().cloned()).map_err(|error| error.to_string())?;
-            let hashes: Vec<automerge::ChangeHash> = ready.iter().map(automerge::Change::hash).collect();
-            if next.get_missing_deps(&hashes).is_empty() { Ok(next) } else { Err("it was not taken".to_owned()) }
+            // Automerge keeps edits, not changes, and makes the changes from them when it saves. One that was not
+            // written as it writes them comes out as another, and a document saved with it cannot be loaded.
+            let mut given: BTreeMap<_, _> = ready.iter().map(|change| (change.hash(), change.raw_bytes())).collect();
+            for kept in next.get_changes(&before) {
+                if given.remove(&kept.hash()) != Some(kept.raw_bytes()) {
+                    return Err("it is not written as Automerge writes changes".to_owned());
+                }
+            }
+            if given.is_empty() { Ok(next) } else { Err("it was not taken".to_owned()) }
         })?;
         self.doc = next;
         self.changes = self.changes.saturating_add(ready.len());

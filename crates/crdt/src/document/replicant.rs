@@ -13,7 +13,7 @@ use super::{Actor, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Limits, SiteName};
 
 /// The version of the layout described in the crate's documentation.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: i64 = 1;
 
 /// Makes first changes: always the same, so that all sites make the same one.
 const GENESIS_ACTOR: [u8; 16] = *b"khufu-genesis-01";
@@ -59,7 +59,8 @@ fn first_change(id: &DocumentId) -> Result<(Automerge, Change), DocumentError> {
     let mut write = || {
         tx.put(ROOT, "schema", SCHEMA)?;
         tx.put(ROOT, "id", id.replicant.as_str())?;
-        tx.put(ROOT, "epoch", id.epoch)?;
+        // Signed, since JavaScript's Automerge reads other integers as big ones.
+        tx.put(ROOT, "epoch", i64::try_from(id.epoch).unwrap_or(i64::MAX))?;
         for map in ["policy", "desired", "overrides", "operations"] {
             tx.put_object(ROOT, map, ObjType::Map)?;
         }

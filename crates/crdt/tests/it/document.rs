@@ -32,7 +32,7 @@ fn the_first_change_is_the_same_everywhere_and_differs_by_document() {
     assert_ne!(here, first(DocumentId { replicant: ReplicantId::new("other").unwrap(), epoch: 0 }, 1));
 }
 
-const GENESIS_OF_WEB: &str = "3a02e135424ce2fb13062a6a73d1a18920f6d77267c7431fbc12157993f1f7f2";
+const GENESIS_OF_WEB: &str = "769f57b0e1a4276ec542fb1b5ea42d74972a01f4834e2b4f21cb6a3a99c01daf";
 
 #[test]
 fn a_document_says_what_it_was_created_with() {

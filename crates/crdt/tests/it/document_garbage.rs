@@ -183,3 +183,24 @@ fn what_waits_is_bounded() {
     let mut with = b.doc;
     unharmed(a.doc, &mut with);
 }
+
+/// Some of these Automerge takes, and cannot load again once it has saved them.
+#[test]
+fn a_forgery_that_is_taken_does_not_spoil_what_is_saved() {
+    let (a, b) = documents();
+    let good = b.doc.changes_since(&a.doc.heads()).remove(0).bytes;
+    let (mut taken, mut refused) = (0, 0);
+    for at in 8..good.len() {
+        for bit in [0x01, 0x40] {
+            let mut doc = a.doc.clone();
+            let mut bytes = good.clone();
+            bytes[at] ^= bit;
+            forge(&mut bytes);
+            let received = doc.apply(&[bytes]).unwrap();
+            taken += received.new.len();
+            refused += received.rejected.len();
+            readable(&mut doc);
+        }
+    }
+    assert!(taken > 10 && refused > 10, "{taken} {refused}");
+}
