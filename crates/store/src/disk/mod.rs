@@ -13,6 +13,7 @@ mod recover;
 mod salvage;
 mod steps;
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -213,7 +214,9 @@ fn cannot_open(dir: &Path, error: StoreError) -> StoreError {
 impl Parts {
     /// Opens sled's files in `files`, for the store in `dir`.
     fn open(dir: &Path, files: &Path, options: &Options) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(files).map_err(|source| StoreError::io("make the directory", files, source))?;
+        if !files.exists() {
+            make(dir, files, options)?;
+        }
         let db = open_sled(dir, files, options)?;
         let (tree, upgraded_from) = match layout::open(dir, &db)? {
             layout::Found::Current(tree) => (tree, None),
@@ -239,6 +242,24 @@ impl Parts {
         applier.clean_up()?;
         Ok(Self { applier, upgraded_from })
     }
+}
+
+/// Makes a new store aside and puts it in its place when it is durable: sled itself does not sync the file without which
+/// it cannot open the others.
+fn make(dir: &Path, files: &Path, options: &Options) -> Result<(), StoreError> {
+    let aside = files.with_extension("making");
+    let failed = |source| StoreError::io("make", &aside, source);
+    std::fs::create_dir_all(&aside).map_err(failed)?;
+    let db = open_sled(dir, &aside, options)?;
+    layout::open(dir, &db)?;
+    guarded(dir, || db.flush())?;
+    let synced = options.steps.sync(&aside);
+    guarded(dir, || {
+        drop(db);
+        Ok(())
+    })?;
+    synced.map_err(failed)?;
+    std::fs::rename(&aside, files).and_then(|()| File::open(dir)?.sync_all()).map_err(failed)
 }
 
 /// From format 0 to 1. Interrupted, it starts again: the old records go last.

@@ -44,6 +44,10 @@ const COPY: &str = "db.copy";
 /// Ends, or takes back, a recovery that a crash interrupted.
 pub(super) fn finish_interrupted(dir: &Path) -> Result<(), StoreError> {
     remove(&dir.join(COPY))?;
+    let unfinished = dir.join("sled.making");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).map_err(|source| StoreError::io("remove", unfinished, source))?;
+    }
     let (old, new) = (dir.join("sled"), dir.join("sled.new"));
     if !new.exists() {
         return Ok(());

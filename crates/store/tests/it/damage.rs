@@ -162,8 +162,9 @@ fn an_interrupted_recovery_is_finished() {
     // Interrupted between its two renames: the new store is there, and not in its place.
     std::fs::rename(dir.path().join("sled"), dir.path().join("sled.new")).unwrap();
     assert_eq!(crate::open(dir.path()).scan(b"").unwrap().records.len(), contents.len());
-    // Interrupted before: the old one counts.
+    // Interrupted before: the old one counts. So too where a new store was only being made.
+    std::fs::create_dir(dir.path().join("sled.making")).unwrap();
     std::fs::create_dir(dir.path().join("sled.new")).unwrap();
     assert_eq!(crate::open(dir.path()).scan(b"").unwrap().records.len(), contents.len());
-    assert!(!dir.path().join("sled.new").exists());
+    assert!(!dir.path().join("sled.new").exists() && !dir.path().join("sled.making").exists());
 }

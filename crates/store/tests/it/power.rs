@@ -45,6 +45,11 @@ fn torn(random: &mut StdRng, synced: &Files, written: &Files) -> Files {
             }
             (None, None) => continue,
         };
+        // Of this file alone sled makes sure itself, before it gives it its name.
+        if name.to_string_lossy().starts_with("snap.") {
+            torn.insert(name.clone(), if new.is_empty() { old.to_vec() } else { new.to_vec() });
+            continue;
+        }
         // The length is one or the other; a page that never came is what it was, or zeros.
         let length = if random.random() { old.len() } else { new.len() };
         let mut bytes = old.to_vec();
@@ -83,7 +88,8 @@ impl DiskSteps for PowerLoss {
         let mut state = self.state.lock().unwrap();
         let state = &mut *state;
         let written = read(dir);
-        if state.random.random_bool(0.2) {
+        // What is there before the store is in its place counts for nothing.
+        if dir.ends_with("sled") && state.random.random_bool(0.2) {
             state.tried += 1;
             let image = tempfile::tempdir()?;
             for (name, bytes) in torn(&mut state.random, &state.synced, &written) {
@@ -96,6 +102,10 @@ impl DiskSteps for PowerLoss {
             match SledStore::open_or_recover(image.path(), options) {
                 Ok((store, recovery)) => {
                     let found: Contents = store.scan(b"").unwrap().records.into_iter().collect();
+                    if !recovery.is_clean() {
+                        // Recovery is for disks that break their word. A power loss must not need it.
+                        state.failures.push(format!("{recovery:?}"));
+                    }
                     if found != state.before && found != state.after {
                         let lost = state.before.iter().filter(|(key, value)| {
                             found.get(*key) != Some(value) && state.after.get(*key) == Some(value)
