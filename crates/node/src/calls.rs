@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use khufu_crdt::OperationId;
 use khufu_drivers::{Done, Driver, DriverError, Observed, Registry, Replica, Work};
 use khufu_engine::{CallId, DiffWork, DriverCall, DriverDone, DriverFailure, Input, ReplicaRef};
 use tokio::sync::mpsc::UnboundedSender;
@@ -79,6 +80,9 @@ impl Calls {
     }
 }
 
+/// The longest look at a platform that gave no answer.
+const LOOKUP: Duration = Duration::from_secs(10);
+
 /// A driver that hangs or panics fails its call, and nothing else.
 async fn within(
     limit: Duration,
@@ -86,45 +90,67 @@ async fn within(
     replica: ReplicaRef,
     work: DriverCall,
 ) -> Result<DriverDone, DriverFailure> {
-    let call = AssertUnwindSafe(perform(driver, replica, work)).catch_unwind();
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(result)) => result,
+    let replica = to_replica(replica);
+    let operation = match &work {
+        DriverCall::Operation(operation) => Some(operation.id.clone()),
+        _ => None,
+    };
+    let call = AssertUnwindSafe(perform(driver.as_ref(), &replica, work)).catch_unwind();
+    let message = match tokio::time::timeout(limit, call).await {
+        Ok(Ok(Err(error @ DriverError::Timeout { .. }))) => error.to_string(),
+        Ok(Ok(result)) => return result.map_err(|error| refused(&error)),
         Ok(Err(panic)) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(failure(format!("the driver panicked, which is a defect of it: {text}"), false))
+            format!("the driver panicked, which is a defect of it: {text}")
         }
-        Err(_) => Err(failure(
-            format!(
-                "the driver did not answer within {} ms: whether the platform did the work is not known",
-                limit.as_millis()
-            ),
-            false,
-        )),
+        Err(_) => format!("the driver did not answer within {} ms", limit.as_millis()),
+    };
+    // Whether the platform did it is not known. An operation that ran must not run again for that.
+    let look = AssertUnwindSafe(look_up(driver.as_ref(), &replica, operation)).catch_unwind();
+    match tokio::time::timeout(limit.min(LOOKUP), look).await {
+        Ok(Ok(Some(done))) => Ok(done),
+        _ => Err(failure(message, false)),
     }
+}
+
+/// What came of an operation whose driver gave no answer, if the platform shows that it has run.
+async fn look_up(driver: &dyn Driver, replica: &Replica, operation: Option<OperationId>) -> Option<DriverDone> {
+    let operation = operation?;
+    if !driver.capabilities().observe {
+        return None;
+    }
+    let seen = driver.observe(replica).await.ok()?;
+    if seen.marker.as_ref() != Some(&operation) {
+        return None;
+    }
+    let output = "the driver gave no answer, and the platform shows that the operation has run".to_owned();
+    Some(DriverDone { output, local_id: seen.local_id, digest: seen.digest, ..DriverDone::default() })
 }
 
 fn failure(message: String, permanent: bool) -> DriverFailure {
     DriverFailure { message, permanent, retry_after_ms: None }
 }
 
-async fn perform(driver: Arc<dyn Driver>, replica: ReplicaRef, work: DriverCall) -> Result<DriverDone, DriverFailure> {
+fn to_replica(replica: ReplicaRef) -> Replica {
     let ReplicaRef { id, site, epoch, local_id, expected } = replica;
-    let replica = Replica { id, site, epoch, local_id, expected };
-    let done = match work {
-        DriverCall::Desired(value) => driver.apply(&replica, Work::Desired(value)).await.map(done),
-        DriverCall::Operation(operation) => driver.apply(&replica, Work::Operation(operation)).await.map(done),
-        DriverCall::Undo(operation) => driver.undo(&replica, &operation).await.map(done),
-        DriverCall::Reset => driver.reset(&replica).await.map(done),
-        DriverCall::Delete => driver.delete(&replica).await.map(done),
-        DriverCall::Observe => driver.observe(&replica).await.map(observed),
+    Replica { id, site, epoch, local_id, expected }
+}
+
+async fn perform(driver: &dyn Driver, replica: &Replica, work: DriverCall) -> Result<DriverDone, DriverError> {
+    match work {
+        DriverCall::Desired(value) => driver.apply(replica, Work::Desired(value)).await.map(done),
+        DriverCall::Operation(operation) => driver.apply(replica, Work::Operation(operation)).await.map(done),
+        DriverCall::Undo(operation) => driver.undo(replica, &operation).await.map(done),
+        DriverCall::Reset => driver.reset(replica).await.map(done),
+        DriverCall::Delete => driver.delete(replica).await.map(done),
+        DriverCall::Observe => driver.observe(replica).await.map(observed),
         DriverCall::Diff(works) => {
             let works: Vec<Work> = works.into_iter().map(to_work).collect();
-            let diff = driver.diff(&replica, &works).await;
+            let diff = driver.diff(replica, &works).await;
             diff.map(|output| DriverDone { output, ..DriverDone::default() })
         }
-    };
-    done.map_err(|error| refused(&error))
+    }
 }
 
 fn done(done: Done) -> DriverDone {

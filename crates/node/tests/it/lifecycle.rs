@@ -8,7 +8,8 @@ use khufu_node::{Node, Preset, StartError, Stopped};
 use khufu_store::{Fault, FaultyStore, MemoryStore, Store};
 use serde_json::json;
 
-use crate::client::{Api, builder, eventually};
+use crate::client::{Api, builder};
+use crate::misbehave::{Misbehaving, Way};
 
 #[tokio::test]
 async fn a_data_directory_serves_one_node_at_a_time() {
@@ -120,32 +121,38 @@ async fn requests_and_events_without_http() {
         .expect("a node that is dropped stops");
 }
 
-mod misbehaving {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_driver_that_hangs_or_panics_fails_its_call_only() {
-        for way in [crate::misbehave::Way::Hang, crate::misbehave::Way::Panic] {
-            let dir = tempfile::tempdir().unwrap();
-            let driver = Arc::new(crate::misbehave::Misbehaving(way));
-            let node = builder("paris", dir.path()).driver(driver).driver_timeout(Duration::from_millis(100));
-            let node = node.start().await.unwrap();
-            let api = Api::of(&node);
-            let policy = json!({"retry": {"attempts": 1}});
-            let body = json!({"kind": "bad", "policy": policy, "desired": {"n": 1}});
-            assert_eq!(api.put("/v1/replicants/bad", body).await.status, 201);
-            let failed = api.until("/v1/replicants/bad", |answer| answer.json["status"] == "failed").await;
-            let expected = match way {
-                crate::misbehave::Way::Hang => "100 ms",
-                crate::misbehave::Way::Panic => "panicked",
-            };
-            assert!(failed.text.contains(expected), "{}", failed.text);
-            assert_eq!(api.put("/v1/replicants/good", json!({"kind": "files", "desired": {"n": 1}})).await.status, 201);
-            api.until("/v1/replicants/good", |answer| answer.json["status"] == "applied").await;
-            let metrics = api.get("/metrics").await.text;
-            assert!(metrics.contains("khufu_driver_calls_total{kind=\"bad\",call=\"desired\",outcome="), "{metrics}");
-            eventually("it stops all the same", || async { true }).await;
-            node.shutdown().await;
-        }
+#[tokio::test]
+async fn a_driver_that_hangs_or_panics_fails_its_call_only() {
+    for (way, expected) in [(Way::Hang, "100 ms"), (Way::Panic, "panicked")] {
+        let dir = tempfile::tempdir().unwrap();
+        let driver = Arc::new(Misbehaving::new(way));
+        let builder = builder("paris", dir.path()).driver(driver).driver_timeout(Duration::from_millis(100));
+        let node = builder.start().await.unwrap();
+        let api = Api::of(&node);
+        let body = json!({"kind": "bad", "policy": {"retry": {"attempts": 1}}, "desired": {"n": 1}});
+        assert_eq!(api.put("/v1/replicants/bad", body).await.status, 201);
+        let failed = api.until("/v1/replicants/bad", |answer| answer.json["status"] == "failed").await;
+        assert!(failed.text.contains(expected), "{}", failed.text);
+        assert_eq!(api.put("/v1/replicants/good", json!({"kind": "files", "desired": {"n": 1}})).await.status, 201);
+        api.until("/v1/replicants/good", |answer| answer.json["status"] == "applied").await;
+        let metrics = api.get("/metrics").await.text;
+        let counted = "khufu_driver_calls_total{kind=\"bad\",call=\"desired\",outcome=\"failed\"}";
+        assert!(metrics.contains(counted), "{metrics}");
+        node.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn an_operation_that_ran_without_an_answer_is_not_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let driver = Arc::new(Misbehaving::new(Way::DoAndHang));
+    let builder = builder("paris", dir.path()).driver(driver.clone()).driver_timeout(Duration::from_millis(100));
+    let node = builder.start().await.unwrap();
+    let api = Api::of(&node);
+    assert_eq!(api.put("/v1/replicants/bad", json!({"kind": "bad"})).await.status, 201);
+    let body = json!({"id": "once", "type": "add", "wait": "10s"});
+    let answer = api.post("/v1/replicants/bad/operations", body).await;
+    assert_eq!(answer.json["sites"]["paris"]["status"], "applied", "{}", answer.text);
+    assert_eq!(driver.ran(), ["once".parse().unwrap()]);
+    node.shutdown().await;
 }

@@ -1,18 +1,36 @@
 //! A driver that does not do as it should.
 
+use std::sync::Mutex;
+
 use async_trait::async_trait;
-use khufu_crdt::Capabilities;
+use khufu_crdt::{Capabilities, OperationId};
 use khufu_drivers::{Done, Driver, DriverError, Observed, Replica, Work};
 
 /// How.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Hang,
     Panic,
+    /// It does as told and never says so.
+    DoAndHang,
 }
 
 #[derive(Debug)]
-pub(crate) struct Misbehaving(pub(crate) Way);
+pub(crate) struct Misbehaving {
+    way: Way,
+    ran: Mutex<Vec<OperationId>>,
+}
+
+impl Misbehaving {
+    pub(crate) fn new(way: Way) -> Self {
+        Self { way, ran: Mutex::default() }
+    }
+
+    /// The operations that were run, in that order.
+    pub(crate) fn ran(&self) -> Vec<OperationId> {
+        self.ran.lock().unwrap().clone()
+    }
+}
 
 #[async_trait]
 impl Driver for Misbehaving {
@@ -21,16 +39,23 @@ impl Driver for Misbehaving {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        let able = self.way == Way::DoAndHang;
+        Capabilities { operations: able, observe: able, ..Capabilities::default() }
     }
 
     async fn observe(&self, _: &Replica) -> Result<Observed, DriverError> {
-        Ok(Observed::default())
+        let marker = self.ran().last().cloned();
+        Ok(Observed { exists: marker.is_some(), marker, ..Observed::default() })
     }
 
-    async fn apply(&self, _: &Replica, _: Work) -> Result<Done, DriverError> {
-        match self.0 {
-            Way::Hang => std::future::pending().await,
+    async fn apply(&self, _: &Replica, work: Work) -> Result<Done, DriverError> {
+        if self.way == Way::DoAndHang
+            && let Work::Operation(operation) = work
+        {
+            self.ran.lock().unwrap().push(operation.id);
+        }
+        match self.way {
+            Way::Hang | Way::DoAndHang => std::future::pending().await,
             Way::Panic => panic!("on purpose"),
         }
     }
