@@ -8,7 +8,14 @@ use crate::StoreError;
 
 /// Holds a directory until it is dropped, or the process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started has it open too, for a moment.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     /// Makes the directory if there is none, and takes it.

@@ -157,7 +157,7 @@ fn a_full_disk_is_named_and_loses_nothing() {
     // A limit on the size of files is a disk that is full, as far as sled can see.
     let dir = tempfile::tempdir().unwrap();
     let out = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" --exact kill::filler --nocapture"])
+        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --exact kill::filler --nocapture"])
         .arg(std::env::current_exe().unwrap())
         .env("KHUFU_STORE_FILL_TEST", dir.path())
         .stderr(Stdio::inherit())
