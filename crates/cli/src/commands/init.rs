@@ -23,8 +23,8 @@ pub(crate) struct Args {
     /// The name of the site
     #[arg(long, value_name = "NAME")]
     site: SiteName,
-    /// The directory to write to; made if it is not there
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    /// The directory that gets everything of the site; made if it is not there
+    #[arg(long, visible_alias = "data", value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// The key of a network that is there already; it is copied [default: a new key, for a new network]
     #[arg(long, value_name = "FILE")]
@@ -146,7 +146,7 @@ fn configuration(args: &Args) -> String {
          \n\
          # What this site can make: one file for each replicant of the kind `files`.\n\
          [drivers]\n\
-         files = \"replicas\"\n",
+         files = \"files\"\n",
         site = args.site,
         name = quoted(args.site.as_str()),
         listen = list(&args.listen),
