@@ -5,7 +5,7 @@
 //! the same state, also when they were apart while two people edited the same thing, and the driver at each makes its
 //! local platform match.
 //!
-//! This crate only gathers the others: [`Node`] to embed a node in a service, [`Driver`](drivers::Driver) to teach it
+//! This crate only gathers the others: [`Node`] to embed a node in a service, [`Driver`] to teach it
 //! a platform, and the crates themselves as modules for those who need a part of them. What is switched on by features
 //! is only which platforms it can drive.
 //!

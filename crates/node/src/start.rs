@@ -86,7 +86,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     let clock = Clock::new();
     let actor: [u8; 16] = rand::random();
     let (engine, first) = Engine::new(engine_config, Box::new(NodeKeys(identity)), actor, restore, clock.now())?;
-    let (network, from_network) = Network::start_with_metrics(network_config, &mut registry)?;
+    let (network, from_network) = start_network(network_config, &mut registry)?;
 
     let (commands, commands_of_runner) = mpsc::channel(COMMANDS);
     let (inputs, inputs_of_runner) = mpsc::unbounded_channel();
@@ -145,6 +145,21 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         tokio::spawn(server.serve(router, closed.subscribe()))
     });
     Ok(Node { handle, api_address, api })
+}
+
+fn start_network(
+    mut config: NetworkConfig,
+    registry: &mut Registry,
+) -> Result<(Network, mpsc::Receiver<khufu_p2p::Event>), StartError> {
+    match Network::start_with_metrics(config.clone(), registry) {
+        Err(khufu_p2p::StartError::Address { setting: "known", source }) => {
+            // What an earlier version wrote down is a help, and must not keep this one from starting.
+            tracing::warn!(%source, "starting without the addresses of nodes that were met before");
+            config.known.clear();
+            Ok(Network::start_with_metrics(config, registry)?)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Tells everybody when the runner has ended, also by a defect of ours.

@@ -105,7 +105,7 @@ impl From<RequestError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// The body is written by [`finish`], which knows the path.
+    // The body is written by `finish`, which knows the path.
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();

@@ -140,3 +140,55 @@ async fn a_node_that_comes_back_finds_the_others_by_itself() {
     eventually("they have met again", || async { !rennes.peers().await.is_empty() }).await;
     rennes.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_sites_apart_end_with_one_contents() {
+    let psk = Psk::generate();
+    let paris = site("paris", psk, &[], |builder| builder).await;
+    let rennes = site("rennes", psk, &paris.node.addresses(), |builder| builder).await;
+    let nantes = site("nantes", psk, &paris.node.addresses(), |builder| builder).await;
+    let sites = [("paris", &paris), ("rennes", &rennes), ("nantes", &nantes)];
+    let others = |name: &str| sites.iter().map(|(other, _)| *other).filter(|other| *other != name).collect::<Vec<_>>();
+    for (name, fixture) in sites {
+        for other in others(name) {
+            fixture.api().until("/v1/sites", |answer| alive(answer, other)).await;
+        }
+    }
+    let matrix =
+        [("set", "set", "take-one"), ("set", "add", "take-both-keep-order"), ("add", "set", "take-both-reverse-order")];
+    let resolutions: Vec<_> = matrix
+        .into_iter()
+        .map(|(before, after, result)| json!({"before": before, "after": after, "result": result}))
+        .collect();
+    let policy = json!({"resolutions": resolutions, "types": {"set": {"absolute": true}}});
+    let body = json!({"kind": "files", "scope": "paris & rennes & nantes", "policy": policy});
+    assert_eq!(paris.api().put("/v1/replicants/notes", body).await.status, 201);
+    let operate = async |fixture: &Fixture, op_type: &str, payload: serde_json::Value, wait: u64| {
+        let body = json!({"type": op_type, "payload": payload, "wait": wait});
+        fixture.api().post("/v1/replicants/notes/operations", body).await
+    };
+    let answer = operate(&paris, "set", json!({"write": "init"}), 20_000).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+
+    for (name, fixture) in sites {
+        assert_eq!(fixture.api().put("/v1/faults", json!({"cut": others(name)})).await.status, 200);
+        eventually("it is alone", || async { fixture.node.peers().await.is_empty() }).await;
+    }
+    assert_eq!(operate(&paris, "add", json!({"append": " left"}), 0).await.status, 202);
+    assert_eq!(operate(&rennes, "set", json!({"write": "middle"}), 0).await.status, 202);
+    assert_eq!(operate(&nantes, "add", json!({"append": " right"}), 0).await.status, 202);
+    for (text, fixture) in [("init left", &paris), ("middle", &rennes), ("init right", &nantes)] {
+        eventually(text, || async { file(fixture, "notes") == text }).await;
+    }
+    // First rennes and nantes meet, then paris joins.
+    rennes.api().put("/v1/faults", json!({"cut": ["paris"]})).await;
+    nantes.api().put("/v1/faults", json!({"cut": ["paris"]})).await;
+    eventually("two of three agree", || async { file(&rennes, "notes") == file(&nantes, "notes") }).await;
+    for (_, fixture) in sites {
+        fixture.api().put("/v1/faults", json!({})).await;
+    }
+    paris.api().until("/v1/verify", |answer| answer.json["same"] == true && answer.json["unknown"] == json!([])).await;
+    let contents = file(&paris, "notes");
+    assert!(contents.starts_with("middle"), "{contents:?}");
+    assert_eq!((&contents, &contents), (&file(&rennes, "notes"), &file(&nantes, "notes")));
+}
