@@ -88,6 +88,8 @@ impl Handle {
     pub(crate) async fn request(&self, who: String, request: Request) -> Result<Response, RequestError> {
         let wait = match &request {
             Request::Operate(operate) => Duration::from_millis(operate.wait_ms),
+            // Every replica of every site is looked at, and there may be thousands.
+            Request::Verify { .. } => Duration::from_secs(240),
             _ => Duration::ZERO,
         };
         let (reply, answer) = oneshot::channel();

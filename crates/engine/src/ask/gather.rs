@@ -28,19 +28,25 @@ pub(super) struct Gather {
 }
 
 impl Engine {
-    pub(super) fn begin_gather(&mut self, origin: Origin, left: BTreeSet<SiteName>, kind: Kind) -> u64 {
+    pub(super) fn begin_gather(
+        &mut self,
+        origin: Origin,
+        left: BTreeSet<SiteName>,
+        kind: Kind,
+        extra: Duration,
+    ) -> u64 {
         let number = self.asks.number();
         self.asks.gathers.insert(number, Gather { origin, left, kind });
-        self.timers.set(Due::Gather(number), self.now.plus(self.config.ask_timeout));
+        self.timers.set(Due::Gather(number), self.now.plus(self.config.ask_timeout + extra));
         number
     }
 
     /// Asks a site, or notes that it cannot be asked.
-    pub(super) fn gather_from(&mut self, number: u64, site: &SiteName, ask: Ask) {
+    pub(super) fn gather_from(&mut self, number: u64, site: &SiteName, ask: Ask, extra: Duration) {
         let node = self.members.reachable(site).into_iter().next();
         let here = self.config.site.clone();
         let purpose = Purpose::Gather { gather: number, site: site.clone() };
-        let asked = node.and_then(|node| self.ask(&node, String::new(), here, ask, purpose, Duration::ZERO));
+        let asked = node.and_then(|node| self.ask(&node, String::new(), here, ask, purpose, extra));
         if asked.is_none() {
             self.gather_without(number, site);
         }
@@ -52,9 +58,9 @@ impl Engine {
         let sites = entry.holders();
         let others: Vec<_> = sites.iter().filter(|site| **site != self.config.site).cloned().collect();
         let here = sites.contains(&self.config.site);
-        let number = self.begin_gather(origin, sites, Kind::Plan(Vec::new()));
+        let number = self.begin_gather(origin, sites, Kind::Plan(Vec::new()), Duration::ZERO);
         for site in others {
-            self.gather_from(number, &site, Ask::Plan(id.clone()));
+            self.gather_from(number, &site, Ask::Plan(id.clone()), Duration::ZERO);
         }
         if here {
             // The own plan comes the same way, under the number of the question.

@@ -1,6 +1,7 @@
 //! Whether all sites hold the same: each looks at its document and at its platform, now.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use khufu_crdt::{ReplicantId, SiteName, Status};
 
@@ -13,6 +14,8 @@ use crate::{Engine, Holding, VerifyEntry, VerifyReport};
 
 /// The most replicants that are compared at a time.
 const MAX_VERIFIED: usize = 10_000;
+/// The time that a site is given for each replica.
+const LOOK: Duration = Duration::from_millis(20);
 /// The most that are looked at at the same time.
 const AT_ONCE: usize = 16;
 
@@ -51,13 +54,15 @@ impl Engine {
             }
         }
         let left = by_site.keys().cloned().collect();
+        // Every replica is looked at, which takes its time where there are many.
+        let extra = LOOK * u32::try_from(expected.len()).unwrap_or(u32::MAX);
         let verification = Verification { expected, found: BTreeMap::new(), unknown: BTreeSet::new() };
-        let number = self.begin_gather(origin, left, Kind::Verify(verification));
+        let number = self.begin_gather(origin, left, Kind::Verify(verification), extra);
         for (site, ids) in by_site {
             if site == self.config.site {
                 self.begin_job(None, Some(number), ids);
             } else {
-                self.gather_from(number, &site, Ask::Holdings(ids));
+                self.gather_from(number, &site, Ask::Holdings(ids), extra);
             }
         }
         self.gather_ended(number);
