@@ -34,6 +34,9 @@ pub struct Config {
     pub session_timeout: Duration,
     /// How long another site is waited for when it must answer a user's request.
     pub ask_timeout: Duration,
+    /// How long other nodes are waited for when a replicant that is not held here is looked for. One that is silent and
+    /// not known to be down yet holds up the making of new replicants for so long.
+    pub search_timeout: Duration,
     /// A site must have been down, or back, for so long before placements are decided anew.
     pub settle: Duration,
     /// The suspicion level (phi) from which a node is suspect.
@@ -77,6 +80,7 @@ impl Config {
             batch: Duration::from_millis(10),
             session_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_secs(5),
+            search_timeout: Duration::from_secs(2),
             settle: Duration::from_secs(30),
             phi_suspect: 3.0,
             phi_down: 8.0,
@@ -101,6 +105,7 @@ impl Config {
             quiet: Duration::from_millis(200),
             session_timeout: Duration::from_secs(2),
             ask_timeout: Duration::from_secs(2),
+            search_timeout: Duration::from_secs(1),
             settle: Duration::from_secs(2),
             ..Self::new(site, node)
         }

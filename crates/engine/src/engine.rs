@@ -270,8 +270,9 @@ impl Engine {
         self.members.heard(from, self.now);
         match frame {
             Frame::Members { records } => self.member_records(from, &records),
-            Frame::Ping { sent_us, load, rtt_ms } => {
+            Frame::Ping { sent_us, load, rtt_ms, known } => {
                 self.members.told(from, load, rtt_ms);
+                self.tell_record_if_unknown(from, known);
                 self.send_now(from, &Frame::Pong { sent_us });
             }
             Frame::Pong { sent_us } => self.pong(from, sent_us),

@@ -130,7 +130,7 @@ pub struct DriverDone {
     pub marker: Option<String>,
 }
 
-/// What a driver says when it could not do as told. The replica is then as it was.
+/// What a driver says when it could not do as told. The replica is then as it was, unless that is not known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriverFailure {
     /// Why, and what to do about it.
@@ -139,4 +139,6 @@ pub struct DriverFailure {
     pub permanent: bool,
     /// The platform asked to be left alone for so long, in milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// The driver gave no answer, so it may have done as told or not. The engine finds out before it goes on.
+    pub unknown: bool,
 }

@@ -19,8 +19,15 @@ pub(crate) const VERSION: u8 = 1;
 pub(crate) enum Frame {
     /// The first frame on a connection, and again when something changed: the sites that the sender knows.
     Members { records: Vec<SignedRecord> },
-    /// A heartbeat. `sent_us` comes back untouched.
-    Ping { sent_us: u64, load: f64, rtt_ms: BTreeMap<SiteName, f64> },
+    /// A heartbeat. `sent_us` comes back untouched. `known` is the number of the receiver's record that the sender has,
+    /// so that a record which was lost on its way is sent again.
+    Ping {
+        sent_us: u64,
+        load: f64,
+        rtt_ms: BTreeMap<SiteName, f64>,
+        #[serde(default)]
+        known: u64,
+    },
     /// The answer to a heartbeat.
     Pong { sent_us: u64 },
     /// A step of range-based set reconciliation over the replicants that both share.
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new() };
+        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new(), known: 0 };
         let decoded: Frame = decode(&encode(&frame)).unwrap();
         assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
         assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));

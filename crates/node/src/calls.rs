@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use khufu_crdt::OperationId;
 use khufu_drivers::{Done, Driver, DriverError, Observed, Registry, Replica, Work};
 use khufu_engine::{CallId, DiffWork, DriverCall, DriverDone, DriverFailure, Input, ReplicaRef};
 use tokio::sync::mpsc::UnboundedSender;
@@ -80,10 +79,7 @@ impl Calls {
     }
 }
 
-/// The longest look at a platform that gave no answer.
-const LOOKUP: Duration = Duration::from_secs(10);
-
-/// A driver that hangs or panics fails its call, and nothing else.
+/// A driver that hangs or panics fails its call, and nothing else. Whether the platform did as told is then not known.
 async fn within(
     limit: Duration,
     driver: Arc<dyn Driver>,
@@ -91,10 +87,6 @@ async fn within(
     work: DriverCall,
 ) -> Result<DriverDone, DriverFailure> {
     let replica = to_replica(replica);
-    let operation = match &work {
-        DriverCall::Operation(operation) => Some(operation.id.clone()),
-        _ => None,
-    };
     let call = AssertUnwindSafe(perform(driver.as_ref(), &replica, work)).catch_unwind();
     let message = match tokio::time::timeout(limit, call).await {
         Ok(Ok(Err(error @ DriverError::Timeout { .. }))) => error.to_string(),
@@ -106,30 +98,11 @@ async fn within(
         }
         Err(_) => format!("the driver did not answer within {} ms", limit.as_millis()),
     };
-    // Whether the platform did it is not known. An operation that ran must not run again for that.
-    let look = AssertUnwindSafe(look_up(driver.as_ref(), &replica, operation)).catch_unwind();
-    match tokio::time::timeout(limit.min(LOOKUP), look).await {
-        Ok(Ok(Some(done))) => Ok(done),
-        _ => Err(failure(message, false)),
-    }
-}
-
-/// What came of an operation whose driver gave no answer, if the platform shows that it has run.
-async fn look_up(driver: &dyn Driver, replica: &Replica, operation: Option<OperationId>) -> Option<DriverDone> {
-    let operation = operation?;
-    if !driver.capabilities().observe {
-        return None;
-    }
-    let seen = driver.observe(replica).await.ok()?;
-    if seen.marker.as_ref() != Some(&operation) {
-        return None;
-    }
-    let output = "the driver gave no answer, and the platform shows that the operation has run".to_owned();
-    Some(DriverDone { output, local_id: seen.local_id, digest: seen.digest, ..DriverDone::default() })
+    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true })
 }
 
 fn failure(message: String, permanent: bool) -> DriverFailure {
-    DriverFailure { message, permanent, retry_after_ms: None }
+    DriverFailure { message, permanent, retry_after_ms: None, unknown: false }
 }
 
 fn to_replica(replica: ReplicaRef) -> Replica {
@@ -168,6 +141,7 @@ fn refused(error: &DriverError) -> DriverFailure {
         message: error.to_string(),
         permanent: error.is_permanent(),
         retry_after_ms: error.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        unknown: false,
     }
 }
 

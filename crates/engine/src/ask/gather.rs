@@ -46,7 +46,8 @@ impl Engine {
         let node = self.members.reachable(site).into_iter().next();
         let here = self.config.site.clone();
         let purpose = Purpose::Gather { gather: number, site: site.clone() };
-        let asked = node.and_then(|node| self.ask(&node, String::new(), here, ask, purpose, extra));
+        let asked =
+            node.and_then(|node| self.ask(&node, String::new(), here, ask, purpose, self.config.ask_timeout + extra));
         if asked.is_none() {
             self.gather_without(number, site);
         }

@@ -74,7 +74,14 @@ impl Engine {
         for node in nodes {
             let ask = Ask::Locate(id.clone());
             let purpose = Purpose::Locate { search: number };
-            left.extend(self.ask(&node, String::new(), self.config.site.clone(), ask, purpose, Duration::ZERO));
+            left.extend(self.ask(
+                &node,
+                String::new(),
+                self.config.site.clone(),
+                ask,
+                purpose,
+                self.config.search_timeout,
+            ));
         }
         self.asks.searches.insert(number, Search { origin, who, request, left });
         self.search_ended(number);
@@ -88,14 +95,14 @@ impl Engine {
         here: SiteName,
         ask: Ask,
         purpose: Purpose,
-        extra: Duration,
+        patience: Duration,
     ) -> Option<u64> {
         let nonce = self.asks.number();
         if !self.send(to, &Frame::Ask { nonce, who, here, ask }) {
             return None;
         }
         self.asks.pending.insert(nonce, Pending { to: to.clone(), purpose });
-        self.timers.set(Due::Ask(nonce), self.now.plus(self.config.ask_timeout + extra));
+        self.timers.set(Due::Ask(nonce), self.now.plus(patience));
         Some(nonce)
     }
 
@@ -200,7 +207,7 @@ impl Engine {
             _ => Duration::ZERO,
         };
         let purpose = Purpose::Forward { origin: origin.clone() };
-        if self.ask(to, who, here, Ask::Request(request), purpose, extra).is_none() {
+        if self.ask(to, who, here, Ask::Request(request), purpose, self.config.ask_timeout + extra).is_none() {
             let message = format!("node {to} cannot be reached any more: ask again");
             self.answer(&origin, Err(RequestError::Unreachable { message }));
         }

@@ -149,13 +149,20 @@ impl World {
         node.0.strip_prefix("node-").unwrap_or(&node.0)
     }
 
-    /// Adds running sites, all connected to each other, and gives them a second to get to know each other.
+    /// Adds running sites, all connected to each other, and waits until they know each other.
     pub fn sites(&mut self, names: &[&str]) {
         for name in names {
             self.sites.insert((*name).to_owned(), Site::new(name));
             self.start(name);
         }
         self.run_for(Duration::from_secs(1));
+        self.until("the sites have met", Duration::from_secs(60), |world| world.have_met());
+    }
+
+    /// Whether all running sites that are connected know each other.
+    fn have_met(&self) -> bool {
+        let engines = || self.sites.values().filter_map(Site::engine);
+        engines().all(|engine| engine.members.connected().all(|node| engine.members.site_of(node).is_some()))
     }
 
     /// Handles what is next. Whether there was anything.

@@ -20,11 +20,21 @@ pub struct Weather {
     pub frame_loss: u64,
     /// Driver calls that fail, and leave the replica as it was.
     pub driver_failure: u64,
+    /// Driver calls that do their work and give no answer.
+    pub driver_silence: u64,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { delay_us: 5_000, jitter_us: 5_000, gossip_loss: 0, gossip_twice: 0, frame_loss: 0, driver_failure: 0 }
+        Self {
+            delay_us: 5_000,
+            jitter_us: 5_000,
+            gossip_loss: 0,
+            gossip_twice: 0,
+            frame_loss: 0,
+            driver_failure: 0,
+            driver_silence: 0,
+        }
     }
 }
 

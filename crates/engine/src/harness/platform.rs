@@ -95,7 +95,7 @@ impl SimulatedPlatform {
 }
 
 fn failure(message: &str) -> DriverFailure {
-    DriverFailure { message: message.to_owned(), permanent: true, retry_after_ms: None }
+    DriverFailure { message: message.to_owned(), permanent: true, retry_after_ms: None, unknown: false }
 }
 
 fn run(text: &mut String, operation: &Operation) -> Result<(), DriverFailure> {

@@ -171,13 +171,25 @@ impl World {
     /// A driver does its work; the answer comes a little later, if the node lives to see it.
     fn drive(&mut self, site: &str, call: CallId) {
         let fails = self.chance(self.weather.driver_failure);
+        let silent = self.chance(self.weather.driver_silence);
         let after = 500 + self.below(2_000);
         let Some(here) = self.sites.get_mut(site) else { return };
         let Some((replica, work)) = here.calls.remove(&call) else { return };
         let result = if fails {
-            Err(DriverFailure { message: "the platform is busy".into(), permanent: false, retry_after_ms: None })
+            Err(DriverFailure {
+                message: "the platform is busy".into(),
+                permanent: false,
+                retry_after_ms: None,
+                unknown: false,
+            })
         } else {
             here.platform.carry_out(&replica, &work)
+        };
+        let result = if silent && !fails {
+            let message = "no answer in time".to_owned();
+            Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true })
+        } else {
+            result
         };
         if std::mem::take(&mut here.hang_next_call) {
             return;

@@ -146,7 +146,16 @@ impl Engine {
     fn ping(&mut self, node: &NodeId) {
         let load = self.replicants.index.len() as f64;
         let rtt_ms = self.members.distances();
-        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms });
+        let known = self.members.member(node).map_or(0, |member| member.record.seq);
+        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms, known });
+    }
+
+    /// A node that has an older record of this site than there is gets the newest.
+    pub(crate) fn tell_record_if_unknown(&mut self, node: &NodeId, known: u64) {
+        if known < self.record.seq {
+            let records = vec![SignedRecord::sign(&self.record, &*self.keys)];
+            self.send_now(node, &Frame::Members { records });
+        }
     }
 
     pub(crate) fn pong(&mut self, from: &NodeId, sent_us: u64) {

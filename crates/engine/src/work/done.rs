@@ -129,6 +129,14 @@ impl Engine {
     fn step_failed(&mut self, id: &ReplicantId, step: &Step, attempt: u32, failure: &DriverFailure) {
         let last = self.is_final(id, failure);
         let pause = self.pause_ms(id, failure);
+        if failure.unknown {
+            // The intent stays, so that this is found out as after a crash.
+            if let Some(op) = step.operation() {
+                let noted = self.noted(Status::Pending, &failure.message, attempt);
+                self.note_operation(id, op.clone(), noted);
+            }
+            return self.work_later(id, pause);
+        }
         match step {
             Step::Run(op) | Step::Rebase(op) => {
                 let status = if last { Status::Failed } else { Status::Pending };
@@ -180,8 +188,18 @@ impl Engine {
                 self.note_operation(id, op, noted);
             }
             self.finish_step(id, Outcome::Succeeded);
-        } else {
-            resident.work.applied.abandon_intent();
+            return;
+        }
+        let tried_enough = resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1);
+        match &step {
+            Step::Run(op) | Step::Rebase(op) if tried_enough => {
+                let attempt = resident.work.attempt;
+                let noted =
+                    self.noted(Status::Failed, "the driver gave no answer, and the platform shows no effect", attempt);
+                self.note_operation(id, op.clone(), noted);
+                self.finish_step(id, Outcome::Failed);
+            }
+            _ => resident.work.applied.abandon_intent(),
         }
     }
 

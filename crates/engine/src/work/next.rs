@@ -65,7 +65,7 @@ fn call_for(step: &Step, operation: impl Fn(&OperationId) -> Option<Operation>) 
     }
 }
 
-/// A crash left an intent behind. It counts as executed until it is known, so it is never just forgotten: what may be
+/// A crash, or a driver that gave no answer, left an intent behind. It counts as executed until it is known, so it is never just forgotten: what may be
 /// done twice is done again, and for the rest the platform is asked.
 fn resume(
     work: &mut Work,
@@ -82,7 +82,7 @@ fn resume(
             Next::Call(Doing::Step, call)
         }
         (Recovery::Observe, _) => {
-            if pause.holds(work, "look") {
+            if pause.until_us.is_some() {
                 return Next::Nothing { settled: false };
             }
             Next::Call(Doing::Lookup, DriverCall::Observe)

@@ -21,6 +21,9 @@ impl Engine {
         let resident = &*resident;
         let work = &resident.work;
         let leaves = work.removed;
+        let state = resident.doc.state();
+        let member = state.deleted.is_none()
+            && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&site));
         let old = resident.reports.get(&site);
         let mut report = Report {
             replicant: id.clone(),
@@ -39,8 +42,11 @@ impl Engine {
             Status::Removed
         } else if work.attention.is_some() {
             Status::NeedsAttention
-        } else {
+        } else if member {
             worst(&report)
+        } else {
+            // The replica is to go and is still there.
+            Status::Pending
         };
         if old.is_some_and(|old| *old == report) {
             return;

@@ -282,3 +282,17 @@ proptest! {
         prop_assert_eq!(text, expected);
     }
 }
+
+#[test]
+fn an_operation_whose_driver_gave_no_answer_is_looked_up_before_it_is_tried_again() {
+    let mut world = World::new(29);
+    world.sites(&["paris"]);
+    world.put_with("paris", "log", "paris", &file_policy());
+    world.weather.driver_silence = 100;
+    world.operate("paris", "log", "add", "once").unwrap();
+    world.run_for(Duration::from_secs(2));
+    world.weather.driver_silence = 0;
+    world.settle();
+    assert_eq!(world.text("paris", "log").unwrap(), "once");
+    assert_eq!(world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len(), 1);
+}
