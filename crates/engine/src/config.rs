@@ -20,6 +20,10 @@ pub struct Config {
     pub kinds: BTreeMap<String, Capabilities>,
     /// The version of the software, told to others.
     pub version: String,
+    /// The storage was recovered from damage: any record may be missing, or older than what was written there last.
+    /// Then [`Engine::new`](crate::Engine::new) also wants what starts with
+    /// [`RECOVERY_PREFIX`](crate::Engine::RECOVERY_PREFIX), and replicas are made anew rather than gone on with.
+    pub doubtful: bool,
     /// Limits of documents.
     pub limits: Limits,
     /// Pause between two heartbeats to a connected node. Costs some 100 bytes each way per node and heartbeat.
@@ -73,6 +77,7 @@ impl Config {
             labels: BTreeMap::new(),
             kinds: BTreeMap::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            doubtful: false,
             limits: Limits::default(),
             heartbeat: Duration::from_secs(1),
             reconcile: Duration::from_secs(5),

@@ -103,6 +103,10 @@ impl Engine {
     /// What the keys of the records start with that [`Engine::new`] wants handed in: all of both.
     pub const RESTORE_PREFIXES: [&'static [u8]; 2] = [INDEX, crate::record::META];
 
+    /// What the keys of the records start with that [`Engine::new`] wants too if [`Config::doubtful`] is set. Their
+    /// values are not read.
+    pub const RECOVERY_PREFIX: &'static [u8] = crate::record::DOCUMENTS;
+
     /// Starts from what is on disk: all records whose keys start with one of [`Engine::RESTORE_PREFIXES`].
     ///
     /// `actor` must be fresh random bytes at every start of a process: a document is damaged for good if two processes
@@ -122,8 +126,12 @@ impl Engine {
         let mut replicants = Replicants::default();
         let mut warnings = Vec::new();
         let mut members = Vec::new();
+        let mut found = BTreeMap::<ReplicantId, Option<u64>>::new();
         for record in restore {
-            if record.key == crate::record::clock_key() {
+            if let Some((id, epoch)) = crate::record::owner(&record.key) {
+                let newest = found.entry(id).or_default();
+                *newest = epoch.max(*newest);
+            } else if record.key == crate::record::clock_key() {
                 let bytes = record.value.as_slice().try_into().map_err(|_| RestoreError::Clock)?;
                 last = Hlc(u64::from_be_bytes(bytes));
             } else if is_node(&record.key) {
@@ -135,6 +143,9 @@ impl Engine {
                     _ => warnings.push(format!("the index entry of {name} is damaged: it comes back from other sites")),
                 }
             }
+        }
+        if config.doubtful {
+            replicants.doubt(&found);
         }
         // Sequence numbers grow over restarts because they start from the clock, which never goes back.
         let mut clock = Clock::new(last, config.clock_bound_ms);
@@ -183,6 +194,12 @@ impl Engine {
 
     fn start(&mut self) {
         self.store_clock();
+        if self.config.doubtful {
+            // Kept until each has been looked at, also by the next process.
+            let doubtful = self.replicants.index.iter().filter(|(_, entry)| entry.doubtful);
+            let doubtful: Vec<_> = doubtful.map(|(id, _)| id.clone()).collect();
+            doubtful.iter().for_each(|id| self.write_index(id));
+        }
         self.subscribe_members();
         self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
         self.timers.set(Due::Announce, self.now.plus(self.config.heartbeat));

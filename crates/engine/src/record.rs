@@ -39,6 +39,7 @@ pub enum Write {
 use khufu_crdt::{DocumentId, ReplicantId, SiteName};
 
 pub(crate) const INDEX: &[u8] = b"i/";
+pub(crate) const DOCUMENTS: &[u8] = b"d/";
 pub(crate) const META: &[u8] = b"m/";
 const NODE: &[u8] = b"m/node/";
 
@@ -105,6 +106,19 @@ pub(crate) fn part(rest: &[u8]) -> Option<Part> {
     rest.starts_with(b"r/").then_some(Part::Report)
 }
 
+/// Which replicant a record below [`DOCUMENTS`] belongs to, and the epoch of its document where the key tells.
+pub(crate) fn owner(key: &[u8]) -> Option<(ReplicantId, Option<u64>)> {
+    let rest = key.strip_prefix(DOCUMENTS)?;
+    let end = rest.iter().position(|byte| *byte == b'/')?;
+    let (name, rest) = rest.split_at(end);
+    let id = ReplicantId::new(std::str::from_utf8(name).ok()?).ok()?;
+    let epoch = match part(rest.strip_prefix(b"/")?)? {
+        Part::Snapshot { epoch } | Part::Change { epoch, .. } => Some(epoch),
+        Part::Work | Part::Report => None,
+    };
+    Some((id, epoch))
+}
+
 /// Whether a record under [`META`] is that of a node.
 pub(crate) fn is_node(key: &[u8]) -> bool {
     key.starts_with(NODE)
@@ -124,6 +138,9 @@ mod tests {
         assert_eq!(rest(change_key(&document, 9)), Some(Part::Change { epoch: 300, number: 9 }));
         assert_eq!(rest(work_key(&id)), Some(Part::Work));
         assert_eq!(rest(report_key(&id, &SiteName::new("paris-and-more").unwrap())), Some(Part::Report));
+        assert_eq!(owner(&change_key(&document, 9)), Some((id.clone(), Some(300))));
+        assert_eq!(owner(&work_key(&id)), Some((id.clone(), None)));
+        assert_eq!(owner(&index_key(&id)), None);
         assert!(change_key(&document, 255) < change_key(&document, 256));
         assert!(!index_key(&ReplicantId::new("web2").unwrap()).starts_with(&replicant_prefix(&id)));
     }

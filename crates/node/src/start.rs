@@ -42,7 +42,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     }
 
     // The store first: it finds out whether another process works here.
-    let store = store(&builder).await?;
+    let (store, doubtful) = store(&builder).await?;
     let identity = identity(&builder)?;
     let server = match builder.api {
         Some(address) => Some(api::bind(address).await.map_err(|source| StartError::Api { address, source })?),
@@ -50,7 +50,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     };
     let (restore, book) = {
         let store = store.clone();
-        tokio::task::spawn_blocking(move || restore(store.as_ref()))
+        tokio::task::spawn_blocking(move || restore(store.as_ref(), doubtful))
             .await
             .map_err(|error| StartError::Thread(std::io::Error::other(error)))??
     };
@@ -60,6 +60,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         Preset::Production => EngineConfig::new(site.clone(), node.clone()),
         Preset::Fast => EngineConfig::fast(site.clone(), node.clone()),
     };
+    engine_config.doubtful = doubtful;
     engine_config.labels = builder.labels;
     engine_config.kinds = registry_of_drivers.capabilities();
     if let Some(tune) = builder.engine {
@@ -179,28 +180,41 @@ fn drivers(builder: &Builder) -> Result<khufu_drivers::Registry, StartError> {
     Ok(registry)
 }
 
-async fn store(builder: &Builder) -> Result<Arc<dyn Store>, StartError> {
+/// The store, and whether what is in it may be older than what was acknowledged.
+async fn store(builder: &Builder) -> Result<(Arc<dyn Store>, bool), StartError> {
     if let Some(store) = &builder.store {
-        return Ok(store.clone());
+        return Ok((store.clone(), false));
     }
     let dir = builder.data.clone().ok_or(StartError::NoData)?;
     make_dir(&dir)?;
     let opened = tokio::task::spawn_blocking(move || open(&dir.join("store"))).await;
-    Ok(Arc::new(opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??))
+    let (store, doubtful) = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+    Ok((Arc::new(store), doubtful))
 }
 
 /// Opens the store; where its files are damaged, with all of it that can be read. What is missing comes back from other
-/// sites.
-fn open(dir: &Path) -> Result<SledStore, StoreError> {
-    match SledStore::open(dir, Options::default()) {
-        Err(StoreError::CannotOpen { reason, .. }) => {
-            tracing::error!(dir = %dir.display(), reason, "the store is damaged: keeping all that can be read");
-            let (store, recovery) = SledStore::open_or_recover(dir, Options::default())?;
-            tracing::warn!(?recovery, "the store was recovered");
-            Ok(store)
-        }
-        other => other,
+/// sites. Always in this way: opened in the other, sled would overwrite what follows a damaged place before anybody knew.
+fn open(dir: &Path) -> Result<(SledStore, bool), StoreError> {
+    let (store, recovery) = SledStore::open_or_recover(dir, Options::default())?;
+    for damaged in &recovery.damaged {
+        let (key, reason) = (damaged.key.escape_ascii(), &damaged.reason);
+        tracing::error!(%key, reason, "a record is damaged");
     }
+    let doubtful = !recovery.reason.is_empty() || recovery.rolled_back.is_some();
+    if doubtful {
+        tracing::error!(
+            dir = %dir.display(),
+            reason = recovery.reason,
+            moved_to = ?recovery.moved_to,
+            salvaged = recovery.salvaged,
+            stale = recovery.stale.len(),
+            damaged = recovery.damaged.len(),
+            rolled_back = ?recovery.rolled_back,
+            "the store was damaged and is recovered as far as possible: replicas are made anew, and what is missing \
+             comes back from other sites; changes that no other site has seen may be lost"
+        );
+    }
+    Ok((store, doubtful))
 }
 
 fn make_dir(dir: &Path) -> Result<(), StartError> {
@@ -221,7 +235,7 @@ fn identity(builder: &Builder) -> Result<Identity, StartError> {
     Ok(Identity::load_or_create(dir.join("identity.key"))?)
 }
 
-fn restore(store: &dyn Store) -> Result<(Vec<Record>, Book), StoreError> {
+fn restore(store: &dyn Store, doubtful: bool) -> Result<(Vec<Record>, Book), StoreError> {
     let mut records = Vec::new();
     for prefix in Engine::RESTORE_PREFIXES {
         let scan = store.scan(prefix)?;
@@ -230,6 +244,10 @@ fn restore(store: &dyn Store) -> Result<(Vec<Record>, Book), StoreError> {
             tracing::error!(%key, reason, "a record is damaged: what it said comes back from other sites");
         }
         records.extend(scan.records.into_iter().map(|(key, value)| Record { key, value }));
+    }
+    if doubtful {
+        let scan = store.scan(Engine::RECOVERY_PREFIX)?;
+        records.extend(scan.records.into_iter().map(|(key, _)| Record { key, value: Vec::new() }));
     }
     Ok((records, Book::restore(store.scan(book::PREFIX)?.records)))
 }

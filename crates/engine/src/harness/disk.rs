@@ -74,6 +74,22 @@ impl SimulatedDisk {
         damaged
     }
 
+    /// Records whose key holds `part` are again what they were on another disk, where it had them.
+    pub fn roll_back(&mut self, old: &Self, part: &[u8]) {
+        let chosen = |key: &[u8]| part.is_empty() || key.windows(part.len()).any(|window| window == part);
+        if part.is_empty() {
+            self.stored.clear();
+        }
+        for (key, value) in old.stored.iter().filter(|(key, _)| chosen(key)) {
+            self.stored.insert(key.clone(), value.clone());
+        }
+    }
+
+    /// Records whose key starts with `prefix` are gone.
+    pub fn lose(&mut self, prefix: &[u8]) {
+        self.stored.retain(|key, _| !key.starts_with(prefix));
+    }
+
     /// Everything is gone.
     pub fn wipe(&mut self) {
         *self = Self::default();

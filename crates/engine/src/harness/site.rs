@@ -82,8 +82,20 @@ impl World {
     ///
     /// # Panics
     /// If there is no such site, or its disk holds what no engine can start from.
-    #[allow(clippy::expect_used, reason = "this is how a scenario fails")]
     pub fn start(&mut self, site: &str) {
+        self.start_with(site, false);
+    }
+
+    /// Starts a site whose disk was recovered from damage.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_doubtful(&mut self, site: &str) {
+        self.start_with(site, true);
+    }
+
+    #[allow(clippy::expect_used, reason = "this is how a scenario fails")]
+    fn start_with(&mut self, site: &str, doubtful: bool) {
         let mut actor = [0; 16];
         for chunk in actor.chunks_mut(8) {
             let random = self.below(u64::MAX).to_le_bytes();
@@ -96,7 +108,9 @@ impl World {
         let mut config = Config::fast(name, Self::node(site));
         config.kinds.insert("text".into(), capabilities());
         configure(&mut config);
-        let records = Engine::RESTORE_PREFIXES.iter().flat_map(|prefix| here.disk.scan(prefix)).collect();
+        config.doubtful = doubtful;
+        let wanted = Engine::RESTORE_PREFIXES.into_iter().chain(doubtful.then_some(Engine::RECOVERY_PREFIX));
+        let records = wanted.flat_map(|prefix| here.disk.scan(prefix)).collect();
         let keys = Box::new(SimulatedKeys(Self::node(site)));
         let (engine, outputs) = Engine::new(config, keys, actor, records, now).expect("a disk to start from");
         here.engine = Some(engine);

@@ -32,6 +32,9 @@ pub(crate) struct Entry {
     pub(crate) dropped: bool,
     /// Whether it runs operations or has a desired state at sites that may come and go (see `place`).
     pub(crate) moving: bool,
+    /// Storage was recovered from damage, and what this site did has not been looked at since.
+    #[serde(default)]
+    pub(crate) doubtful: bool,
     /// The number that the next stored change gets.
     pub(crate) next_change: u64,
     /// The number of the first change that is not in the snapshot.
@@ -57,6 +60,7 @@ impl Entry {
             settled: true,
             dropped: false,
             moving: false,
+            doubtful: false,
             next_change: 0,
             first_change: 0,
             changed_us: 0,

@@ -9,7 +9,7 @@ use crate::engine::Task;
 use crate::record::{Part, part, replicant_prefix};
 use crate::timers::Due;
 use crate::wire;
-use crate::work::Work;
+use crate::work::{Work, says_nothing};
 use crate::{Engine, Output, Record, RequestError};
 
 impl Engine {
@@ -69,17 +69,22 @@ impl Engine {
     fn restore(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) -> Result<Resident, String> {
         let entry = self.replicants.index.get(id).ok_or_else(|| format!("{id} is not in the index"))?;
         let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
-        let dropped = entry.dropped;
+        let (dropped, here) = (entry.dropped, &self.config.site);
         let prefix = replicant_prefix(id);
         let mut lost: Vec<String> = damaged.to_vec();
         let (mut snapshot, mut changes) = (None, Vec::new());
-        let (mut work, mut reports) = (Work::default(), BTreeMap::<SiteName, Report>::new());
+        let (mut work, mut reports) = (None, BTreeMap::<SiteName, Report>::new());
+        let (mut first, mut next) = (None, 0);
         for record in records {
             match record.key.strip_prefix(prefix.as_slice()).and_then(part) {
                 Some(Part::Snapshot { epoch }) if epoch == document.epoch => snapshot = Some(record.value.as_slice()),
-                Some(Part::Change { epoch, .. }) if epoch == document.epoch => changes.push(record.value.clone()),
-                Some(Part::Work) => match wire::decode(&record.value) {
-                    Ok(stored) => work = stored,
+                Some(Part::Change { epoch, number }) if epoch == document.epoch => {
+                    first.get_or_insert(number);
+                    next = number.saturating_add(1);
+                    changes.push(record.value.clone());
+                }
+                Some(Part::Work) => match wire::decode::<Work>(&record.value) {
+                    Ok(stored) => work = Some(stored),
                     Err(error) => lost.push(format!("what was applied ({error})")),
                 },
                 Some(Part::Report) => match wire::decode::<Report>(&record.value) {
@@ -101,22 +106,44 @@ impl Engine {
         lost.extend(loaded.damaged);
         let replicant = loaded.replicant.with_limits(self.config.limits.clone());
         let provisional = dropped || !replicant.is_created();
+        let doubtful = self.replicants.index.get(id).is_some_and(|entry| entry.doubtful);
+        let forgotten = doubtful || (work.is_none() && !provisional);
+        let mut work = work.unwrap_or_default();
+        if forgotten {
+            work.distrust(replicant.state().operations.is_empty() && !says_nothing(&replicant.effective(here)));
+            reports.remove(here);
+        }
+        if let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {
+            // A number is never given to two changes, whatever an old entry says.
+            entry.next_change = entry.next_change.max(next);
+            entry.first_change = entry.first_change.max(first.unwrap_or(entry.next_change));
+            // Reconciliation sees what is missing if the index says what there is.
+            if entry.heads != replicant.heads() {
+                entry.heads = replicant.heads();
+                entry.changed_us = 0;
+            }
+            if doubtful || !lost.is_empty() {
+                entry.reports.clear();
+                reports.values().for_each(|report| entry.reported(report));
+            }
+        }
         if !lost.is_empty() {
             self.warn(
                 Some(id.clone()),
                 format!("damaged on disk: {}. What is missing is fetched again from the other sites", lost.join("; ")),
             );
-            // The heads in the index are no longer true, so that reconciliation sees what is missing.
-            if let Some(entry) = self.replicants.index.get_mut(id) {
-                entry.heads = replicant.heads();
-                entry.changed_us = 0;
-            }
         }
         Ok(Resident::new(replicant, work, reports, provisional))
     }
 
     /// Something may have been written between the last step of the work and a crash.
     fn after_load(&mut self, id: &ReplicantId) {
+        let created = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
+        if created && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {
+            entry.doubtful = false;
+            self.refresh_index(id);
+            self.write_work(id);
+        }
         let unsettled = self.replicants.index.get(id).is_some_and(|entry| !entry.settled);
         if unsettled {
             self.timers.set_by(Due::Work(id.clone()), self.now.monotonic_us);

@@ -100,6 +100,22 @@ impl Replicants {
         self.index.get(id).filter(|entry| !entry.dropped)
     }
 
+    /// Storage was recovered from damage: every index entry may be old, and some may be missing. `found` are the
+    /// replicants of which there are records, with the newest epoch of a document.
+    pub(crate) fn doubt(&mut self, found: &BTreeMap<ReplicantId, Option<u64>>) {
+        for (id, epoch) in found {
+            match (self.index.get_mut(id), *epoch) {
+                (Some(entry), Some(epoch)) if !entry.dropped => entry.epoch = entry.epoch.max(epoch),
+                (None, Some(epoch)) => self.insert(id.clone(), Entry::new(epoch)),
+                _ => {}
+            }
+        }
+        for entry in self.index.values_mut().filter(|entry| !entry.dropped) {
+            entry.doubtful = true;
+            entry.settled = false;
+        }
+    }
+
     pub(crate) fn insert(&mut self, id: ReplicantId, entry: Entry) {
         self.by_prefix.insert(item_prefix(&id), id.clone());
         self.index.insert(id, entry);

@@ -52,6 +52,15 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// What is written here may be older than what was done. A replica that is only a value is written again; any other
+    /// is made anew from the start, since nobody knows which operations have run on it.
+    pub(crate) fn distrust(&mut self, only_a_value: bool) {
+        let ran = !self.applied.sequence().is_empty() || self.applied.intent().is_some();
+        self.rebuild |= ran || !only_a_value;
+        self.desired = None;
+        self.removed = false;
+    }
+
     /// Whether the platform may hold anything of this replicant.
     pub(crate) fn is_blank(&self) -> bool {
         self.applied.sequence().is_empty()

@@ -296,3 +296,82 @@ fn an_operation_whose_driver_gave_no_answer_is_looked_up_before_it_is_tried_agai
     assert_eq!(world.text("paris", "log").unwrap(), "once");
     assert_eq!(world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len(), 1);
 }
+
+/// Paris has run operations alone and with rennes; then its disk is not what it was.
+fn a_world_with_a_log(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.operate("paris", "log", "add", "one;").unwrap();
+    world.settle();
+    world
+}
+
+fn is_whole_again(world: &mut World) {
+    world.operate("paris", "log", "add", "four;").unwrap();
+    world.settle();
+    for site in ["paris", "rennes"] {
+        assert_eq!(world.text(site, "log").as_deref(), Some("one;two;three;four;"), "{site}");
+        assert_eq!(world.text(site, "web").as_deref(), Some("{\"a\":2}\n"), "{site}");
+    }
+    assert_eq!(world.disagreement(), None);
+    // Nor is anything of it gone that was stored since.
+    world.restart("paris");
+    world.settle();
+    assert_eq!(world.text("paris", "log").as_deref(), Some("one;two;three;four;"));
+    assert_eq!(world.disagreement(), None);
+}
+
+#[test]
+fn what_was_applied_is_not_applied_again_although_the_note_of_it_is_lost() {
+    let mut world = a_world_with_a_log(30);
+    world.operate("paris", "log", "add", "two;").unwrap();
+    world.operate("rennes", "log", "add", "three;").unwrap();
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.settle();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.lose(b"d/log/w");
+    world.start("paris");
+    is_whole_again(&mut world);
+}
+
+/// The disk of paris goes back to what it was, in the records whose keys hold `part`; rennes has seen more.
+fn goes_back(part: &[u8], seed: u64) {
+    let mut world = a_world_with_a_log(seed);
+    let old = world.sites["paris"].disk.clone();
+    world.operate("paris", "log", "add", "two;").unwrap();
+    world.settle();
+    world.operate("rennes", "log", "add", "three;").unwrap();
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.settle();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.roll_back(&old, part);
+    world.start_doubtful("paris");
+    world.settle();
+    is_whole_again(&mut world);
+}
+
+#[test]
+fn a_disk_that_went_back_runs_nothing_twice_and_overwrites_nothing() {
+    for (seed, part) in [(31, &b""[..]), (32, b"i/"), (33, b"d/log/w"), (34, b"/r/"), (35, b"/w"), (36, b"m/")] {
+        goes_back(part, seed);
+    }
+}
+
+#[test]
+fn what_the_index_has_lost_is_found_by_its_records() {
+    let mut world = a_world_with_a_log(37);
+    world.operate("paris", "log", "add", "two;").unwrap();
+    world.settle();
+    world.operate("rennes", "log", "add", "three;").unwrap();
+    world.settle();
+    world.isolate("paris");
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.lose(b"i/");
+    world.start_doubtful("paris");
+    world.heal();
+    world.settle();
+    is_whole_again(&mut world);
+}

@@ -156,3 +156,42 @@ async fn an_operation_that_ran_without_an_answer_is_not_run_again() {
     assert_eq!(driver.ran(), ["once".parse().unwrap()]);
     node.shutdown().await;
 }
+
+/// Overwrites the last bytes that sled wrote, as a disk does that loses its last writes.
+fn cut_off_the_end(store: &std::path::Path) {
+    let log = store.join("sled/db");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end.saturating_sub(3000)..=end].fill(0);
+    std::fs::write(&log, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_recovered_and_what_ran_does_not_run_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let driver = Arc::new(khufu_drivers::FilesDriver::new(dir.path().join("files")).unwrap());
+        let builder = Node::builder("paris").data(dir.path().join("data")).preset(Preset::Fast).driver(driver);
+        builder.api("127.0.0.1:0".parse().unwrap()).start()
+    };
+    let node = start().await.unwrap();
+    let api = Api::of(&node);
+    let policy = json!({"types": {"add": {"absolute": false}}});
+    assert_eq!(api.put("/v1/replicants/log", json!({"kind": "files", "policy": policy})).await.status, 201);
+    for n in 0..12 {
+        let body = json!({"type": "add", "payload": {"append": format!("{n};")}, "wait": "10s"});
+        assert_eq!(api.post("/v1/replicants/log/operations", body).await.status, 200);
+    }
+    node.shutdown().await;
+    cut_off_the_end(&dir.path().join("data/store"));
+
+    let node = start().await.unwrap();
+    assert!(dir.path().join("data/store/damaged-1").is_dir(), "nothing was damaged: this test says nothing");
+    let api = Api::of(&node);
+    let answer = api.until("/v1/replicants/log", |answer| answer.json["status"] == "applied").await;
+    let kept = answer.json["resolved"].as_array().unwrap().len();
+    assert!(kept > 0, "{}", answer.text);
+    let expected: String = (0..kept).map(|n| format!("{n};")).collect();
+    assert_eq!(std::fs::read_to_string(dir.path().join("files/log")).unwrap(), expected);
+    node.shutdown().await;
+}
