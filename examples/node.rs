@@ -1,11 +1,11 @@
 //! A whole node in a page. Replicants of the kind `files` become files in `DIR/files`.
 //!
 //! ```sh
-//! cargo run --example node -- paris /tmp/paris /ip4/127.0.0.1/tcp/7000 127.0.0.1:7780
-//! cargo run --example node -- rennes /tmp/rennes /ip4/127.0.0.1/tcp/7001 127.0.0.1:7781 /ip4/127.0.0.1/tcp/7000
+//! cargo run --example node -- paris run/paris /ip4/127.0.0.1/tcp/7000 127.0.0.1:7780
+//! cargo run --example node -- rennes run/rennes /ip4/127.0.0.1/tcp/7001 127.0.0.1:7781 /ip4/127.0.0.1/tcp/7000
 //! curl -X PUT 127.0.0.1:7780/v1/replicants/motd -H 'Content-Type: application/json' \
 //!      -d '{"kind": "files", "scope": "paris & rennes", "desired": {"text": "good morning"}}'
-//! cat /tmp/*/files/motd
+//! cat run/*/files/motd
 //! ```
 //!
 //! The program `khufu node` does the same with a configuration file, keys and drivers to choose from.

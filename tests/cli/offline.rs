@@ -201,11 +201,13 @@ fn init_makes_a_site_and_never_overwrites_one() {
     let table: toml::Table = config.parse().expect("TOML");
     assert_eq!(table["site"].as_str(), Some("paris"));
     assert_eq!(table["labels"]["region"].as_str(), Some("west"));
+    use std::os::unix::fs::PermissionsExt as _;
     for secret in ["paris/swarm.key", "paris/data/identity.key"] {
-        use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(dir.path().join(secret)).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
+    let mode = std::fs::metadata(dir.path().join("paris/data")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "what is stored is for nobody else");
     let key = std::fs::read_to_string(dir.path().join("paris/swarm.key")).expect("a key");
     let secret = key.lines().nth(2).expect("three lines");
     assert!(!made.to_string().contains(secret) && !config.contains(secret), "the key must not be shown");

@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             )));
         }
     }
-    make_dir(&files.data)?;
+    make_private_dir(&files.data)?;
     let psk = given.unwrap_or_else(Psk::generate);
     if copies {
         psk.to_file(&files.psk).map_err(|error| Failure::Failed(error.to_string()))?;
@@ -112,8 +112,13 @@ fn same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-fn make_dir(path: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(path).map_err(|source| Failure::Write { path: path.display().to_string(), source })
+/// Makes a directory that only its owner can look into: what the node stores there is nobody else's to read. Those above
+/// it are as usual.
+fn make_private_dir(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let failed = |source| Failure::Write { path: path.display().to_string(), source };
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }
 
 /// Writes a file that must not be there yet.
