@@ -15,6 +15,7 @@
 //! ```
 
 mod disk;
+mod inspect;
 mod keys;
 mod network;
 mod platform;

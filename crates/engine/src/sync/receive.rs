@@ -3,7 +3,7 @@
 use khufu_crdt::{DocumentId, Received, Replicant, ReplicantId, Report, SiteName};
 use std::collections::BTreeMap;
 
-use crate::replicant::{MAX_QUEUED_CHANGES, Resident};
+use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Resident};
 use crate::timers::Due;
 use crate::wire::Push;
 use crate::work::Work;
@@ -177,7 +177,10 @@ impl Engine {
         }
         if !news.is_empty() {
             self.write_index(id);
-            if news.contains(&self.config.site) {
+            // A site that is to leave waits for another to have everything.
+            let here = &self.config.site;
+            let leaving = |entry: &Entry| entry.placement.as_ref().is_some_and(|at| !at.sites.contains(here));
+            if news.contains(here) || self.replicants.held(id).is_some_and(leaving) {
                 self.work(id);
             }
             self.check_waits(id);

@@ -149,9 +149,19 @@ impl Engine {
         }
         let state = resident.doc.state();
         let left = state.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here));
-        if left && self.replicants.held(id).is_some() {
+        if left && self.replicants.held(id).is_some() && self.is_handed_over(id) {
             self.give_away(id);
         }
+    }
+
+    /// Whether this site may forget what it knows of a replicant: one of the sites where it lives has said that it has
+    /// the very same document. Until then this may be the only copy of what was acknowledged here.
+    pub(crate) fn is_handed_over(&self, id: &ReplicantId) -> bool {
+        let Some(entry) = self.replicants.held(id) else { return true };
+        entry.placement.as_ref().is_some_and(|placement| {
+            let has_it = |site: &khufu_crdt::SiteName| *site == self.config.site || entry.current.contains(site);
+            placement.sites.iter().any(has_it)
+        })
     }
 
     /// A place for a driver call has become free.
@@ -191,6 +201,7 @@ impl Engine {
     fn next(&mut self, id: &ReplicantId) -> Next {
         let here = self.config.site.clone();
         let (now_ms, now_us) = (self.now.wall_ms, self.now.monotonic_us);
+        let handed_over = self.is_handed_over(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return Next::Nothing { settled: true } };
         if resident.provisional {
             return Next::Nothing { settled: false };
@@ -202,6 +213,7 @@ impl Engine {
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
+        let deleted = state.deleted.is_some();
         let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);
         let known = self.config.kinds.get(&kind).copied();
         let work = &mut resident.work;
@@ -233,7 +245,11 @@ impl Engine {
         }
         if !member {
             if work.removed {
-                return Next::Nothing { settled: true };
+                return Next::Nothing { settled: handed_over };
+            }
+            // The replica stays until one of those who follow knows all that it was made from.
+            if !deleted && !handed_over {
+                return Next::Nothing { settled: false };
             }
             work.attention = None;
             if keep || (work.is_blank() && work.expected.is_none() && work.local_id.is_none()) {

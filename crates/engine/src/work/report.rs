@@ -13,6 +13,7 @@ impl Engine {
     /// Says what has come of things, if it is anything new.
     pub(crate) fn report(&mut self, id: &ReplicantId) {
         let site = self.config.site.clone();
+        let handed_over = self.is_handed_over(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         if resident.provisional && !resident.work.removed {
             return;
@@ -20,7 +21,8 @@ impl Engine {
         let operations = reported_operations(resident);
         let resident = &*resident;
         let work = &resident.work;
-        let leaves = work.removed;
+        // Whoever says that it is gone is told nothing more, so that is said last.
+        let leaves = work.removed && handed_over;
         let state = resident.doc.state();
         let member = state.deleted.is_none()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&site));
@@ -45,7 +47,7 @@ impl Engine {
         } else if member {
             worst(&report)
         } else {
-            // The replica is to go and is still there.
+            // The replica is to go and is still there, or nobody else has the document yet.
             Status::Pending
         };
         if old.is_some_and(|old| *old == report) {

@@ -170,3 +170,22 @@ fn a_site_that_joins_later_gets_what_lives_everywhere() {
     world.sites(&["nantes"]);
     world.until("nantes gets it", Duration::from_secs(60), |world| world.text("nantes", "web").is_some());
 }
+
+#[test]
+fn the_last_copy_stays_until_a_site_that_follows_has_it() {
+    let mut world = World::new(47);
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    world.put_with("paris", "log", "paris", &file_policy());
+    world.operate("paris", "log", "add", "x").unwrap();
+    world.isolate("rennes");
+    rescope(&mut world, "paris", "log", "rennes").unwrap();
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.text("paris", "log").unwrap(), "x");
+    world.restart("paris");
+    world.heal();
+    world.settle();
+    assert_eq!(world.text("rennes", "log").unwrap(), "x");
+    world.until("paris forgets it", Duration::from_secs(30), |world| !world.stores("paris", "log"));
+    assert_eq!(world.text("paris", "log"), None);
+}

@@ -1,0 +1,52 @@
+//! What scenarios can look at behind the back of the engines: what is really on the disks.
+
+use std::collections::BTreeSet;
+
+use khufu_crdt::{Actor, DocumentId, OperationId, Replicant, ReplicantId};
+
+use super::World;
+use crate::record::{Part, part, replicant_prefix};
+
+/// One document on a disk.
+#[derive(Debug, Default)]
+struct Stored {
+    snapshot: Option<Vec<u8>>,
+    changes: Vec<Vec<u8>>,
+}
+
+impl World {
+    /// Whether any contents of a replicant are on the disk of a site.
+    #[must_use]
+    pub fn stores(&self, site: &str, name: &str) -> bool {
+        !self.stored(site, name).is_empty()
+    }
+
+    /// The operations in all documents of a replicant on the disk of a site, whether the site runs or not.
+    #[must_use]
+    pub fn stored_operations(&self, site: &str, name: &str) -> BTreeSet<OperationId> {
+        let Ok(replicant) = ReplicantId::new(name) else { return BTreeSet::new() };
+        let mut operations = BTreeSet::new();
+        for (epoch, stored) in self.stored(site, name) {
+            let document = DocumentId { replicant: replicant.clone(), epoch };
+            let read = Replicant::load(document, &Actor::new([0xee; 16]), stored.snapshot.as_deref(), &stored.changes);
+            if let Ok(loaded) = read {
+                operations.extend(loaded.replicant.state().operations.keys().cloned());
+            }
+        }
+        operations
+    }
+
+    fn stored(&self, site: &str, name: &str) -> std::collections::BTreeMap<u64, Stored> {
+        let mut documents = std::collections::BTreeMap::<u64, Stored>::new();
+        let (Some(site), Ok(replicant)) = (self.sites.get(site), ReplicantId::new(name)) else { return documents };
+        let prefix = replicant_prefix(&replicant);
+        for record in site.disk.scan(&prefix) {
+            match record.key.strip_prefix(prefix.as_slice()).and_then(part) {
+                Some(Part::Snapshot { epoch }) => documents.entry(epoch).or_default().snapshot = Some(record.value),
+                Some(Part::Change { epoch, .. }) => documents.entry(epoch).or_default().changes.push(record.value),
+                _ => {}
+            }
+        }
+        documents
+    }
+}
