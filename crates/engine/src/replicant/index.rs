@@ -116,7 +116,9 @@ impl Entry {
         for head in &self.heads {
             version.update(head.0);
         }
-        for (site, (seq, _, _)) in &self.reports {
+        // Only of sites that the document names: what others once said is not kept everywhere.
+        let named = |site: &SiteName| self.placement.as_ref().is_some_and(|placement| placement.holds(site));
+        for (site, (seq, _, _)) in self.reports.iter().filter(|(site, _)| named(site)) {
             version.update(site.as_str().as_bytes());
             version.update([0]);
             version.update(seq.to_be_bytes());
