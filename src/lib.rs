@@ -6,8 +6,8 @@
 //! local platform match.
 //!
 //! This crate only gathers the others: [`Node`] to embed a node in a service, [`Driver`] to teach it
-//! a platform, and the crates themselves as modules for those who need a part of them. What is switched on by features
-//! is only which platforms it can drive.
+//! a platform, and the crates themselves as modules for those who need a part of them. It has no logic and must never get
+//! any. It has no features yet: the driver for files is always there, and each further driver comes with one.
 //!
 //! ```
 //! use std::sync::Arc;

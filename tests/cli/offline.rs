@@ -223,4 +223,8 @@ fn init_makes_a_site_and_never_overwrites_one() {
     init(&["--site", "lyon", "--dir", "lyon", "--psk-file", "paris/khufu.toml"]).with_code(2).says(&["khufu.toml"]);
     assert!(!dir.path().join("lyon").exists(), "a refusal leaves nothing");
     init(&["--site", "a/b", "--dir", "x"]).with_code(2).says(&["'/'"]);
+    for (flag, says) in [("--listen", "/ip4/"), ("--bootstrap", "/ip4/"), ("--api", "IP:PORT")] {
+        init(&["--site", "x", "--dir", "x", flag, "nonsense"]).with_code(2).says(&["nonsense", says]);
+    }
+    assert!(!dir.path().join("x").exists(), "a refusal leaves nothing");
 }

@@ -88,6 +88,7 @@ pub(crate) fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, In
     if text.trim_start().starts_with(['{', '[']) {
         match serde_json::from_str(text) {
             Ok(value) => return Ok(value),
+            Err(json) if json.is_data() => return Err(error(format!("is not as it should be: {json}"))),
             Err(json) if name.ends_with(".json") => return Err(error(format!("is not valid JSON: {json}"))),
             // A flow mapping in YAML also starts like this; only if it is no YAML either is the message about JSON.
             Err(json) => return serde_saphyr::from_str(text).map_err(|_| error(format!("is not valid JSON: {json}"))),

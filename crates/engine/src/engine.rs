@@ -42,6 +42,9 @@ pub enum RestoreError {
     Actor,
 }
 
+/// The most index entries that are written in one batch when storage was recovered.
+const MAX_DOUBTS: usize = 50_000;
+
 /// Work on one document. It waits where the document must first be read from disk.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -197,7 +200,7 @@ impl Engine {
         if self.config.doubtful {
             // Kept until each has been looked at, also by the next process.
             let doubtful = self.replicants.index.iter().filter(|(_, entry)| entry.doubtful);
-            let doubtful: Vec<_> = doubtful.map(|(id, _)| id.clone()).collect();
+            let doubtful: Vec<_> = doubtful.map(|(id, _)| id.clone()).take(MAX_DOUBTS).collect();
             doubtful.iter().for_each(|id| self.write_index(id));
         }
         self.subscribe_members();

@@ -37,6 +37,15 @@ pub enum AddressError {
     },
 }
 
+/// Checks that a text is an address that [`Config`](crate::Config) takes: `/ip4/192.0.2.7/tcp/7000` or `/ip6/...`, with or
+/// without `/p2p/<peer id>`.
+///
+/// # Errors
+/// [`AddressError`] says what one looks like.
+pub fn check_address(text: &str) -> Result<(), AddressError> {
+    Address::parse(text).map(drop)
+}
+
 /// An address that was checked: IP, TCP port, and perhaps who is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {

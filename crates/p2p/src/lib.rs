@@ -65,7 +65,7 @@ mod shared;
 mod task;
 mod transport;
 
-pub use address::AddressError;
+pub use address::{AddressError, check_address};
 pub use config::{Config, Limits, MAX_TOPIC_BYTES, MAX_TOPICS, Timing};
 pub use error::{RequestError, SendError, StartError, TopicError};
 pub use event::{Discovery, DownReason, Event, PeerInfo, Refusal};

@@ -36,6 +36,25 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// An address of a node.
+///
+/// # Errors
+/// A sentence that says what one looks like.
+pub(crate) fn multiaddr(text: &str) -> Result<String, String> {
+    khufu_p2p::check_address(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// An address to serve the API at.
+///
+/// # Errors
+/// A sentence that says what one looks like.
+pub(crate) fn socket(text: &str) -> Result<String, String> {
+    let parsed: Result<std::net::SocketAddr, _> = text.parse();
+    parsed
+        .map(|_| text.to_owned())
+        .map_err(|_| format!("{text:?} is no address: write IP:PORT, such as 127.0.0.1:7780"))
+}
+
 /// A number of sites that the demo can show.
 ///
 /// # Errors

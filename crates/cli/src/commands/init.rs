@@ -30,13 +30,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     psk_file: Option<PathBuf>,
     /// A node of the network to connect to; repeatable
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = values::multiaddr)]
     bootstrap: Vec<String>,
     /// Where other nodes reach this one; repeatable
-    #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/0.0.0.0/tcp/7700")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = values::multiaddr, default_value = "/ip4/0.0.0.0/tcp/7700")]
     listen: Vec<String>,
     /// Where the API is served
-    #[arg(long, value_name = "ADDR", id = "api", default_value = "127.0.0.1:7780")]
+    #[arg(long, value_name = "ADDR", id = "api", value_parser = values::socket, default_value = "127.0.0.1:7780")]
     api: String,
     /// A label of the site, which scopes can speak of; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::key_value)]

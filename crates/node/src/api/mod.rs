@@ -4,6 +4,7 @@ mod events;
 mod extract;
 mod guard;
 mod health;
+mod patient;
 mod problem;
 mod replicants;
 mod server;

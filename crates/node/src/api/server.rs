@@ -13,10 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::patient::Patient;
+
 /// Connections at once; further ones wait in the queue of the operating system.
 const MAX_CONNECTIONS: usize = 512;
 /// The headers of a request must have come in so long. Also how long a connection may idle between requests.
 const HEADERS: Duration = Duration::from_secs(30);
+/// Whoever reads nothing of an answer for so long is given up.
+const UNREAD: Duration = Duration::from_secs(30);
 /// Requests under way when the node stops get so long.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -86,7 +90,7 @@ async fn connection(stream: TcpStream, router: Router, mut closed: watch::Receiv
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream, UNREAD)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let stopping = async { drop(closed.wait_for(|closed| *closed).await) };
     let ended = tokio::select! {
