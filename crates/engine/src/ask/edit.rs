@@ -25,6 +25,29 @@ fn refused(error: EditError) -> RequestError {
     }
 }
 
+/// Makes each edit that a request asks for.
+fn put_all(
+    doc: &mut Replicant,
+    author: &Author,
+    put: &Put,
+    placed: Option<&(String, Placement)>,
+) -> Result<Vec<Change>, EditError> {
+    let mut changes = Vec::new();
+    if let Some(desired) = &put.desired {
+        changes.extend(doc.set_desired(author, desired, put.base.as_deref())?);
+    }
+    if let Some(overrides) = &put.overrides {
+        changes.extend(doc.set_overrides(author, overrides)?);
+    }
+    if let Some(policy) = &put.policy {
+        changes.extend(doc.set_policy(author, policy)?);
+    }
+    if let Some((scope, placement)) = placed {
+        changes.extend(doc.set_scope(author, scope, placement)?);
+    }
+    Ok(changes)
+}
+
 impl Engine {
     /// Who changes something here now, and why.
     pub(crate) fn author(&mut self, who: &str, why: &str) -> Author {
@@ -157,7 +180,7 @@ impl Engine {
         let (kind, scope_now) = (entry.kind.clone(), entry.scope.clone());
         let here = self.config.site.clone();
         // What can fail is tried before anything is changed.
-        let placed = match put.scope.filter(|scope| *scope != scope_now) {
+        let placed = match put.scope.clone().filter(|scope| *scope != scope_now) {
             Some(scope) => {
                 let placement = self.decide(&scope, &here, &kind)?;
                 Some((scope, self.with_leaving(id, placement)))
@@ -166,30 +189,17 @@ impl Engine {
         };
         let author = self.author(who, "put");
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
-        let doc = &mut resident.doc;
-        let mut changes = Vec::new();
-        let mut failed = None;
-        let mut note = |edit: Result<Option<Change>, EditError>| match edit {
-            Ok(change) => changes.extend(change),
-            Err(error) => failed = failed.take().or(Some(error)),
-        };
-        if let Some(desired) = &put.desired {
-            note(doc.set_desired(&author, desired, put.base.as_deref()));
+        // All parts are taken, or none. The first that fails changes nothing, so one part alone needs no copy.
+        let parts = [put.desired.is_some(), put.overrides.is_some(), put.policy.is_some(), placed.is_some()];
+        let before = (parts.into_iter().filter(|given| *given).count() > 1).then(|| resident.doc.clone());
+        let changes = put_all(&mut resident.doc, &author, &put, placed.as_ref());
+        if changes.is_err()
+            && let Some(before) = before
+        {
+            resident.doc = before;
         }
-        if let Some(overrides) = &put.overrides {
-            note(doc.set_overrides(&author, overrides));
-        }
-        if let Some(policy) = &put.policy {
-            note(doc.set_policy(&author, policy));
-        }
-        if let Some((scope, placement)) = &placed {
-            note(doc.set_scope(&author, scope, placement));
-        }
-        self.commit(id, changes);
-        match failed {
-            Some(error) => Err(refused(error)),
-            None => self.view(id).map(|view| Response::Replicant(Box::new(view))),
-        }
+        self.commit(id, changes.map_err(refused)?);
+        self.view(id).map(|view| Response::Replicant(Box::new(view)))
     }
 
     /// Makes a replicant that was deleted anew, as another document.

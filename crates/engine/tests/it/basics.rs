@@ -249,3 +249,31 @@ fn the_same_seed_gives_the_same_trace() {
     assert_eq!(run(9), run(9));
     assert_ne!(run(9), run(10));
 }
+
+#[test]
+fn a_put_is_taken_whole_or_not_at_all() {
+    let mut world = World::new(12);
+    world.sites(&["paris"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    let paris = khufu_crdt::SiteName::new("paris").unwrap();
+    let mut put = khufu_engine::Put {
+        id: khufu_crdt::ReplicantId::new("web").unwrap(),
+        kind: None,
+        scope: None,
+        policy: None,
+        desired: Some(json!({"a": 2})),
+        overrides: Some([(paris.clone(), deep)].into()),
+        base: None,
+    };
+    assert!(matches!(world.request("paris", Request::Put(put.clone())), Err(RequestError::Invalid { .. })));
+    world.settle();
+    assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":1}\n");
+    // And goes on as if nothing had been asked, also after a restart.
+    put.overrides = Some([(paris, json!({"b": 3}))].into());
+    world.request("paris", Request::Put(put)).unwrap();
+    world.restart("paris");
+    world.patch("paris", "web", json!({"c": 4})).unwrap();
+    world.settle();
+    assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":2,\"b\":3,\"c\":4}\n");
+}
