@@ -220,6 +220,7 @@ impl Engine {
         self.now = now;
         match input {
             Input::Request { id, who, request } => self.user_request(id, who, request),
+            Input::Abandoned { id } => self.abandoned(id),
             Input::Frame { from, bytes } => self.frame(&from, &bytes),
             Input::Gossip { source, bytes } => self.gossip(&source, &bytes),
             Input::PeerUp { node } => self.peer_up(&node),

@@ -49,6 +49,11 @@ pub enum Input {
         /// What is asked.
         request: Request,
     },
+    /// Nobody waits for the answer to a request any more. It is done all the same; only its answer is not kept back.
+    Abandoned {
+        /// The request.
+        id: RequestId,
+    },
     /// A whole frame came from a peer, in the order it was sent there.
     Frame {
         /// The peer, authenticated by the transport.

@@ -22,6 +22,8 @@ use crate::handle::{Command, Handle};
 const MAX_UNSTORED: usize = 512;
 /// Users that may wait for answers at once.
 const MAX_ASKED: usize = 4096;
+/// Users who have gone are looked for so often at most.
+const FORGET_EVERY: Duration = Duration::from_millis(250);
 /// Frames that are delayed on purpose at once; more are lost.
 const MAX_DELAYED: usize = 10_000;
 /// What is under way when the node stops gets so long.
@@ -59,6 +61,7 @@ pub(crate) struct Runner {
 pub(crate) struct State {
     asked: BTreeMap<RequestId, oneshot::Sender<Result<Response, RequestError>>>,
     next_request: u64,
+    forgotten: Option<Instant>,
     timer: Option<Instant>,
     unstored: usize,
     delayed: VecDeque<(Instant, Input)>,
@@ -201,6 +204,7 @@ impl Runner {
     }
 
     fn command(&mut self, command: Command) {
+        self.forget_the_gone();
         match command {
             Command::Request { who, request, reply } => {
                 if self.state.asked.len() >= MAX_ASKED {
@@ -218,6 +222,21 @@ impl Runner {
                 let _ = reply.send(self.engine.metrics());
             }
             Command::Stats { reply } => self.disk.stats(reply),
+        }
+    }
+
+    /// Gives the places of those free who asked and went away, so that they keep nobody else out.
+    fn forget_the_gone(&mut self) {
+        let now = Instant::now();
+        if self.state.forgotten.is_some_and(|at| now.duration_since(at) < FORGET_EVERY) {
+            return;
+        }
+        self.state.forgotten = Some(now);
+        let gone: Vec<RequestId> =
+            self.state.asked.iter().filter(|(_, reply)| reply.is_closed()).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.state.asked.remove(&id);
+            self.step(Input::Abandoned { id });
         }
     }
 
@@ -347,6 +366,7 @@ pub(crate) async fn until(moment: Option<Instant>) {
 fn name_of(input: &Input) -> &'static str {
     match input {
         Input::Request { .. } => "request",
+        Input::Abandoned { .. } => "abandoned",
         Input::Frame { .. } => "frame",
         Input::Gossip { .. } => "gossip",
         Input::PeerUp { .. } => "peer-up",

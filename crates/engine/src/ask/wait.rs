@@ -8,7 +8,7 @@ use super::Wait;
 use super::view::not_found;
 use crate::origin::Origin;
 use crate::timers::Due;
-use crate::{Engine, OperationAnswer, RequestError, Response};
+use crate::{Engine, OperationAnswer, RequestError, RequestId, Response};
 
 /// The longest that anybody can wait, in milliseconds.
 const MAX_WAIT_MS: u64 = 10 * 60 * 1000;
@@ -77,6 +77,11 @@ impl Engine {
             }
         }
         Some(wait)
+    }
+
+    /// Whoever asked has gone: a place is free for somebody else.
+    pub(crate) fn abandoned(&mut self, id: RequestId) {
+        self.end_wait(&Origin::User(id));
     }
 
     /// Time is up: the answer is what is known by now.

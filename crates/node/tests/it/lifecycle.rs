@@ -157,6 +157,26 @@ async fn an_operation_that_ran_without_an_answer_is_not_run_again() {
     node.shutdown().await;
 }
 
+#[tokio::test]
+async fn who_asks_and_goes_away_keeps_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let driver = Arc::new(Misbehaving::new(Way::DoAndHang));
+    let builder = builder("paris", dir.path()).driver(driver).tune_engine(|config| config.requests = 2);
+    let node = builder.start().await.unwrap();
+    let api = Api::of(&node);
+    assert_eq!(api.put("/v1/replicants/bad", json!({"kind": "bad"})).await.status, 201);
+    let ask = |id: &'static str| {
+        let api = api.clone();
+        let body = json!({"id": id, "type": "add", "wait": "10m"});
+        tokio::spawn(async move { api.post("/v1/replicants/bad/operations", body).await })
+    };
+    let waiting = [ask("one"), ask("two")];
+    api.until("/v1/replicants", |answer| answer.status == 503).await;
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    api.until("/v1/replicants", |answer| answer.status == 200).await;
+    node.shutdown().await;
+}
+
 /// Overwrites the last bytes that sled wrote, as a disk does that loses its last writes.
 fn cut_off_the_end(store: &std::path::Path) {
     let log = store.join("sled/db");
