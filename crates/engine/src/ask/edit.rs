@@ -256,7 +256,7 @@ impl Engine {
                     resident.keep_work_of(old);
                 }
                 self.replicants.resident.insert(id.clone(), resident);
-                self.adopt(&id);
+                self.adopt(&id, true);
                 self.counters.changes_local += 1;
                 self.store_clock();
                 self.tell_changes(&id, &changes, true);

@@ -108,8 +108,9 @@ impl Engine {
         self.outbox.write(Write::Put { key: report_key(&report.replicant, &report.site), value: wire::encode(report) });
     }
 
-    /// A document that was known from others only turns out to live here: from now on it is kept.
-    pub(crate) fn adopt(&mut self, id: &ReplicantId) {
+    /// A document that was just made here (`local`), or known from others only, turns out to live here: from now on it is
+    /// kept.
+    pub(crate) fn adopt(&mut self, id: &ReplicantId, local: bool) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.provisional = false;
         let document = resident.doc.id().clone();
@@ -138,6 +139,12 @@ impl Engine {
         self.compact(id);
         self.refresh_index(id);
         self.write_work(id);
+        let Some(entry) = self.replicants.index.get(id) else { return };
+        let (heads, conflicts) = (entry.heads.iter().map(ToString::to_string).collect(), entry.conflicts);
+        self.event(Happening::Changed { replicant: id.clone(), local, heads });
+        if conflicts > 0 {
+            self.event(Happening::Conflicted { replicant: id.clone(), fields: conflicts });
+        }
     }
 
     /// Writes a snapshot in place of all changes so far.

@@ -121,7 +121,7 @@ impl Engine {
         resident.touched();
         let lives_here = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&here));
         if resident.doc.is_created() && lives_here {
-            self.adopt(id);
+            self.adopt(id, false);
             self.changed(id);
         }
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use khufu_crdt::{ReplicantId, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Operate, Request, RequestError, Response};
+use khufu_engine::{Happening, Operate, Request, RequestError, Response};
 use serde_json::{Value, json};
 
 use crate::file_policy;
@@ -276,4 +276,20 @@ fn a_put_is_taken_whole_or_not_at_all() {
     world.patch("paris", "web", json!({"c": 4})).unwrap();
     world.settle();
     assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":2,\"b\":3,\"c\":4}\n");
+}
+
+#[test]
+fn what_is_new_at_a_site_is_told_as_a_change_there() {
+    let mut world = World::new(40);
+    world.sites(&THREE);
+    world.put("paris", "web", "paris & rennes", json!({"replicas": 1}));
+    world.settle();
+    let told = |world: &World, site: &str, wanted: bool| {
+        let events = &world.sites[site].events;
+        events
+            .iter()
+            .filter(|event| matches!(&event.what, Happening::Changed { local, .. } if *local == wanted))
+            .count()
+    };
+    assert_eq!((told(&world, "paris", true), told(&world, "rennes", false), told(&world, "nantes", false)), (1, 1, 0));
 }
