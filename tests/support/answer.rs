@@ -11,6 +11,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     /// The content type.
     pub(crate) content_type: String,
+    /// The ETag, empty if there is none.
+    pub(crate) etag: String,
 }
 
 impl Answer {

@@ -76,3 +76,111 @@ impl Lab {
         .await
     }
 }
+
+/// A pair of sites that are cut off from each other.
+pub(crate) type Pair = (&'static str, &'static str);
+
+impl Lab {
+    /// Three sites that see each other: paris, rennes, nantes.
+    pub(crate) async fn three(&self) -> [Site; 3] {
+        let paris = self.site("paris").start().await;
+        let (rennes, nantes) =
+            tokio::join!(self.site("rennes").bootstrap(&paris).start(), self.site("nantes").bootstrap(&paris).start());
+        self.met(&[&paris, &rennes, &nantes]).await;
+        [paris, rennes, nantes]
+    }
+
+    /// Cuts these pairs apart and no others, and waits until it is so.
+    pub(crate) async fn cut(&self, sites: &[&Site], pairs: &[Pair]) {
+        let apart = |a: &str, b: &str| pairs.iter().any(|(c, d)| (a, b) == (*c, *d) || (b, a) == (*c, *d));
+        let others =
+            |site: &Site| sites.iter().filter(|other| other.node() != site.node()).copied().collect::<Vec<_>>();
+        for site in sites {
+            let cut: Vec<&str> =
+                others(site).iter().map(|other| other.name()).filter(|other| apart(site.name(), other)).collect();
+            site.cut(&cut).await;
+        }
+        for site in sites {
+            until("the cuts are as wanted", || async {
+                let peers = site.try_get("/v1/peers").await?;
+                let connected = |other: &Site| {
+                    peers.as_array().into_iter().flatten().any(|peer| peer["node"].as_str() == Some(other.node()))
+                };
+                let wrong = others(site).into_iter().find(|other| connected(other) == apart(site.name(), other.name()));
+                match wrong {
+                    None => Ok(()),
+                    Some(other) => {
+                        Err(format!("{} and {}: connected is {}", site.name(), other.name(), connected(other)))
+                    }
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Waits until these sites hold the same document, say that every site is done, and have the same file; gives it.
+    pub(crate) async fn converged(&self, id: &str, sites: &[&Site]) -> String {
+        until(&format!("all sites agree on {id} and are done"), || async {
+            let mut first: Option<(Value, Option<String>)> = None;
+            for site in sites {
+                let view = site.try_get(&format!("/v1/replicants/{id}")).await?;
+                let state = (view["heads"].clone(), site.file(id));
+                if view["status"] != "applied" {
+                    return Err(format!("at {}: {view}", site.name()));
+                }
+                match &first {
+                    Some(first) if *first != state => {
+                        return Err(format!("{first:?}, but at {}: {state:?}", site.name()));
+                    }
+                    Some(_) => {}
+                    None => first = Some(state),
+                }
+            }
+            first.and_then(|(_, file)| file).ok_or_else(|| "no file".to_owned())
+        })
+        .await
+    }
+
+    /// Waits until no site of these has a file, nor lists the replicant.
+    pub(crate) async fn gone(&self, id: &str, sites: &[&Site]) {
+        until(&format!("{id} is gone"), || async {
+            for site in sites {
+                if site.file(id).is_some() {
+                    return Err(format!("{} has the file", site.name()));
+                }
+                if site.lists(id).await? {
+                    return Err(format!("{} lists it", site.name()));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+}
+
+impl Lab {
+    /// Waits until an operation has been applied at one site.
+    pub(crate) async fn here(&self, id: &str, operation: &str, site: &Site) {
+        until(&format!("{operation} is applied at {}", site.name()), || async {
+            let view = site.try_get(&format!("/v1/replicants/{id}")).await?;
+            let report = &view["sites"][site.name()]["report"]["operations"][operation];
+            if report["status"] == "applied" { Ok(()) } else { Err(view["sites"].to_string()) }
+        })
+        .await;
+    }
+
+    /// Waits until these sites hold the same document and have made the same file of it, whatever the other sites say.
+    pub(crate) async fn same_document(&self, id: &str, sites: &[&Site]) {
+        until(&format!("these sites hold the same {id}"), || async {
+            let mut found = Vec::new();
+            for site in sites {
+                let view = site.try_get(&format!("/v1/replicants/{id}")).await?;
+                let status = &view["sites"][site.name()];
+                found.push((view["heads"].clone(), status["current"].clone(), site.file(id)));
+            }
+            let same = found.iter().all(|state| state == &found[0] && state.1 == true);
+            if same { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    }
+}

@@ -8,10 +8,14 @@
 //! paris.put("/v1/replicants/web", json!({"kind": "files", "scope": "all", "desired": {"a": 1}})).await.ok();
 //! until("it arrives", || async { rennes.file("web").ok_or("no file".into()) }).await;
 //! ```
-#![allow(dead_code, reason = "not every scenario needs every helper")]
+#![allow(dead_code, unused_imports, reason = "not every scenario needs every helper")]
+#![allow(clippy::print_stderr, reason = "what was left out is said where it is read")]
 
 mod answer;
+mod client;
+mod follow;
 mod lab;
+mod namespaces;
 mod site;
 
 use std::path::Path;
@@ -19,7 +23,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) use answer::Answer;
-pub(crate) use lab::Lab;
+pub(crate) use client::Client;
+pub(crate) use follow::Follow;
+pub(crate) use lab::{Lab, Pair};
+pub(crate) use namespaces::Network;
 pub(crate) use site::{Site, SiteBuilder};
 
 /// The program under test.
@@ -41,9 +48,22 @@ pub(crate) async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, 
     }
 }
 
+/// Something that a test needs is not there: that is a failure where `KHUFU_REQUIRE_SERVERS` is set, else it is said.
+pub(crate) fn missing(what: &str) {
+    assert!(
+        std::env::var_os("KHUFU_REQUIRE_SERVERS").is_none(),
+        "KHUFU_REQUIRE_SERVERS is set, and there is no {what}"
+    );
+    eprintln!("not tried here, there is no {what}");
+}
+
 /// The program with nothing of the caller's own configuration.
 pub(crate) fn command(dir: &Path) -> Command {
-    let mut command = Command::new(KHUFU);
+    command_of(KHUFU, dir)
+}
+
+fn command_of(program: &str, dir: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KHUFU_") || name == "RUST_LOG" {
             command.env_remove(name);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Answer, PATIENCE, Ran, command, khufu};
+use super::{Answer, Client, KHUFU, PATIENCE, Ran, command, command_of, khufu};
 
 /// A site to be started.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct SiteBuilder {
     /// Where to serve and listen: ports of the kernel's choice at first, the same ones after a restart.
     api: String,
     listen: String,
+    /// The network namespace to run in, if not that of the test.
+    within: Option<String>,
 }
 
 impl SiteBuilder {
@@ -33,7 +35,15 @@ impl SiteBuilder {
             arguments: arguments.to_vec(),
             api: "127.0.0.1:0".to_owned(),
             listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            within: None,
         }
+    }
+
+    /// Runs it in a network namespace, listening on all addresses there.
+    pub(crate) fn within(mut self, namespace: &str) -> Self {
+        self.within = Some(namespace.to_owned());
+        self.listen = "/ip4/0.0.0.0/tcp/0".to_owned();
+        self
     }
 
     /// Looks for the network at another site.
@@ -70,7 +80,16 @@ impl SiteBuilder {
     pub(crate) async fn start(self) -> Site {
         let log = self.dir().join("log");
         let log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
-        let mut child = command(&self.dir)
+        let mut command = match &self.within {
+            None => command(&self.dir),
+            Some(namespace) => {
+                // `ip` becomes the program, so the process that is started is the one that is killed.
+                let mut ip = command_of("ip", &self.dir);
+                ip.args(["netns", "exec", namespace, KHUFU]);
+                ip
+            }
+        };
+        let mut child = command
             .args(self.command_line())
             .args(["--stop-with-stdin", "-o", "json"])
             .stdin(Stdio::piped())
@@ -94,14 +113,14 @@ impl SiteBuilder {
             panic!("the site {} did not start; it said:\n{log}", self.name);
         };
         let text = |value: &Value| value.as_str().expect("a string").to_owned();
+        let within = self.within.as_deref().map(super::namespaces::path);
         Site {
-            api: text(&serves["api"]),
+            client: Client::new(text(&serves["api"]), within),
             address: text(&serves["listen"][0]),
             node: text(&serves["node"]),
             builder: self,
             child,
             stdin,
-            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
         }
     }
 }
@@ -113,10 +132,9 @@ pub(crate) struct Site {
     child: Child,
     /// The node stops when this is closed, also if the test itself is killed.
     stdin: Option<ChildStdin>,
-    api: String,
+    client: Client,
     address: String,
     node: String,
-    http: reqwest::Client,
 }
 
 impl Drop for Site {
@@ -135,7 +153,12 @@ impl Site {
 
     /// Where its API is.
     pub(crate) fn api(&self) -> &str {
-        &self.api
+        self.client.base()
+    }
+
+    /// Asks it, also when it is no longer held.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Where other nodes reach it.
@@ -176,13 +199,13 @@ impl Site {
     /// Runs the command line against this site.
     pub(crate) fn khufu(&self, arguments: &[&str]) -> Ran {
         let mut line = arguments.to_vec();
-        line.extend(["--api", &self.api]);
+        line.extend(["--api", self.api()]);
         khufu(&self.builder.dir, &line)
     }
 
     /// Asks, and gives an error instead of panicking if the node does not answer, or says no.
     pub(crate) async fn try_get(&self, path: &str) -> Result<Value, String> {
-        let answer = self.try_ask(Method::GET, path, None).await?;
+        let answer = self.client.ask(Method::GET, path, None).await?;
         if answer.status == 200 { Ok(answer.body) } else { Err(format!("{answer:?}")) }
     }
 
@@ -211,6 +234,35 @@ impl Site {
         self.ask(Method::DELETE, path, None).await
     }
 
+    /// Creates a replicant of kind `files`, or edits it.
+    pub(crate) async fn put_files(&self, id: &str, scope: &str, desired: Value) -> Value {
+        let body = json!({"kind": "files", "scope": scope, "desired": desired});
+        self.put(&format!("/v1/replicants/{id}"), body).await.ok()
+    }
+
+    /// The replicant as this site sees it.
+    pub(crate) async fn view(&self, id: &str) -> Value {
+        self.get(&format!("/v1/replicants/{id}")).await.ok()
+    }
+
+    /// Whether the site holds a replicant that is not deleted.
+    pub(crate) async fn lists(&self, id: &str) -> Result<bool, String> {
+        let list = self.try_get("/v1/replicants?limit=1000").await?;
+        Ok(list["items"].as_array().into_iter().flatten().any(|item| item["id"] == id))
+    }
+
+    /// Stops the process where it is, as a machine that hangs; its ports still take connections.
+    pub(crate) fn freeze(&self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::STOP)
+            .expect("it runs");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::CONT)
+            .expect("it runs");
+    }
+
     /// Asks for an operation without waiting for the sites.
     pub(crate) async fn operate(&self, id: &str, op_type: &str, payload: Value) -> Value {
         let path = format!("/v1/replicants/{id}/operations");
@@ -224,23 +276,10 @@ impl Site {
 
     /// Any request.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        self.try_ask(method, path, body)
+        self.client
+            .ask(method, path, body)
             .await
             .unwrap_or_else(|error| panic!("{path}: {error}; it logged:\n{}", self.log()))
-    }
-
-    async fn try_ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, String> {
-        let mut request = self.http.request(method, format!("{}{path}", self.api)).timeout(PATIENCE);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.map_err(|error| format!("{error:?}"))?;
-        let status = response.status().as_u16();
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
-        let content_type = content_type.unwrap_or_default().to_owned();
-        let text = response.text().await.map_err(|error| format!("{error:?}"))?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body, content_type })
     }
 
     /// Ends it as a power cut would.
@@ -280,7 +319,7 @@ impl Site {
     /// What starts it again, with the same data and at the same ports.
     fn again(&self) -> SiteBuilder {
         let mut builder = self.builder.clone();
-        builder.api = self.api.trim_start_matches("http://").to_owned();
+        builder.api = self.api().trim_start_matches("http://").to_owned();
         builder.listen = self.address.split("/p2p/").next().unwrap_or_default().to_owned();
         builder
     }
