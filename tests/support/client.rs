@@ -42,6 +42,11 @@ impl Client {
         if (200..300).contains(&answer.status) { Ok(answer.body) } else { Err(format!("{answer:?}")) }
     }
 
+    /// As [`post`](Self::post), for futures that outlive the client.
+    pub(crate) async fn post_owned(self, path: &str, body: Value) -> Result<Value, String> {
+        self.post(path, body).await
+    }
+
     /// Sends any bytes.
     pub(crate) async fn send(
         &self,
