@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Actor, Clock, Hlc, ReplicantId};
+use khufu_crdt::{Clock, Hlc, ReplicantId};
 
+use crate::actors::Actors;
 use crate::ask::Asks;
 use crate::members::{Members, SiteRecord};
 use crate::metrics::Counters;
@@ -76,7 +77,7 @@ pub(crate) enum Task {
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) keys: Box<dyn Keys>,
-    pub(crate) actor: Actor,
+    pub(crate) actors: Actors,
     pub(crate) actor_tag: String,
     pub(crate) now: Time,
     pub(crate) clock: Clock,
@@ -169,7 +170,7 @@ impl Engine {
             asks: Asks::default(),
             config,
             keys,
-            actor: Actor::new(actor),
+            actors: Actors { seed: actor, given: 0 },
             actor_tag,
             now,
             clock,

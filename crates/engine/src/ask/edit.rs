@@ -279,7 +279,7 @@ impl Engine {
     ) -> Result<(Resident, Vec<Change>), RequestError> {
         let invalid = |message: String| RequestError::Invalid { message };
         let document = DocumentId { replicant: put.id, epoch };
-        let mut doc = Replicant::genesis(document, &self.actor)
+        let mut doc = Replicant::genesis(document, &self.actors.next())
             .map_err(|error| invalid(error.to_string()))?
             .with_limits(self.config.limits.clone());
         let author = self.author(who, "create");

@@ -67,6 +67,7 @@ impl Engine {
     }
 
     fn restore(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) -> Result<Resident, String> {
+        let actor = self.actors.next();
         let entry = self.replicants.index.get(id).ok_or_else(|| format!("{id} is not in the index"))?;
         let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
         let (dropped, here) = (entry.dropped, &self.config.site);
@@ -96,11 +97,11 @@ impl Engine {
                 _ => {}
             }
         }
-        let loaded = Replicant::load(document.clone(), &self.actor, snapshot, &changes)
+        let loaded = Replicant::load(document.clone(), &actor, snapshot, &changes)
             .or_else(|error| {
                 // The rest of the replicant is still good, and the other sites have the document.
                 lost.push(error.to_string());
-                Replicant::load(document, &self.actor, None, &changes)
+                Replicant::load(document, &actor, None, &changes)
             })
             .map_err(|error| format!("the document of {id} cannot be read: {error}"))?;
         lost.extend(loaded.damaged);

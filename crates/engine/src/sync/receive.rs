@@ -50,7 +50,7 @@ impl Engine {
     /// Something came in for a replicant that this node does not hold. It may have been placed here just now.
     pub(crate) fn unknown(&mut self, document: DocumentId) -> bool {
         let id = document.replicant.clone();
-        match Replicant::genesis(document, &self.actor) {
+        match Replicant::genesis(document, &self.actors.next()) {
             Ok(doc) => {
                 let doc = doc.with_limits(self.config.limits.clone());
                 let mut resident = Resident::new(doc, Work::default(), BTreeMap::new(), true);
