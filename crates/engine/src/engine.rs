@@ -58,7 +58,7 @@ pub(crate) enum Task {
     /// Begin a sync session.
     Meet { with: NodeId },
     /// Another site knows us as no holder: tell it what it lacks.
-    Catchup { node: NodeId, heads: Vec<khufu_crdt::ChangeHash>, epoch: u64 },
+    Catchup { node: NodeId, heads: Vec<khufu_crdt::ChangeHash>, knows: Vec<khufu_crdt::ChangeHash>, epoch: u64 },
     /// See what the driver is to do.
     Work,
     /// A driver has answered.
@@ -301,9 +301,9 @@ impl Engine {
             Frame::Reconcile { round, reply, message } => self.reconcile_step(from, round, reply, &message),
             Frame::Want { items } => self.wanted(from, &items),
             Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
-            Frame::NotHolder { document, heads } => {
+            Frame::NotHolder { document, heads, knows } => {
                 if self.replicants.held(&document.replicant).is_some() {
-                    let task = Task::Catchup { node: from.clone(), heads, epoch: document.epoch };
+                    let task = Task::Catchup { node: from.clone(), heads, knows, epoch: document.epoch };
                     self.run(document.replicant, task);
                 }
             }

@@ -30,6 +30,9 @@ pub(crate) struct Entry {
     pub(crate) settled: bool,
     /// The document was given away: this site left the scope and has cleaned up.
     pub(crate) dropped: bool,
+    /// The heads that were known of it when it was given away. A document without them is older than that.
+    #[serde(default)]
+    pub(crate) gone: Vec<ChangeHash>,
     /// Whether it runs operations or has a desired state at sites that may come and go (see `place`).
     pub(crate) moving: bool,
     /// Storage was recovered from damage, and what this site did has not been looked at since.
@@ -59,6 +62,7 @@ impl Entry {
             current: BTreeSet::new(),
             settled: true,
             dropped: false,
+            gone: Vec::new(),
             moving: false,
             doubtful: false,
             next_change: 0,

@@ -15,6 +15,8 @@ impl Engine {
         if changes.is_empty() || resident.provisional {
             return;
         }
+        // Who said that this site is out did not know of this.
+        resident.work.expelled.clear();
         let document = resident.doc.id().clone();
         let entry = self.replicants.index.entry(id.clone()).or_insert_with(|| Entry::new(document.epoch));
         for change in changes {
@@ -189,7 +191,8 @@ impl Engine {
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.dropped = true;
             entry.settled = true;
-            entry.heads.clear();
+            entry.gone = std::mem::take(&mut entry.heads);
+            entry.gone.extend(resident.work.expelled);
         }
         self.write_index(id);
         self.update_topics();

@@ -42,8 +42,13 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let lacking = push.heads.iter().any(|head| !resident.doc.has(head));
         let pending = !resident.incoming.is_empty();
-        if dropped || (lacking && !pending) {
-            self.meet(id, from);
+        if self.may_share(id, from) {
+            if dropped || (lacking && !pending) {
+                self.meet(id, from);
+            }
+        } else if !lacking && !push.heads.is_empty() {
+            // It thinks that it is a holder, and does not know what is known here.
+            self.say_not_holder(id, from, push.heads);
         }
     }
 
@@ -119,8 +124,18 @@ impl Engine {
             return self.changed(id);
         }
         resident.touched();
-        let lives_here = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&here));
-        if resident.doc.is_created() && lives_here {
+        let Some(placement) = resident.doc.state().placement.as_ref().filter(|_| resident.doc.is_created()) else {
+            return;
+        };
+        if !placement.sites.contains(&here) && resident.work.removed {
+            // All that others wait for is to hear that.
+            return self.report(id);
+        }
+        // A document that is older than what was given away does not know yet that this site has left.
+        let epoch = resident.doc.id().epoch;
+        let gone = self.replicants.index.get(id).filter(|entry| entry.dropped && entry.epoch == epoch);
+        let older = gone.is_some_and(|entry| entry.gone.iter().any(|head| !resident.doc.has(head)));
+        if placement.holds(&here) && !older {
             self.adopt(id, false);
             self.changed(id);
         }

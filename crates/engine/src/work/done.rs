@@ -209,7 +209,8 @@ impl Engine {
         match result {
             Ok(_) => {
                 let (seq, epoch) = (resident.work.seq, resident.doc.id().epoch);
-                resident.work = super::Work { seq, epoch, removed: true, ..super::Work::default() };
+                let expelled = std::mem::take(&mut resident.work.expelled);
+                resident.work = super::Work { seq, epoch, expelled, removed: true, ..super::Work::default() };
             }
             Err(failure) => {
                 resident.work.attempt = resident.work.attempt.saturating_add(1);

@@ -8,7 +8,7 @@ pub(crate) use self::next::{digest, says_nothing};
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Applied, Epoch, Observation, OperationId, OperationReport};
+use khufu_crdt::{Applied, ChangeHash, Epoch, Observation, OperationId, OperationReport};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
@@ -37,6 +37,8 @@ pub(crate) struct Work {
     pub(crate) observed: Option<Observation>,
     /// The replica is gone, or was left to the platform: nothing more is done.
     pub(crate) removed: bool,
+    /// Another site knows everything that this one does, and that it is no holder any more: the heads there.
+    pub(crate) expelled: Vec<ChangeHash>,
     /// A driver was told to remove the replica and has not answered.
     pub(crate) removing: bool,
     /// What was run must be taken back before anything else: the platform was changed by hand and is put back, or the

@@ -148,7 +148,8 @@ impl Engine {
             return;
         }
         let state = resident.doc.state();
-        let left = state.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here));
+        let left = !resident.work.expelled.is_empty()
+            || state.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here));
         if left && self.replicants.held(id).is_some() && self.is_handed_over(id) {
             self.give_away(id);
         }
@@ -158,6 +159,9 @@ impl Engine {
     /// the very same document. Until then this may be the only copy of what was acknowledged here.
     pub(crate) fn is_handed_over(&self, id: &ReplicantId) -> bool {
         let Some(entry) = self.replicants.held(id) else { return true };
+        if self.replicants.resident.get(id).is_some_and(|resident| !resident.work.expelled.is_empty()) {
+            return true;
+        }
         entry.placement.as_ref().is_some_and(|placement| {
             let has_it = |site: &khufu_crdt::SiteName| *site == self.config.site || entry.current.contains(site);
             placement.sites.iter().any(has_it)
@@ -212,6 +216,7 @@ impl Engine {
         let effective = resident.doc.effective(&here);
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
+            && resident.work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
         let deleted = state.deleted.is_some();
         let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);

@@ -25,6 +25,7 @@ impl Engine {
         let leaves = work.removed && handed_over;
         let state = resident.doc.state();
         let member = state.deleted.is_none()
+            && work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&site));
         let old = resident.reports.get(&site);
         let mut report = Report {
