@@ -118,6 +118,7 @@ impl Engine {
     /// Keeps what came in, if the document lives here.
     fn settle(&mut self, id: &ReplicantId, new: &[khufu_crdt::Change]) {
         let here = self.config.site.clone();
+        let held = self.replicants.held(id).is_some();
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         if !resident.provisional {
             self.persist_changes(id, new, false);
@@ -127,7 +128,7 @@ impl Engine {
         let Some(placement) = resident.doc.state().placement.as_ref().filter(|_| resident.doc.is_created()) else {
             return;
         };
-        if !placement.sites.contains(&here) && resident.work.removed {
+        if !placement.sites.contains(&here) && resident.work.removed && !held {
             // All that others wait for is to hear that.
             return self.report(id);
         }
@@ -151,6 +152,13 @@ impl Engine {
             }
             if report.site == self.config.site {
                 // What an earlier life of this site said, before it lost its disk: what is said from now on must count.
+                if resident.work.forgot(&report) {
+                    let state = resident.doc.state();
+                    let value = !crate::work::says_nothing(&resident.doc.effective(&report.site));
+                    let only_a_value = state.operations.is_empty() && value;
+                    resident.work.remember(&report, only_a_value);
+                    news.push(report.site.clone());
+                }
                 if report.seq > resident.work.seq {
                     resident.work.seq = report.seq;
                     let known = resident.reports.get(&report.site).is_some_and(|known| known.seq >= report.seq);

@@ -17,6 +17,7 @@ impl Engine {
         match doing {
             Doing::Desired(digest) => self.desired_done(id, digest, result),
             Doing::Step => self.step_done(id, result),
+            Doing::First => self.looked_first(id, result),
             Doing::Lookup => self.looked_up(id, result),
             Doing::Remove => self.remove_done(id, result),
             Doing::Side(side) => self.side_done(id, side, result),
@@ -203,6 +204,24 @@ impl Engine {
         }
     }
 
+    /// What is on the platform before the first operation is run was left by somebody else, or by an earlier life of
+    /// this site that lost its disk.
+    fn looked_first(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        match result {
+            Ok(done) => {
+                resident.work.looked = true;
+                resident.work.attempt = 0;
+                resident.work.rebuild |= done.digest.is_some();
+            }
+            Err(failure) => {
+                resident.work.attempt = resident.work.attempt.saturating_add(1);
+                let pause = self.pause_ms(id, &failure);
+                self.work_later(id, pause);
+            }
+        }
+    }
+
     fn remove_done(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.work.removing = false;
@@ -210,7 +229,9 @@ impl Engine {
             Ok(_) => {
                 let (seq, epoch) = (resident.work.seq, resident.doc.id().epoch);
                 let expelled = std::mem::take(&mut resident.work.expelled);
-                resident.work = super::Work { seq, epoch, expelled, removed: true, ..super::Work::default() };
+                let (born, past) = (resident.work.born, resident.work.past);
+                resident.work =
+                    super::Work { seq, born, past, epoch, expelled, removed: true, ..super::Work::default() };
             }
             Err(failure) => {
                 resident.work.attempt = resident.work.attempt.saturating_add(1);

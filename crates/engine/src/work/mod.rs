@@ -8,7 +8,7 @@ pub(crate) use self::next::{digest, says_nothing};
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Applied, ChangeHash, Epoch, Observation, OperationId, OperationReport};
+use khufu_crdt::{Applied, ChangeHash, Epoch, Observation, OperationId, OperationReport, Report, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
@@ -51,6 +51,12 @@ pub(crate) struct Work {
     pub(crate) attempt: u32,
     /// The number of this site's newest report.
     pub(crate) seq: u64,
+    /// The number of the first report that all this is behind.
+    pub(crate) born: u64,
+    /// The number of the newest report from before that which was heard of.
+    pub(crate) past: u64,
+    /// The platform was looked at before the first operation was run there.
+    pub(crate) looked: bool,
 }
 
 impl Work {
@@ -61,6 +67,21 @@ impl Work {
         self.rebuild |= ran || !only_a_value;
         self.desired = None;
         self.removed = false;
+    }
+
+    /// Whether this site said so before it lost what was written here.
+    pub(crate) fn forgot(&self, report: &Report) -> bool {
+        report.seq > self.past && (report.seq < self.born || report.seq > self.seq)
+    }
+
+    /// What this site said of its replica before it lost what was written here: it is still on the platform.
+    pub(crate) fn remember(&mut self, report: &Report, only_a_value: bool) {
+        self.past = report.seq;
+        let had = !report.applied.is_empty() || report.desired.is_some() || report.local_id.is_some();
+        if had && report.status != Status::Removed {
+            self.distrust(only_a_value);
+            self.local_id = self.local_id.take().or_else(|| report.local_id.clone());
+        }
     }
 
     /// Whether the platform may hold anything of this replicant.
@@ -79,6 +100,8 @@ pub(crate) enum Doing {
     Desired(String),
     /// The intent of [`Work::applied`].
     Step,
+    /// Looking whether there is something already, before anything is done.
+    First,
     /// Looking whether the intent that a crash left behind was carried out.
     Lookup,
     /// Removing the replica.

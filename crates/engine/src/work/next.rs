@@ -257,7 +257,7 @@ impl Engine {
                 return Next::Nothing { settled: false };
             }
             work.attention = None;
-            if keep || (work.is_blank() && work.expected.is_none() && work.local_id.is_none()) {
+            if keep || (work.is_blank() && !work.rebuild && work.expected.is_none() && work.local_id.is_none()) {
                 work.removed = true;
                 return Next::Again;
             }
@@ -269,7 +269,7 @@ impl Engine {
         }
         // Back in the scope, or made anew after a deletion.
         if work.removed {
-            *work = Work { epoch, seq: work.seq, ..Work::default() };
+            *work = Work { epoch, seq: work.seq, born: work.born, past: work.past, ..Work::default() };
             return Next::Again;
         }
         if work.epoch != epoch {
@@ -352,6 +352,14 @@ impl Engine {
             work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
             return Next::Nothing { settled: true };
         };
+        let absolute = step.operation().and_then(|op| state.operations.get(op));
+        let absolute = absolute.is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
+        if work.is_blank() && !work.looked && !absolute && capabilities.observe {
+            if pause.holds(work, "look") {
+                return Next::Nothing { settled: false };
+            }
+            return Next::Call(Doing::First, DriverCall::Observe);
+        }
         if pause.holds(work, &name(&step)) {
             return Next::Nothing { settled: false };
         }

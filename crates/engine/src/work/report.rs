@@ -58,6 +58,9 @@ impl Engine {
         report.seq = seq;
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.work.seq = seq;
+        if resident.work.born == 0 {
+            resident.work.born = seq;
+        }
         resident.reports.insert(site.clone(), report.clone());
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.reported(&report);

@@ -375,3 +375,20 @@ fn what_the_index_has_lost_is_found_by_its_records() {
     world.settle();
     is_whole_again(&mut world);
 }
+
+#[test]
+fn operations_do_not_run_again_on_what_a_lost_disk_had_built() {
+    for seed in 60..66 {
+        let mut world = World::new(seed);
+        world.sites(&["paris", "rennes"]);
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.operate("paris", "log", "add", "one;").unwrap();
+        world.settle();
+        world.crash("rennes");
+        world.sites.get_mut("rennes").unwrap().disk.wipe();
+        world.start("rennes");
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.settle();
+        assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;"), "seed {seed}");
+    }
+}
