@@ -118,7 +118,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`RestoreError`] if a record that nothing can replace is damaged. A damaged index entry is no error: it is
-    /// warned of, and other sites bring the replicant back.
+    /// warned of, and made anew.
     pub fn new(
         config: Config,
         keys: Box<dyn Keys>,
@@ -144,7 +144,12 @@ impl Engine {
                 let name = String::from_utf8_lossy(name).into_owned();
                 match (ReplicantId::new(&name), wire::decode::<Entry>(&record.value)) {
                     (Ok(id), Ok(entry)) => replicants.insert(id, entry),
-                    _ => warnings.push(format!("the index entry of {name} is damaged: it comes back from other sites")),
+                    (Ok(id), Err(_)) => {
+                        warnings
+                            .push(format!("the index entry of {name} is damaged: it is made anew from its records"));
+                        replicants.insert(id, Entry { doubtful: true, settled: false, ..Entry::new(0) });
+                    }
+                    (Err(_), _) => warnings.push(format!("an index entry is damaged, that of {name:?}")),
                 }
             }
         }

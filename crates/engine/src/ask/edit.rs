@@ -59,7 +59,17 @@ impl Engine {
     pub(crate) fn request_for(&mut self, id: &ReplicantId, origin: Origin, who: String, request: Request) {
         let held = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
         if !held {
-            return self.answer(&origin, Err(not_found(id)));
+            // It lives here and nothing of it could be read.
+            let error = match self.replicants.held(id) {
+                Some(entry) if !entry.heads.is_empty() => RequestError::Storage {
+                    message: format!(
+                        "the document of {id} is damaged on the disk of site {}, and no other site has brought it back yet",
+                        self.config.site
+                    ),
+                },
+                _ => not_found(id),
+            };
+            return self.answer(&origin, Err(error));
         }
         let answer = match request {
             Request::Put(put) => return self.put(id, &origin, &who, put),

@@ -49,6 +49,8 @@ impl Engine {
         let Some(entry) = self.replicants.index.get_mut(id) else { return };
         let was_deleted = entry.deleted;
         let placed = entry.placement != state.placement;
+        let cleaned = std::mem::replace(&mut entry.cleaned, resident.cleaned());
+        let shared = placed || cleaned != entry.cleaned;
         entry.epoch = resident.doc.id().epoch;
         entry.kind.clone_from(&state.kind);
         entry.scope.clone_from(&state.scope);
@@ -79,7 +81,9 @@ impl Engine {
             if let Some(sites) = sites {
                 self.event(Happening::Placed { replicant: id.clone(), sites });
             }
-            self.update_topics();
+        }
+        if shared {
+            self.update_topic(id);
         }
     }
 
@@ -195,6 +199,6 @@ impl Engine {
             entry.gone.extend(resident.work.expelled);
         }
         self.write_index(id);
-        self.update_topics();
+        self.update_topic(id);
     }
 }

@@ -182,9 +182,11 @@ impl Engine {
                 continue;
             }
             let current = resident.doc.heads().iter().map(ToString::to_string).eq(report.heads.iter().cloned());
+            let cleaned = resident.cleaned();
             self.write_report(&report);
             if let Some(entry) = self.replicants.index.get_mut(id) {
                 entry.reported(&report);
+                entry.cleaned = cleaned;
                 if current {
                     entry.current.insert(report.site.clone());
                 } else {

@@ -55,6 +55,8 @@ pub(crate) struct Work {
     pub(crate) born: u64,
     /// The number of the newest report from before that which was heard of.
     pub(crate) past: u64,
+    /// A driver was told to make something of it.
+    pub(crate) touched: bool,
     /// The platform was looked at before the first operation was run there.
     pub(crate) looked: bool,
 }

@@ -119,6 +119,11 @@ impl Engine {
                     break;
                 }
                 Next::Call(doing, call) => {
+                    if matches!(doing, Doing::Desired(_) | Doing::Step)
+                        && let Some(resident) = self.replicants.resident.get_mut(id)
+                    {
+                        resident.work.touched = true;
+                    }
                     self.set_settled(id, false);
                     self.write_work(id);
                     self.call(id, doing, call);
@@ -257,7 +262,8 @@ impl Engine {
                 return Next::Nothing { settled: false };
             }
             work.attention = None;
-            if keep || (work.is_blank() && !work.rebuild && work.expected.is_none() && work.local_id.is_none()) {
+            let untouched = work.is_blank() && !work.touched && !work.rebuild;
+            if keep || (untouched && work.expected.is_none() && work.local_id.is_none()) {
                 work.removed = true;
                 return Next::Again;
             }

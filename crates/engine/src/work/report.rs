@@ -62,8 +62,10 @@ impl Engine {
             resident.work.born = seq;
         }
         resident.reports.insert(site.clone(), report.clone());
+        let cleaned = resident.cleaned();
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.reported(&report);
+            entry.cleaned = cleaned;
             entry.current.insert(site.clone());
         }
         self.write_report(&report);

@@ -178,6 +178,7 @@ fn the_last_copy_stays_until_a_site_that_follows_has_it() {
     world.run_for(Duration::from_secs(1));
     world.put_with("paris", "log", "paris", &file_policy());
     world.operate("paris", "log", "add", "x").unwrap();
+    world.settle();
     world.isolate("rennes");
     rescope(&mut world, "paris", "log", "rennes").unwrap();
     world.run_for(Duration::from_secs(30));
