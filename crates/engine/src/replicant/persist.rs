@@ -77,10 +77,8 @@ impl Engine {
         if deleted {
             self.event(Happening::Deleted { replicant: id.clone() });
         }
-        if placed {
-            if let Some(sites) = sites {
-                self.event(Happening::Placed { replicant: id.clone(), sites });
-            }
+        if placed && let Some(sites) = sites {
+            self.event(Happening::Placed { replicant: id.clone(), sites });
         }
         if shared {
             self.update_topic(id);
