@@ -43,7 +43,6 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 #![allow(clippy::module_name_repetitions)]
 
-mod actors;
 mod ask;
 mod config;
 mod engine;

@@ -30,7 +30,7 @@ pub struct Site {
     pub events: Vec<Event>,
     /// How far its wall clock is off, in milliseconds.
     pub skew_ms: i64,
-    /// The next driver call hangs: its effect happens and its answer never comes.
+    /// The next driver call that changes something hangs: its effect happens and its answer never comes.
     pub hang_next_call: bool,
     /// The reason for which the process stopped itself.
     pub stopped: Option<String>,
@@ -205,7 +205,7 @@ impl World {
         } else {
             result
         };
-        if std::mem::take(&mut here.hang_next_call) {
+        if !matches!(work, DriverCall::Observe | DriverCall::Diff(_)) && std::mem::take(&mut here.hang_next_call) {
             return;
         }
         let life = here.life;

@@ -3,7 +3,6 @@
 
 mod basics;
 mod faults;
-mod fuzz;
 mod scope;
 
 use khufu_crdt::Policy;
