@@ -21,7 +21,7 @@ const BODY_IDLE: Duration = Duration::from_secs(20);
 /// A body that takes longer in all is given up.
 const BODY_TOTAL: Duration = Duration::from_secs(120);
 
-/// A JSON body, `application/json`.
+/// A JSON body, `application/json`, that is an object.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -30,7 +30,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         demand_type(request.headers(), &["application/json"])?;
-        Ok(Self(parse(&read(request).await?)?))
+        let body = read(request).await?;
+        // serde would fill the fields of a structure from an array as well, in the order in which they are declared.
+        match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
+                Err(Problem::bad_request("the body is not as it should be: send a JSON object, {\"name\": value, ...}"))
+            }
+            _ => Ok(Self(parse(&body)?)),
+        }
     }
 }
 
@@ -145,6 +152,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         axum::extract::Query::<T>::try_from_uri(&parts.uri)
             .map(|query| Self(query.0))
             .map_err(|error| Problem::bad_request(format!("the query of the address: {}", error.body_text())))
+    }
+}
+
+/// For requests that take no query: one that has any is refused, so that no misspelt wish is silently ignored.
+#[derive(Debug)]
+pub(crate) struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match parts.uri.query() {
+            None | Some("") => Ok(Self),
+            Some(query) => {
+                Err(Problem::bad_request(format!("the query of the address: this path takes none, and got {query:?}")))
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use khufu_engine::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::extract::{self, Id, Json, MergePatch, Query, Wait};
+use super::extract::{self, Id, Json, MergePatch, NoQuery, Query, Wait};
 use super::guard::Caller;
 use super::{Api, Problem, unexpected};
 
@@ -62,6 +62,7 @@ pub(crate) async fn put(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
     headers: HeaderMap,
     Json(body): Json<PutBody>,
 ) -> Result<HttpResponse, Problem> {
@@ -110,6 +111,7 @@ pub(crate) async fn patch(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
     MergePatch(patch): MergePatch,
 ) -> Result<Tagged, Problem> {
     Ok(Tagged(api.replicant(&caller, Request::Patch { id, patch }).await?))
@@ -144,6 +146,7 @@ pub(crate) async fn operate(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
     Json(body): Json<OperateBody>,
 ) -> Result<HttpResponse, Problem> {
     let OperateBody { id: operation, op_type, payload, wait: Wait(wait) } = body;
@@ -216,6 +219,7 @@ pub(crate) async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
 ) -> Result<Tagged, Problem> {
     Ok(Tagged(api.replicant(&caller, Request::Get { id }).await?))
 }
@@ -257,6 +261,7 @@ pub(crate) async fn conflicts(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
 ) -> Result<axum::Json<Vec<Conflict>>, Problem> {
     match api.ask(&caller, Request::Conflicts { id }).await? {
         Response::Conflicts(conflicts) => Ok(axum::Json(conflicts)),
@@ -283,6 +288,7 @@ pub(crate) async fn pick(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
     Json(body): Json<PickBody>,
 ) -> Result<Tagged, Problem> {
     let PickBody { path, change } = body;
@@ -297,6 +303,7 @@ pub(crate) async fn plan(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Id(id): Id,
+    _: NoQuery,
 ) -> Result<axum::Json<Vec<SitePlan>>, Problem> {
     match api.ask(&caller, Request::Plan { id }).await? {
         Response::Plan(plans) => Ok(axum::Json(plans)),

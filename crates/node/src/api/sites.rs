@@ -7,7 +7,7 @@ use khufu_crdt::ReplicantId;
 use khufu_engine::{Explanation, Request, Response, SiteView, VerifyReport};
 use serde::Deserialize;
 
-use super::extract::{Json, Query};
+use super::extract::{Json, NoQuery, Query};
 use super::guard::Caller;
 use super::{Api, Problem, unexpected};
 use crate::{Faults, PeerView};
@@ -18,6 +18,7 @@ use crate::{Faults, PeerView};
 pub(crate) async fn sites(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    _: NoQuery,
 ) -> Result<axum::Json<Vec<SiteView>>, Problem> {
     match api.ask(&caller, Request::Sites).await? {
         Response::Sites(sites) => Ok(axum::Json(sites)),
@@ -28,7 +29,7 @@ pub(crate) async fn sites(
 #[utoipa::path(get, path = "/v1/peers", tag = "sites",
     responses((status = 200, description = "The nodes that this one has a connection with", body = Vec<PeerView>)))]
 /// The connections of this node
-pub(crate) async fn peers(State(api): State<Api>) -> axum::Json<Vec<PeerView>> {
+pub(crate) async fn peers(State(api): State<Api>, _: NoQuery) -> axum::Json<Vec<PeerView>> {
     axum::Json(api.handle.peers().await)
 }
 
@@ -85,7 +86,7 @@ pub(crate) async fn explain(
 #[utoipa::path(get, path = "/v1/faults", tag = "node",
     responses((status = 200, description = "The faults in force", body = Faults)))]
 /// The faults in force; only with --allow-faults
-pub(crate) async fn get_faults(State(api): State<Api>) -> Result<axum::Json<Faults>, Problem> {
+pub(crate) async fn get_faults(State(api): State<Api>, _: NoQuery) -> Result<axum::Json<Faults>, Problem> {
     Ok(axum::Json(switch(&api)?.current()))
 }
 
@@ -95,6 +96,7 @@ pub(crate) async fn get_faults(State(api): State<Api>) -> Result<axum::Json<Faul
 /// Cut this node off from sites, delay or lose what comes in; only with --allow-faults
 pub(crate) async fn put_faults(
     State(api): State<Api>,
+    _: NoQuery,
     Json(faults): Json<Faults>,
 ) -> Result<axum::Json<Faults>, Problem> {
     api.handle.set_faults(faults).await.map_err(|error| Problem::bad_request(error.to_string()))?;
