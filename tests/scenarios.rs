@@ -2,7 +2,10 @@
 
 mod absence;
 mod apart;
+mod bad_input;
 mod crash;
+mod damage;
 mod every_order;
+mod hosts;
 mod placement;
 mod together;

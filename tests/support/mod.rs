@@ -17,6 +17,7 @@ mod follow;
 mod lab;
 mod namespaces;
 mod site;
+mod tmpfs;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -28,6 +29,7 @@ pub(crate) use follow::Follow;
 pub(crate) use lab::{Lab, Pair};
 pub(crate) use namespaces::Network;
 pub(crate) use site::{Site, SiteBuilder};
+pub(crate) use tmpfs::Tmpfs;
 
 /// The program under test.
 pub(crate) const KHUFU: &str = env!("CARGO_BIN_EXE_khufu");

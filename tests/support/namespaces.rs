@@ -70,7 +70,7 @@ impl Network {
         let table = format!("mute-{host}");
         let rules = if muted {
             format!(
-                "table bridge {table} {{ chain forward {{ type filter hook forward priority 0; iifname {host} drop; }} }}"
+                "table bridge {table} {{ chain forward {{ type filter hook forward priority 0; iifname {host} drop; }}; }}"
             )
         } else {
             format!("delete table bridge {table}")

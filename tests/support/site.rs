@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -304,16 +304,26 @@ impl Site {
         self.again()
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(mut self) -> Ran {
+        let status = self.status().await;
+        Ran { code: status.code(), out: String::new(), err: self.log() }
+    }
+
     async fn ended_in_order(&mut self) {
+        let status = self.status().await;
+        assert!(status.success(), "{status}; it logged:\n{}", self.log());
+    }
+
+    async fn status(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        let status = loop {
+        loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                break status;
+                return status;
             }
             assert!(Instant::now() < deadline, "{} does not stop; it logged:\n{}", self.name(), self.log());
             tokio::time::sleep(super::INTERVAL).await;
-        };
-        assert!(status.success(), "{status}; it logged:\n{}", self.log());
+        }
     }
 
     /// What starts it again, with the same data and at the same ports.
