@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Actor, Clock, Hlc, ReplicantId};
+use khufu_crdt::{Clock, Hlc, ReplicantId};
 
+use crate::actors::Actors;
 use crate::ask::Asks;
 use crate::members::{Members, SiteRecord};
 use crate::metrics::Counters;
@@ -57,7 +58,7 @@ pub(crate) enum Task {
     /// Begin a sync session.
     Meet { with: NodeId },
     /// Another site knows us as no holder: tell it what it lacks.
-    Catchup { node: NodeId, heads: Vec<khufu_crdt::ChangeHash>, epoch: u64 },
+    Catchup { node: NodeId, heads: Vec<khufu_crdt::ChangeHash>, knows: Vec<khufu_crdt::ChangeHash>, epoch: u64 },
     /// See what the driver is to do.
     Work,
     /// A driver has answered.
@@ -76,7 +77,7 @@ pub(crate) enum Task {
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) keys: Box<dyn Keys>,
-    pub(crate) actor: Actor,
+    pub(crate) actors: Actors,
     pub(crate) actor_tag: String,
     pub(crate) now: Time,
     pub(crate) clock: Clock,
@@ -117,7 +118,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`RestoreError`] if a record that nothing can replace is damaged. A damaged index entry is no error: it is
-    /// warned of, and other sites bring the replicant back.
+    /// warned of, and made anew.
     pub fn new(
         config: Config,
         keys: Box<dyn Keys>,
@@ -143,7 +144,12 @@ impl Engine {
                 let name = String::from_utf8_lossy(name).into_owned();
                 match (ReplicantId::new(&name), wire::decode::<Entry>(&record.value)) {
                     (Ok(id), Ok(entry)) => replicants.insert(id, entry),
-                    _ => warnings.push(format!("the index entry of {name} is damaged: it comes back from other sites")),
+                    (Ok(id), Err(_)) => {
+                        warnings
+                            .push(format!("the index entry of {name} is damaged: it is made anew from its records"));
+                        replicants.insert(id, Entry { doubtful: true, settled: false, ..Entry::new(0) });
+                    }
+                    (Err(_), _) => warnings.push(format!("an index entry is damaged, that of {name:?}")),
                 }
             }
         }
@@ -169,7 +175,7 @@ impl Engine {
             asks: Asks::default(),
             config,
             keys,
-            actor: Actor::new(actor),
+            actors: Actors { seed: actor, given: 0 },
             actor_tag,
             now,
             clock,
@@ -300,9 +306,9 @@ impl Engine {
             Frame::Reconcile { round, reply, message } => self.reconcile_step(from, round, reply, &message),
             Frame::Want { items } => self.wanted(from, &items),
             Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
-            Frame::NotHolder { document, heads } => {
+            Frame::NotHolder { document, heads, knows } => {
                 if self.replicants.held(&document.replicant).is_some() {
-                    let task = Task::Catchup { node: from.clone(), heads, epoch: document.epoch };
+                    let task = Task::Catchup { node: from.clone(), heads, knows, epoch: document.epoch };
                     self.run(document.replicant, task);
                 }
             }

@@ -43,6 +43,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 #![allow(clippy::module_name_repetitions)]
 
+mod actors;
 mod ask;
 mod config;
 mod engine;

@@ -13,7 +13,7 @@ impl Engine {
             Task::Push { from, push } => self.pushed(id, &from, push),
             Task::Sync { from, frame } => self.sync_step(id, &from, frame),
             Task::Meet { with } => self.begin_session(id, &with),
-            Task::Catchup { node, heads, epoch } => self.catch_up(id, &node, &heads, epoch),
+            Task::Catchup { node, heads, knows, epoch } => self.catch_up(id, &node, &heads, &knows, epoch),
             Task::Work => self.work(id),
             Task::Done { doing, result } => self.done(id, doing, result),
             Task::Side(side) => self.look(id, side),

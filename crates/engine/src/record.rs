@@ -88,6 +88,16 @@ pub(crate) enum Part {
     Report,
 }
 
+impl Part {
+    /// The epoch of the document that it is a part of.
+    pub(crate) fn epoch(self) -> Option<u64> {
+        match self {
+            Self::Snapshot { epoch } | Self::Change { epoch, .. } => Some(epoch),
+            Self::Work | Self::Report => None,
+        }
+    }
+}
+
 /// Tells what a record is by what stands in its key after [`replicant_prefix`].
 pub(crate) fn part(rest: &[u8]) -> Option<Part> {
     if rest == b"w" {
@@ -112,11 +122,7 @@ pub(crate) fn owner(key: &[u8]) -> Option<(ReplicantId, Option<u64>)> {
     let end = rest.iter().position(|byte| *byte == b'/')?;
     let (name, rest) = rest.split_at(end);
     let id = ReplicantId::new(std::str::from_utf8(name).ok()?).ok()?;
-    let epoch = match part(rest.strip_prefix(b"/")?)? {
-        Part::Snapshot { epoch } | Part::Change { epoch, .. } => Some(epoch),
-        Part::Work | Part::Report => None,
-    };
-    Some((id, epoch))
+    Some((id, part(rest.strip_prefix(b"/")?)?.epoch()))
 }
 
 /// Whether a record under [`META`] is that of a node.

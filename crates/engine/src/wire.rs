@@ -37,7 +37,12 @@ pub(crate) enum Frame {
     /// A step of a sync session.
     Sync(SyncFrame),
     /// The receiver is not among the holders as far as the sender knows, so it is told the heads only.
-    NotHolder { document: DocumentId, heads: Vec<ChangeHash> },
+    NotHolder {
+        document: DocumentId,
+        heads: Vec<ChangeHash>,
+        #[serde(default)]
+        knows: Vec<ChangeHash>,
+    },
     /// Changes and reports, pushed.
     Push(Push),
     /// A question that the receiver shall answer.

@@ -59,7 +59,17 @@ impl Engine {
     pub(crate) fn request_for(&mut self, id: &ReplicantId, origin: Origin, who: String, request: Request) {
         let held = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
         if !held {
-            return self.answer(&origin, Err(not_found(id)));
+            // It lives here and nothing of it could be read.
+            let error = match self.replicants.held(id) {
+                Some(entry) if !entry.heads.is_empty() => RequestError::Storage {
+                    message: format!(
+                        "the document of {id} is damaged on the disk of site {}, and no other site has brought it back yet",
+                        self.config.site
+                    ),
+                },
+                _ => not_found(id),
+            };
+            return self.answer(&origin, Err(error));
         }
         let answer = match request {
             Request::Put(put) => return self.put(id, &origin, &who, put),
@@ -279,7 +289,7 @@ impl Engine {
     ) -> Result<(Resident, Vec<Change>), RequestError> {
         let invalid = |message: String| RequestError::Invalid { message };
         let document = DocumentId { replicant: put.id, epoch };
-        let mut doc = Replicant::genesis(document, &self.actor)
+        let mut doc = Replicant::genesis(document, &self.actors.next())
             .map_err(|error| invalid(error.to_string()))?
             .with_limits(self.config.limits.clone());
         let author = self.author(who, "create");

@@ -153,6 +153,7 @@ impl Engine {
         let effective = resident.doc.effective(&here);
         let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));
         let member = state.deleted.is_none()
+            && resident.work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
         let mut forecast = Forecast {
             plan: SitePlan {

@@ -36,6 +36,27 @@ impl World {
         operations
     }
 
+    /// What every running site knows of a replicant, a line each, for people.
+    #[must_use]
+    pub fn describe(&self, name: &str) -> String {
+        let Ok(id) = ReplicantId::new(name) else { return String::new() };
+        let mut lines = String::new();
+        for (site, state) in &self.sites {
+            let Some(engine) = state.engine() else { continue };
+            let Some(entry) = engine.replicants.index.get(&id) else { continue };
+            let heads: Vec<_> = entry.heads.iter().map(|head| head.to_string().chars().take(6).collect()).collect();
+            let heads: Vec<String> = heads;
+            let placement = entry.placement.as_ref().map(|at| (&at.sites, &at.leaving));
+            let resident = engine.replicants.resident.get(&id).map(|resident| resident.provisional);
+            lines.push_str(&format!(
+                "{site}: epoch {} heads {heads:?} at {placement:?} deleted {} dropped {} settled {} provisional \
+                 {resident:?} current {:?} reports {:?}\n",
+                entry.epoch, entry.deleted, entry.dropped, entry.settled, entry.current, entry.reports,
+            ));
+        }
+        lines
+    }
+
     fn stored(&self, site: &str, name: &str) -> std::collections::BTreeMap<u64, Stored> {
         let mut documents = std::collections::BTreeMap::<u64, Stored>::new();
         let (Some(site), Ok(replicant)) = (self.sites.get(site), ReplicantId::new(name)) else { return documents };

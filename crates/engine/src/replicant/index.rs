@@ -26,10 +26,16 @@ pub(crate) struct Entry {
     pub(crate) reports: BTreeMap<SiteName, (u64, Status, Epoch)>,
     /// Whether each report speaks of the heads that the document has.
     pub(crate) current: BTreeSet<SiteName>,
+    /// The sites that have cleaned up, and said so of what is known here: they know nothing that this node does not.
+    #[serde(default)]
+    pub(crate) cleaned: BTreeSet<SiteName>,
     /// Whether this site has nothing left to do for it.
     pub(crate) settled: bool,
     /// The document was given away: this site left the scope and has cleaned up.
     pub(crate) dropped: bool,
+    /// The heads that were known of it when it was given away. A document without them is older than that.
+    #[serde(default)]
+    pub(crate) gone: Vec<ChangeHash>,
     /// Whether it runs operations or has a desired state at sites that may come and go (see `place`).
     pub(crate) moving: bool,
     /// Storage was recovered from damage, and what this site did has not been looked at since.
@@ -57,8 +63,10 @@ impl Entry {
             conflicts: 0,
             reports: BTreeMap::new(),
             current: BTreeSet::new(),
+            cleaned: BTreeSet::new(),
             settled: true,
             dropped: false,
+            gone: Vec::new(),
             moving: false,
             doubtful: false,
             next_change: 0,
@@ -72,9 +80,9 @@ impl Entry {
         self.reports.insert(report.site.clone(), (report.seq, report.status, report.epoch));
     }
 
-    /// Whether a site has said that its replica is gone.
+    /// Whether a site has said that its replica is gone, and of a document that is known here.
     pub(crate) fn has_removed(&self, site: &SiteName) -> bool {
-        self.reports.get(site).is_some_and(|(_, status, epoch)| *status == Status::Removed && *epoch == self.epoch)
+        self.cleaned.contains(site)
     }
 
     /// The sites that hold the document: those of the placement, and those that leave and have yet to clean up.

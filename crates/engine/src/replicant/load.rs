@@ -67,10 +67,16 @@ impl Engine {
     }
 
     fn restore(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) -> Result<Resident, String> {
-        let entry = self.replicants.index.get(id).ok_or_else(|| format!("{id} is not in the index"))?;
+        let actor = self.actors.next();
+        let prefix = replicant_prefix(id);
+        let entry = self.replicants.index.get_mut(id).ok_or_else(|| format!("{id} is not in the index"))?;
+        if entry.doubtful && !entry.dropped {
+            // The entry may be older than what it speaks of.
+            let parts = records.iter().filter_map(|record| record.key.strip_prefix(prefix.as_slice()).and_then(part));
+            entry.epoch = parts.filter_map(Part::epoch).fold(entry.epoch, u64::max);
+        }
         let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
         let (dropped, here) = (entry.dropped, &self.config.site);
-        let prefix = replicant_prefix(id);
         let mut lost: Vec<String> = damaged.to_vec();
         let (mut snapshot, mut changes) = (None, Vec::new());
         let (mut work, mut reports) = (None, BTreeMap::<SiteName, Report>::new());
@@ -96,11 +102,11 @@ impl Engine {
                 _ => {}
             }
         }
-        let loaded = Replicant::load(document.clone(), &self.actor, snapshot, &changes)
+        let loaded = Replicant::load(document.clone(), &actor, snapshot, &changes)
             .or_else(|error| {
                 // The rest of the replicant is still good, and the other sites have the document.
                 lost.push(error.to_string());
-                Replicant::load(document, &self.actor, None, &changes)
+                Replicant::load(document, &actor, None, &changes)
             })
             .map_err(|error| format!("the document of {id} cannot be read: {error}"))?;
         lost.extend(loaded.damaged);
@@ -116,7 +122,7 @@ impl Engine {
         if let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {
             // A number is never given to two changes, whatever an old entry says.
             entry.next_change = entry.next_change.max(next);
-            entry.first_change = entry.first_change.max(first.unwrap_or(entry.next_change));
+            entry.first_change = first.unwrap_or(entry.next_change);
             // Reconciliation sees what is missing if the index says what there is.
             if entry.heads != replicant.heads() {
                 entry.heads = replicant.heads();
@@ -125,6 +131,8 @@ impl Engine {
             if doubtful || !lost.is_empty() {
                 entry.reports.clear();
                 reports.values().for_each(|report| entry.reported(report));
+                // What was done may no longer be what the document says.
+                entry.settled &= !replicant.is_created();
             }
         }
         if !lost.is_empty() {
@@ -138,6 +146,12 @@ impl Engine {
 
     /// Something may have been written between the last step of the work and a crash.
     fn after_load(&mut self, id: &ReplicantId) {
+        // Of what was given away there is no document, and an entry that was made anew knows nothing of that.
+        let nothing = self.replicants.resident.get(id).is_some_and(|resident| !resident.doc.is_created());
+        if nothing && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {
+            (entry.dropped, entry.doubtful, entry.settled) = (true, false, true);
+            self.write_index(id);
+        }
         let created = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
         if created && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {
             entry.doubtful = false;

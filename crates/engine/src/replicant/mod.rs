@@ -4,10 +4,10 @@ mod index;
 mod load;
 mod persist;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) use index::{Entry, ItemPrefix, item_prefix};
-use khufu_crdt::{Replicant, ReplicantId, Report, Resolved, SiteName, resolve};
+use khufu_crdt::{Replicant, ReplicantId, Report, Resolved, SiteName, Status, resolve};
 use serde_bytes::ByteBuf;
 
 use crate::CallId;
@@ -67,6 +67,19 @@ impl Resident {
     /// The document changed.
     pub(crate) fn touched(&mut self) {
         self.resolved = None;
+    }
+
+    /// The sites that have said that they have cleaned up, and of nothing that is not known here. Whoever says so of
+    /// something else, a deletion perhaps, has yet to be asked for it.
+    pub(crate) fn cleaned(&self) -> BTreeSet<SiteName> {
+        let epoch = self.doc.id().epoch;
+        let known = |head: &String| head.parse().is_ok_and(|head| self.doc.has(&head));
+        self.reports
+            .values()
+            .filter(|report| report.status == Status::Removed && report.epoch == epoch)
+            .filter(|report| report.heads.iter().all(known))
+            .map(|report| report.site.clone())
+            .collect()
     }
 
     /// Takes over what was done for an older document of the same replicant.

@@ -15,6 +15,8 @@ impl Engine {
         if changes.is_empty() || resident.provisional {
             return;
         }
+        // Who said that this site is out did not know of this.
+        resident.work.expelled.clear();
         let document = resident.doc.id().clone();
         let entry = self.replicants.index.entry(id.clone()).or_insert_with(|| Entry::new(document.epoch));
         for change in changes {
@@ -47,6 +49,8 @@ impl Engine {
         let Some(entry) = self.replicants.index.get_mut(id) else { return };
         let was_deleted = entry.deleted;
         let placed = entry.placement != state.placement;
+        let cleaned = std::mem::replace(&mut entry.cleaned, resident.cleaned());
+        let shared = placed || cleaned != entry.cleaned;
         entry.epoch = resident.doc.id().epoch;
         entry.kind.clone_from(&state.kind);
         entry.scope.clone_from(&state.scope);
@@ -73,11 +77,11 @@ impl Engine {
         if deleted {
             self.event(Happening::Deleted { replicant: id.clone() });
         }
-        if placed {
-            if let Some(sites) = sites {
-                self.event(Happening::Placed { replicant: id.clone(), sites });
-            }
-            self.update_topics();
+        if placed && let Some(sites) = sites {
+            self.event(Happening::Placed { replicant: id.clone(), sites });
+        }
+        if shared {
+            self.update_topic(id);
         }
     }
 
@@ -189,9 +193,10 @@ impl Engine {
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.dropped = true;
             entry.settled = true;
-            entry.heads.clear();
+            entry.gone = std::mem::take(&mut entry.heads);
+            entry.gone.extend(resident.work.expelled);
         }
         self.write_index(id);
-        self.update_topics();
+        self.update_topic(id);
     }
 }

@@ -42,15 +42,20 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let lacking = push.heads.iter().any(|head| !resident.doc.has(head));
         let pending = !resident.incoming.is_empty();
-        if dropped || (lacking && !pending) {
-            self.meet(id, from);
+        if self.may_share(id, from) {
+            if dropped || (lacking && !pending) {
+                self.meet(id, from);
+            }
+        } else if !lacking && !push.heads.is_empty() {
+            // It thinks that it is a holder, and does not know what is known here.
+            self.say_not_holder(id, from, push.heads);
         }
     }
 
     /// Something came in for a replicant that this node does not hold. It may have been placed here just now.
     pub(crate) fn unknown(&mut self, document: DocumentId) -> bool {
         let id = document.replicant.clone();
-        match Replicant::genesis(document, &self.actor) {
+        match Replicant::genesis(document, &self.actors.next()) {
             Ok(doc) => {
                 let doc = doc.with_limits(self.config.limits.clone());
                 let mut resident = Resident::new(doc, Work::default(), BTreeMap::new(), true);
@@ -113,14 +118,25 @@ impl Engine {
     /// Keeps what came in, if the document lives here.
     fn settle(&mut self, id: &ReplicantId, new: &[khufu_crdt::Change]) {
         let here = self.config.site.clone();
+        let held = self.replicants.held(id).is_some();
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         if !resident.provisional {
             self.persist_changes(id, new, false);
             return self.changed(id);
         }
         resident.touched();
-        let lives_here = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&here));
-        if resident.doc.is_created() && lives_here {
+        let Some(placement) = resident.doc.state().placement.as_ref().filter(|_| resident.doc.is_created()) else {
+            return;
+        };
+        if !placement.sites.contains(&here) && resident.work.removed && !held {
+            // All that others wait for is to hear that.
+            return self.report(id);
+        }
+        // A document that is older than what was given away does not know yet that this site has left.
+        let epoch = resident.doc.id().epoch;
+        let gone = self.replicants.index.get(id).filter(|entry| entry.dropped && entry.epoch == epoch);
+        let older = gone.is_some_and(|entry| entry.gone.iter().any(|head| !resident.doc.has(head)));
+        if placement.holds(&here) && !older {
             self.adopt(id, false);
             self.changed(id);
         }
@@ -136,6 +152,13 @@ impl Engine {
             }
             if report.site == self.config.site {
                 // What an earlier life of this site said, before it lost its disk: what is said from now on must count.
+                if resident.work.forgot(&report) {
+                    let state = resident.doc.state();
+                    let value = !crate::work::says_nothing(&resident.doc.effective(&report.site));
+                    let only_a_value = state.operations.is_empty() && value;
+                    resident.work.remember(&report, only_a_value);
+                    news.push(report.site.clone());
+                }
                 if report.seq > resident.work.seq {
                     resident.work.seq = report.seq;
                     let known = resident.reports.get(&report.site).is_some_and(|known| known.seq >= report.seq);
@@ -159,9 +182,11 @@ impl Engine {
                 continue;
             }
             let current = resident.doc.heads().iter().map(ToString::to_string).eq(report.heads.iter().cloned());
+            let cleaned = resident.cleaned();
             self.write_report(&report);
             if let Some(entry) = self.replicants.index.get_mut(id) {
                 entry.reported(&report);
+                entry.cleaned = cleaned;
                 if current {
                     entry.current.insert(report.site.clone());
                 } else {

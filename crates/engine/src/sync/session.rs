@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{ReplicantId, Report, SiteName, SyncState};
+use khufu_crdt::{ChangeHash, ReplicantId, Report, SiteName, SyncState};
 use serde_bytes::ByteBuf;
 
 use crate::engine::Task;
@@ -15,6 +15,9 @@ use crate::{Engine, NodeId};
 
 /// The most frames of one side of a session. Far more than any exchange needs: two documents come together in a few.
 const MAX_FRAMES: u32 = 256;
+
+/// The most heads of another node that are remembered.
+const MAX_HEADS: usize = 64;
 
 /// A session under way.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl Engine {
             return;
         }
         if !self.may_share(id, with) {
-            return self.say_not_holder(id, with);
+            return self.say_not_holder(id, with, Vec::new());
         }
         self.sync.next_session += 1;
         self.counters.syncs += 1;
@@ -77,7 +80,7 @@ impl Engine {
 
     /// Whether a node's site is one of the holders, as far as is known here. Of a document that is only being fetched,
     /// nothing is known that the other does not have.
-    fn may_share(&self, id: &ReplicantId, node: &NodeId) -> bool {
+    pub(crate) fn may_share(&self, id: &ReplicantId, node: &NodeId) -> bool {
         let Some(resident) = self.replicants.resident.get(id) else { return false };
         if resident.provisional {
             return true;
@@ -86,27 +89,56 @@ impl Engine {
         site.is_some_and(|site| self.replicants.held(id).is_some_and(|entry| entry.holds(site)))
     }
 
-    fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId) {
+    /// Tells a node that it is none of the holders, as far as is known here; `knows` are heads of its own that are known
+    /// here all the same.
+    pub(crate) fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId, knows: Vec<ChangeHash>) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
+        // Which site an unknown node serves will be known soon.
+        if resident.provisional || self.members.site_of(to).is_none() {
+            return;
+        }
         let (document, heads) = (resident.doc.id().clone(), resident.doc.heads());
-        self.send(to, &Frame::NotHolder { document, heads });
+        self.send(to, &Frame::NotHolder { document, heads, knows });
     }
 
-    /// Another node thinks that this site is no holder. If this node knows better, it says so by what the other lacks.
-    pub(crate) fn catch_up(&mut self, id: &ReplicantId, node: &NodeId, heads: &[khufu_crdt::ChangeHash], epoch: u64) {
+    /// Another node thinks that this site is no holder. If this node knows better, it says so by what the other lacks;
+    /// if the other knows all that is known here, it is right.
+    pub(crate) fn catch_up(
+        &mut self,
+        id: &ReplicantId,
+        node: &NodeId,
+        heads: &[ChangeHash],
+        knows: &[ChangeHash],
+        epoch: u64,
+    ) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let document = resident.doc.id().clone();
         if resident.provisional || document.epoch != epoch || !self.may_share(id, node) {
             return;
         }
+        let here = resident.doc.heads();
+        if !knows.is_empty() && here.iter().all(|head| knows.contains(head)) && here != heads {
+            return self.expelled(id, heads);
+        }
         let known: Vec<_> = heads.iter().filter(|head| resident.doc.has(head)).copied().collect();
         let changes: Vec<_> =
             resident.doc.changes_since(&known).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
-        if changes.is_empty() {
-            return;
-        }
         let push = crate::wire::Push { document, changes, heads: resident.doc.heads(), reports: Vec::new() };
         self.send(node, &Frame::Push(push));
+    }
+
+    /// This site was taken out while it knew nothing of it, and is not waited for: it cleans up by itself.
+    fn expelled(&mut self, id: &ReplicantId, heads: &[ChangeHash]) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        if resident.incoming.is_empty() && resident.work.expelled.is_empty() {
+            resident.work.expelled = heads.iter().take(MAX_HEADS).copied().collect();
+            if let Some(entry) = self.replicants.index.get_mut(id) {
+                entry.settled = false;
+            }
+            self.write_index(id);
+            self.write_work(id);
+            self.work(id);
+        }
     }
 
     /// A step of a session came in for a resident document.
@@ -120,7 +152,7 @@ impl Engine {
             self.shelve(id, frame.document.clone());
         }
         if !self.may_share(id, from) {
-            return self.say_not_holder(id, from);
+            return self.say_not_holder(id, from, Vec::new());
         }
         let key = (from.clone(), id.clone());
         if frame.initiator && frame.seq == 0 {

@@ -17,8 +17,8 @@ impl Engine {
         match doing {
             Doing::Desired(digest) => self.desired_done(id, digest, result),
             Doing::Step => self.step_done(id, result),
+            Doing::First => self.looked_first(id, result),
             Doing::Lookup => self.looked_up(id, result),
-            Doing::Arrival => self.arrived(id, result),
             Doing::Remove => self.remove_done(id, result),
             Doing::Side(side) => self.side_done(id, side, result),
         }
@@ -204,21 +204,21 @@ impl Engine {
         }
     }
 
-    /// The platform was looked at before the first operation.
-    fn arrived(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
-        if let Err(failure) = &result
-            && let Some(resident) = self.replicants.resident.get_mut(id)
-        {
-            resident.work.attempt = resident.work.attempt.saturating_add(1);
-            if !self.is_final(id, failure) {
-                let pause = self.pause_ms(id, failure);
-                return self.work_later(id, pause);
+    /// What is on the platform before the first operation is run was left by somebody else, or by an earlier life of
+    /// this site that lost its disk.
+    fn looked_first(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        match result {
+            Ok(done) => {
+                resident.work.looked = true;
+                resident.work.attempt = 0;
+                resident.work.rebuild |= done.digest.is_some();
             }
-        }
-        if let Some(resident) = self.replicants.resident.get_mut(id) {
-            resident.work.looked = true;
-            // What people put there themselves stays; what operations made of it before does not.
-            resident.work.rebuild |= result.is_ok_and(|done| done.marker.is_some());
+            Err(failure) => {
+                resident.work.attempt = resident.work.attempt.saturating_add(1);
+                let pause = self.pause_ms(id, &failure);
+                self.work_later(id, pause);
+            }
         }
     }
 
@@ -228,7 +228,10 @@ impl Engine {
         match result {
             Ok(_) => {
                 let (seq, epoch) = (resident.work.seq, resident.doc.id().epoch);
-                resident.work = super::Work { seq, epoch, removed: true, ..super::Work::default() };
+                let expelled = std::mem::take(&mut resident.work.expelled);
+                let (born, past) = (resident.work.born, resident.work.past);
+                resident.work =
+                    super::Work { seq, born, past, epoch, expelled, removed: true, ..super::Work::default() };
             }
             Err(failure) => {
                 resident.work.attempt = resident.work.attempt.saturating_add(1);

@@ -8,7 +8,7 @@ pub(crate) use self::next::{digest, says_nothing};
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Applied, Epoch, Observation, OperationId, OperationReport};
+use khufu_crdt::{Applied, ChangeHash, Epoch, Observation, OperationId, OperationReport, Report, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
@@ -35,10 +35,10 @@ pub(crate) struct Work {
     pub(crate) expected: Option<String>,
     /// What was last seen on the platform.
     pub(crate) observed: Option<Observation>,
-    /// The platform was looked at before the first operation was run.
-    pub(crate) looked: bool,
     /// The replica is gone, or was left to the platform: nothing more is done.
     pub(crate) removed: bool,
+    /// Another site knows everything that this one does, and that it is no holder any more: the heads there.
+    pub(crate) expelled: Vec<ChangeHash>,
     /// A driver was told to remove the replica and has not answered.
     pub(crate) removing: bool,
     /// What was run must be taken back before anything else: the platform was changed by hand and is put back, or the
@@ -51,6 +51,14 @@ pub(crate) struct Work {
     pub(crate) attempt: u32,
     /// The number of this site's newest report.
     pub(crate) seq: u64,
+    /// The number of the first report that all this is behind.
+    pub(crate) born: u64,
+    /// The number of the newest report from before that which was heard of.
+    pub(crate) past: u64,
+    /// A driver was told to make something of it.
+    pub(crate) touched: bool,
+    /// The platform was looked at before the first operation was run there.
+    pub(crate) looked: bool,
 }
 
 impl Work {
@@ -61,6 +69,21 @@ impl Work {
         self.rebuild |= ran || !only_a_value;
         self.desired = None;
         self.removed = false;
+    }
+
+    /// Whether this site said so before it lost what was written here.
+    pub(crate) fn forgot(&self, report: &Report) -> bool {
+        report.seq > self.past && (report.seq < self.born || report.seq > self.seq)
+    }
+
+    /// What this site said of its replica before it lost what was written here: it is still on the platform.
+    pub(crate) fn remember(&mut self, report: &Report, only_a_value: bool) {
+        self.past = report.seq;
+        let had = !report.applied.is_empty() || report.desired.is_some() || report.local_id.is_some();
+        if had && report.status != Status::Removed {
+            self.distrust(only_a_value);
+            self.local_id = self.local_id.take().or_else(|| report.local_id.clone());
+        }
     }
 
     /// Whether the platform may hold anything of this replicant.
@@ -79,10 +102,10 @@ pub(crate) enum Doing {
     Desired(String),
     /// The intent of [`Work::applied`].
     Step,
+    /// Looking whether there is something already, before anything is done.
+    First,
     /// Looking whether the intent that a crash left behind was carried out.
     Lookup,
-    /// Looking whether operations have run on the replica that nobody here remembers.
-    Arrival,
     /// Removing the replica.
     Remove,
     /// Somebody wants to know.

@@ -119,6 +119,11 @@ impl Engine {
                     break;
                 }
                 Next::Call(doing, call) => {
+                    if matches!(doing, Doing::Desired(_) | Doing::Step)
+                        && let Some(resident) = self.replicants.resident.get_mut(id)
+                    {
+                        resident.work.touched = true;
+                    }
                     self.set_settled(id, false);
                     self.write_work(id);
                     self.call(id, doing, call);
@@ -148,7 +153,8 @@ impl Engine {
             return;
         }
         let state = resident.doc.state();
-        let left = state.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here));
+        let left = !resident.work.expelled.is_empty()
+            || state.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here));
         if left && self.replicants.held(id).is_some() && self.is_handed_over(id) {
             self.give_away(id);
         }
@@ -158,6 +164,9 @@ impl Engine {
     /// the very same document. Until then this may be the only copy of what was acknowledged here.
     pub(crate) fn is_handed_over(&self, id: &ReplicantId) -> bool {
         let Some(entry) = self.replicants.held(id) else { return true };
+        if self.replicants.resident.get(id).is_some_and(|resident| !resident.work.expelled.is_empty()) {
+            return true;
+        }
         entry.placement.as_ref().is_some_and(|placement| {
             let has_it = |site: &khufu_crdt::SiteName| *site == self.config.site || entry.current.contains(site);
             placement.sites.iter().any(has_it)
@@ -212,6 +221,7 @@ impl Engine {
         let effective = resident.doc.effective(&here);
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
+            && resident.work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
         let deleted = state.deleted.is_some();
         let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);
@@ -252,7 +262,8 @@ impl Engine {
                 return Next::Nothing { settled: false };
             }
             work.attention = None;
-            if keep || (work.is_blank() && work.expected.is_none() && work.local_id.is_none()) {
+            let untouched = work.is_blank() && !work.touched && !work.rebuild;
+            if keep || (untouched && work.expected.is_none() && work.local_id.is_none()) {
                 work.removed = true;
                 return Next::Again;
             }
@@ -264,7 +275,7 @@ impl Engine {
         }
         // Back in the scope, or made anew after a deletion.
         if work.removed {
-            *work = Work { epoch, seq: work.seq, ..Work::default() };
+            *work = Work { epoch, seq: work.seq, born: work.born, past: work.past, ..Work::default() };
             return Next::Again;
         }
         if work.epoch != epoch {
@@ -347,13 +358,13 @@ impl Engine {
             work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
             return Next::Nothing { settled: true };
         };
-        // Operations start from a replica as new. One from an earlier life may be there that nobody here remembers: the
-        // store was lost, or it was kept when its replicant was deleted.
-        if !work.looked && work.is_blank() && capabilities.reset && capabilities.observe {
-            if pause.holds(work, "look first") {
+        let absolute = step.operation().and_then(|op| state.operations.get(op));
+        let absolute = absolute.is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
+        if work.is_blank() && !work.looked && !absolute && capabilities.observe {
+            if pause.holds(work, "look") {
                 return Next::Nothing { settled: false };
             }
-            return Next::Call(Doing::Arrival, DriverCall::Observe);
+            return Next::Call(Doing::First, DriverCall::Observe);
         }
         if pause.holds(work, &name(&step)) {
             return Next::Nothing { settled: false };

@@ -25,6 +25,7 @@ impl Engine {
         let leaves = work.removed && handed_over;
         let state = resident.doc.state();
         let member = state.deleted.is_none()
+            && work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&site));
         let old = resident.reports.get(&site);
         let mut report = Report {
@@ -57,9 +58,14 @@ impl Engine {
         report.seq = seq;
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.work.seq = seq;
+        if resident.work.born == 0 {
+            resident.work.born = seq;
+        }
         resident.reports.insert(site.clone(), report.clone());
+        let cleaned = resident.cleaned();
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.reported(&report);
+            entry.cleaned = cleaned;
             entry.current.insert(site.clone());
         }
         self.write_report(&report);

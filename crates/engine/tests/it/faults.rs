@@ -71,14 +71,16 @@ fn an_operation_whose_answer_was_lost_in_a_crash_is_looked_up_and_not_run_twice(
     let mut world = World::new(22);
     world.sites(&["paris"]);
     world.put_with("paris", "log", "paris", &file_policy());
+    world.operate("paris", "log", "add", "first,").unwrap();
+    world.settle();
     world.sites.get_mut("paris").unwrap().hang_next_call = true;
     world.operate("paris", "log", "add", "once").unwrap();
     world.run_for(Duration::from_secs(1));
-    assert_eq!(world.text("paris", "log").unwrap(), "once");
+    assert_eq!(world.text("paris", "log").unwrap(), "first,once");
     world.restart("paris");
     world.settle();
-    assert_eq!(world.text("paris", "log").unwrap(), "once");
-    assert_eq!(world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len(), 1);
+    assert_eq!(world.text("paris", "log").unwrap(), "first,once");
+    assert_eq!(world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len(), 2);
 }
 
 #[test]
@@ -392,4 +394,21 @@ fn what_the_index_has_lost_is_found_by_its_records() {
     world.heal();
     world.settle();
     is_whole_again(&mut world);
+}
+
+#[test]
+fn operations_do_not_run_again_on_what_a_lost_disk_had_built() {
+    for seed in 60..66 {
+        let mut world = World::new(seed);
+        world.sites(&["paris", "rennes"]);
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.operate("paris", "log", "add", "one;").unwrap();
+        world.settle();
+        world.crash("rennes");
+        world.sites.get_mut("rennes").unwrap().disk.wipe();
+        world.start("rennes");
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.settle();
+        assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;"), "seed {seed}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod basics;
 mod faults;
+mod fuzz;
 mod scope;
 
 use khufu_crdt::Policy;

@@ -178,7 +178,7 @@ fn the_last_copy_stays_until_a_site_that_follows_has_it() {
     world.run_for(Duration::from_secs(1));
     world.put_with("paris", "log", "paris", &file_policy());
     world.operate("paris", "log", "add", "x").unwrap();
-    world.run_for(Duration::from_secs(1));
+    world.settle();
     world.isolate("rennes");
     rescope(&mut world, "paris", "log", "rennes").unwrap();
     world.run_for(Duration::from_secs(30));
@@ -189,4 +189,20 @@ fn the_last_copy_stays_until_a_site_that_follows_has_it() {
     assert_eq!(world.text("rennes", "log").unwrap(), "x");
     world.until("paris forgets it", Duration::from_secs(30), |world| !world.stores("paris", "log"));
     assert_eq!(world.text("paris", "log"), None);
+}
+
+#[test]
+fn a_site_takes_back_what_it_wrote_itself_before_it_gave_the_document_away() {
+    let mut world = World::new(48);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    rescope(&mut world, "paris", "web", "rennes").unwrap();
+    world.until("paris forgets it", Duration::from_secs(30), |world| !world.stores("paris", "web"));
+    rescope(&mut world, "rennes", "web", "paris & rennes").unwrap();
+    world.settle();
+    assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":2}\n");
+    world.patch("paris", "web", json!({"a": 3})).unwrap();
+    world.settle();
+    assert_eq!(world.text("rennes", "web").unwrap(), "{\"a\":3}\n");
 }
