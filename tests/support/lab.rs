@@ -176,9 +176,10 @@ impl Lab {
             for site in sites {
                 let view = site.try_get(&format!("/v1/replicants/{id}")).await?;
                 let status = &view["sites"][site.name()];
-                found.push((view["heads"].clone(), status["current"].clone(), site.file(id)));
+                let done = status["current"] == true && status["report"]["status"] == "applied";
+                found.push((view["heads"].clone(), done, site.file(id)));
             }
-            let same = found.iter().all(|state| state == &found[0] && state.1 == true);
+            let same = found.iter().all(|state| state == &found[0] && state.1);
             if same { Ok(()) } else { Err(format!("{found:?}")) }
         })
         .await;
