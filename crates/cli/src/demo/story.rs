@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use khufu_crdt::Payload;
-use khufu_engine::{ReplicantView, VerifyReport};
+use khufu_engine::{ReplicantView, Status, VerifyReport};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -180,6 +180,10 @@ async fn heal(cast: Cast<'_>, teller: &mut Teller, apart: Instant) -> Result<(),
             let same = rest.iter().all(|view| view.heads == first.heads && view.resolved == first.resolved);
             if !same {
                 return Err(format!("the documents of {id} differ"));
+            }
+            // Two sites that are halfway may have equal files for a moment.
+            if let Some(view) = views.iter().find(|view| view.status != Status::Applied) {
+                return Err(format!("not all sites are done with {id}: {:?}", view.status));
             }
             equal_files(&network.sites, id)
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Fate, OperationId, OperationReport, Outcome, ReplicantId, Report, Status};
+use khufu_crdt::{Fate, OperationId, OperationReport, Outcome, ReplicantId, Report, Status, Step};
 
 use crate::{Engine, Happening};
 
@@ -18,6 +18,7 @@ impl Engine {
         if resident.provisional && !resident.work.removed {
             return;
         }
+        let settled = self.replicants.index.get(id).is_none_or(|entry| entry.settled);
         let operations = reported_operations(resident);
         let resident = &*resident;
         let work = &resident.work;
@@ -46,7 +47,11 @@ impl Engine {
         } else if work.attention.is_some() {
             Status::NeedsAttention
         } else if member {
-            worst(&report)
+            match worst(&report) {
+                // Something is under way, or what has just come in has not been looked at yet.
+                Status::Applied if !settled => Status::Pending,
+                status => status,
+            }
         } else {
             // The replica is to go and is still there, or nobody else has the document yet.
             Status::Pending
@@ -86,12 +91,14 @@ fn reported_operations(resident: &mut crate::replicant::Resident) -> BTreeMap<Op
     newest.sort();
     let skip = newest.len().saturating_sub(MAX_REPORTED);
     let work = &resident.work;
+    // What is about to be started over from a replica as new is not done, whatever was noted of it.
+    let again = work.rebuild || matches!(work.applied.intent(), Some(Step::Reset));
     newest
         .into_iter()
         .skip(skip)
         .map(|(_, id)| {
             let noted = work.operations.get(&id).cloned().unwrap_or_default();
-            let executed = work.applied.outcome(&id);
+            let executed = work.applied.outcome(&id).filter(|outcome| !again || *outcome == Outcome::Failed);
             let live = matches!(fates.get(&id), Some(Fate::Live));
             // A noted success counts while the operation is still part of the replica, or was replaced since.
             let status = match (live, executed, noted.status) {
