@@ -21,6 +21,26 @@ impl World {
         !self.stored(site, name).is_empty()
     }
 
+    /// Whether all that the disk of a site holds of a replicant is on that of another, too.
+    #[must_use]
+    pub fn covers(&self, other: &str, site: &str, name: &str) -> bool {
+        let Ok(replicant) = ReplicantId::new(name) else { return true };
+        let (ours, theirs) = (self.stored(site, name), self.stored(other, name));
+        let read = |epoch: u64, stored: &Stored| {
+            let document = DocumentId { replicant: replicant.clone(), epoch };
+            Replicant::load(document, &Actor::new([0xee; 16]), stored.snapshot.as_deref(), &stored.changes).ok()
+        };
+        let Some((epoch, stored)) = ours.last_key_value() else { return true };
+        let Some((newest, others)) = theirs.last_key_value() else { return false };
+        match (read(*epoch, stored), read(*newest, others)) {
+            _ if newest > epoch => true,
+            (Some(ours), Some(theirs)) if newest == epoch => {
+                ours.replicant.heads().iter().all(|head| theirs.replicant.has(head))
+            }
+            _ => false,
+        }
+    }
+
     /// The operations in all documents of a replicant on the disk of a site, whether the site runs or not.
     #[must_use]
     pub fn stored_operations(&self, site: &str, name: &str) -> BTreeSet<OperationId> {
@@ -49,9 +69,9 @@ impl World {
             let placement = entry.placement.as_ref().map(|at| (&at.sites, &at.leaving));
             let resident = engine.replicants.resident.get(&id).map(|resident| resident.provisional);
             lines.push_str(&format!(
-                "{site}: epoch {} heads {heads:?} at {placement:?} deleted {} dropped {} settled {} provisional \
+                "{site}: epoch {} heads {heads:?} at {placement:?} deleted {} dropped {} settled {} cleaned {:?} provisional \
                  {resident:?} current {:?} reports {:?}\n",
-                entry.epoch, entry.deleted, entry.dropped, entry.settled, entry.current, entry.reports,
+                entry.epoch, entry.deleted, entry.dropped, entry.settled, entry.cleaned, entry.current, entry.reports,
             ));
         }
         lines

@@ -116,11 +116,17 @@ impl World {
     /// Why not all is at rest and the same everywhere, if it is not: the first reason found.
     #[must_use]
     pub fn disagreement(&self) -> Option<String> {
+        self.disagreement_but(&BTreeSet::new())
+    }
+
+    /// The same without some replicants.
+    #[must_use]
+    pub fn disagreement_but(&self, without: &BTreeSet<String>) -> Option<String> {
         let running: Vec<_> = self.sites.iter().filter_map(|(name, site)| Some((name, site, site.engine()?))).collect();
         let mut ids = BTreeSet::new();
         for (name, _, engine) in &running {
             for (id, entry) in &engine.replicants.index {
-                if entry.dropped {
+                if entry.dropped || without.contains(id.as_str()) {
                     continue;
                 }
                 if !entry.settled {

@@ -47,8 +47,10 @@ impl Engine {
         if !self.replicants.resident.contains_key(id) {
             match self.restore(id, records, damaged) {
                 Ok(resident) => {
+                    // What the index says of it is no longer so.
+                    let other = self.replicants.index.get(id).is_some_and(|entry| entry.heads != resident.doc.heads());
                     self.replicants.resident.insert(id.clone(), resident);
-                    self.after_load(id);
+                    self.after_load(id, other);
                 }
                 Err(message) => {
                     self.warn(Some(id.clone()), message.clone());
@@ -123,11 +125,6 @@ impl Engine {
             // A number is never given to two changes, whatever an old entry says.
             entry.next_change = entry.next_change.max(next);
             entry.first_change = first.unwrap_or(entry.next_change);
-            // Reconciliation sees what is missing if the index says what there is.
-            if entry.heads != replicant.heads() {
-                entry.heads = replicant.heads();
-                entry.changed_us = 0;
-            }
             if doubtful || !lost.is_empty() {
                 entry.reports.clear();
                 reports.values().for_each(|report| entry.reported(report));
@@ -145,7 +142,7 @@ impl Engine {
     }
 
     /// Something may have been written between the last step of the work and a crash.
-    fn after_load(&mut self, id: &ReplicantId) {
+    fn after_load(&mut self, id: &ReplicantId, other: bool) {
         // Of what was given away there is no document, and an entry that was made anew knows nothing of that.
         let nothing = self.replicants.resident.get(id).is_some_and(|resident| !resident.doc.is_created());
         if nothing && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {
@@ -157,6 +154,14 @@ impl Engine {
             entry.doubtful = false;
             self.refresh_index(id);
             self.write_work(id);
+        }
+        if other && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {
+            // Reconciliation sees what is missing if the index says what there is.
+            entry.changed_us = 0;
+            match self.replicants.resident.get(id) {
+                Some(resident) if !created => entry.heads = resident.doc.heads(),
+                _ => self.refresh_index(id),
+            }
         }
         let unsettled = self.replicants.index.get(id).is_some_and(|entry| !entry.settled);
         if unsettled {

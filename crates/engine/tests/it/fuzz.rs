@@ -34,6 +34,7 @@ struct Happened {
     driver_failures: u64,
     dropped: usize,
     hangs: usize,
+    lost: usize,
     steps: u64,
 }
 
@@ -57,6 +58,8 @@ struct Fuzz<'a> {
     reports: BTreeMap<(String, String, String), u64>,
     seen_events: BTreeMap<String, usize>,
     hung: BTreeSet<String>,
+    /// Replicants of which the only copy of something was on a disk that was lost.
+    lost: BTreeSet<String>,
     /// Disks may be wiped and damaged.
     disasters: bool,
     deletions: bool,
@@ -277,6 +280,12 @@ impl Fuzz<'_> {
 
     /// What only a disk holds that is about to be lost is not missed afterwards.
     fn forget_all_at(&mut self, site: &str) {
+        for name in self.allowed.keys() {
+            let mut others = self.sites.iter().filter(|other| **other != site);
+            if !others.any(|other| self.world.covers(other, site, name)) && self.world.stores(site, name) {
+                self.lost.insert(name.clone());
+            }
+        }
         for (name, operations) in &mut self.acknowledged {
             let elsewhere: BTreeSet<_> = self
                 .sites
@@ -375,8 +384,13 @@ impl Fuzz<'_> {
             self.settle();
         }
         self.check();
-        for name in self.allowed.keys().cloned().collect::<Vec<_>>() {
+        for name in self.allowed.keys().filter(|name| !self.lost.contains(*name)).cloned().collect::<Vec<_>>() {
             self.check_contents(&name);
+        }
+        self.happened.steps += self.world.steps();
+        if !self.lost.is_empty() {
+            self.happened.lost += self.lost.len();
+            return;
         }
         // Nothing is left over, and nobody goes on talking of what is settled.
         self.world.run_for(Duration::from_secs(40));
@@ -396,12 +410,11 @@ impl Fuzz<'_> {
             self.happened.rebuilds += metrics.rebuilds;
             self.happened.driver_failures += metrics.driver_failures;
         }
-        self.happened.steps += self.world.steps();
     }
 
     fn settle(&mut self) {
         let end = self.world.now() + Duration::from_secs(120);
-        while let Some(why) = self.world.disagreement() {
+        while let Some(why) = self.world.disagreement_but(&self.lost) {
             let seed = self.world.seed();
             if self.world.now() >= end {
                 self.warnings();
@@ -525,6 +538,7 @@ fn run(seed: u64, happened: &mut Happened) {
         reports: BTreeMap::new(),
         seen_events: BTreeMap::new(),
         hung: BTreeSet::new(),
+        lost: BTreeSet::new(),
         disasters,
         deletions,
         word: 0,
