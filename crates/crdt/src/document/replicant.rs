@@ -183,6 +183,21 @@ impl Replicant {
         self.doc.get_missing_deps(std::slice::from_ref(hash)).is_empty()
     }
 
+    /// Whether whoever had these heads knew where it lives as it is decided now, all decisions that compete included.
+    #[must_use]
+    pub fn knew_placement(&self, heads: &[ChangeHash]) -> bool {
+        if !heads.iter().all(|head| self.has(head)) {
+            return false;
+        }
+        let heads: Vec<automerge::ChangeHash> = heads.iter().map(|head| (*head).into()).collect();
+        let decided = super::state::placement_changes(&self.doc);
+        if decided.iter().all(|change| heads.contains(change)) {
+            return true;
+        }
+        let later = self.doc.get_changes(&heads);
+        !later.iter().any(|change| decided.contains(&change.hash()))
+    }
+
     /// The changes that others wait for, sorted: neither in the document nor waiting themselves.
     #[must_use]
     pub fn missing(&self) -> Vec<ChangeHash> {

@@ -214,6 +214,13 @@ pub(crate) fn placements(doc: &Automerge) -> Vec<Placement> {
     raws.iter().filter_map(|raw| placement_from(reader.alone(raw).json())).collect()
 }
 
+/// The changes that wrote them.
+pub(crate) fn placement_changes(doc: &Automerge) -> Vec<automerge::ChangeHash> {
+    let reader = Reader::whole(doc, None);
+    let raws = reader.root("placement").map(|slot| slot.raws).unwrap_or_default();
+    raws.iter().filter_map(|raw| doc.hash_for_opid(&raw.id)).collect()
+}
+
 fn read_placement(doc: &Automerge) -> Option<Placement> {
     let mut all = placements(doc);
     let mut winner = all.pop()?;

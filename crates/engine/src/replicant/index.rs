@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) reports: BTreeMap<SiteName, (u64, Status, Epoch)>,
     /// Whether each report speaks of the heads that the document has.
     pub(crate) current: BTreeSet<SiteName>,
-    /// The sites that have cleaned up, and said so of what is known here: they know nothing that this node does not.
+    /// The sites that have cleaned up, as the last decision on where it lives wants it.
     #[serde(default)]
     pub(crate) cleaned: BTreeSet<SiteName>,
     /// Whether this site has nothing left to do for it.
@@ -80,7 +80,7 @@ impl Entry {
         self.reports.insert(report.site.clone(), (report.seq, report.status, report.epoch));
     }
 
-    /// Whether a site has said that its replica is gone, and of a document that is known here.
+    /// Whether a site has said that its replica is gone, and knows that it is to be.
     pub(crate) fn has_removed(&self, site: &SiteName) -> bool {
         self.cleaned.contains(site)
     }

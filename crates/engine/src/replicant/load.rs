@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use khufu_crdt::{DocumentId, Replicant, ReplicantId, Report, SiteName};
 
-use super::{MAX_PARKED, Resident};
+use super::{Entry, MAX_PARKED, Resident};
 use crate::engine::Task;
 use crate::record::{Part, part, replicant_prefix};
 use crate::timers::Due;
@@ -169,6 +169,27 @@ impl Engine {
         }
     }
 
+    /// Looks again at what is not done, or is to be given away, and has nothing to wait for.
+    fn nudge(&mut self) {
+        let here = &self.config.site;
+        let waits = |entry: &Entry| {
+            !entry.dropped
+                && (!entry.settled || entry.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here)))
+        };
+        let busy = |id: &ReplicantId| {
+            let resident = self.replicants.resident.get(id);
+            self.timers.is_set(&Due::Work(id.clone()))
+                || resident.is_some_and(|resident| resident.call.is_some() || resident.provisional)
+        };
+        let index = self.replicants.index.iter();
+        let idle: Vec<_> = index.filter(|(id, entry)| waits(entry) && !busy(id)).map(|(id, _)| id.clone()).collect();
+        // A few at a time, and not always the same.
+        let first = usize::try_from(self.jitter("nudge", u64::try_from(idle.len()).unwrap_or(0))).unwrap_or(0);
+        for id in idle.iter().cycle().skip(first).take(idle.len().min(self.config.calls)) {
+            self.timers.set_by(Due::Work(id.clone()), self.now.monotonic_us);
+        }
+    }
+
     /// Compacts what has grown and takes documents out of memory that nobody uses.
     pub(crate) fn sweep(&mut self) {
         let grown: Vec<_> = self
@@ -185,6 +206,7 @@ impl Engine {
         for id in grown {
             self.run(id, Task::Compact);
         }
+        self.nudge();
         let mut idle: Vec<_> = self
             .replicants
             .resident

@@ -69,15 +69,19 @@ impl Resident {
         self.resolved = None;
     }
 
-    /// The sites that have said that they have cleaned up, and of nothing that is not known here. Whoever says so of
-    /// something else, a deletion perhaps, has yet to be asked for it.
+    /// The sites that have said that they have cleaned up, and know where it lives as it is decided now. Whoever said so
+    /// of an earlier decision may have been put back since, and whoever speaks of what is not known here, a deletion
+    /// perhaps, has yet to be asked for it.
     pub(crate) fn cleaned(&self) -> BTreeSet<SiteName> {
         let epoch = self.doc.id().epoch;
-        let known = |head: &String| head.parse().is_ok_and(|head| self.doc.has(&head));
+        let knows = |report: &&Report| {
+            let heads: Result<Vec<_>, _> = report.heads.iter().map(|head| head.parse()).collect();
+            heads.is_ok_and(|heads| self.doc.knew_placement(&heads))
+        };
         self.reports
             .values()
             .filter(|report| report.status == Status::Removed && report.epoch == epoch)
-            .filter(|report| report.heads.iter().all(known))
+            .filter(knows)
             .map(|report| report.site.clone())
             .collect()
     }

@@ -94,10 +94,16 @@ impl Engine {
     pub(crate) fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId, knows: Vec<ChangeHash>) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         // Which site an unknown node serves will be known soon.
-        if resident.provisional || self.members.site_of(to).is_none() {
+        if self.members.site_of(to).is_none() {
             return;
         }
-        let (document, heads) = (resident.doc.id().clone(), resident.doc.heads());
+        let document = resident.doc.id().clone();
+        let gone = self.replicants.index.get(id).filter(|entry| entry.dropped && entry.epoch == document.epoch);
+        let heads = match gone {
+            Some(entry) if resident.provisional => entry.gone.clone(),
+            None if resident.provisional => return,
+            _ => resident.doc.heads(),
+        };
         self.send(to, &Frame::NotHolder { document, heads, knows });
     }
 
@@ -113,8 +119,12 @@ impl Engine {
     ) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let document = resident.doc.id().clone();
-        if resident.provisional || document.epoch != epoch || !self.may_share(id, node) {
+        if resident.provisional || document.epoch > epoch || !self.may_share(id, node) {
             return;
+        }
+        if document.epoch < epoch {
+            // What is here was deleted, and what was made anew does not live here.
+            return self.expelled(id, heads);
         }
         let here = resident.doc.heads();
         if !knows.is_empty() && here.iter().all(|head| knows.contains(head)) && here != heads {
@@ -146,6 +156,10 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let epoch = resident.doc.id().epoch;
         if frame.document.epoch < epoch {
+            if self.replicants.held(id).is_none() {
+                // That one was deleted, and this site has seen the end of a later one.
+                return self.say_not_holder(id, from, Vec::new());
+            }
             return self.begin_session(id, from);
         }
         if frame.document.epoch > epoch {

@@ -115,7 +115,10 @@ impl Engine {
             }
             match self.next(id) {
                 Next::Nothing { settled } => {
-                    self.set_settled(id, settled);
+                    let provisional = self.replicants.resident.get(id).is_some_and(|resident| resident.provisional);
+                    if !provisional {
+                        self.set_settled(id, settled);
+                    }
                     break;
                 }
                 Next::Call(doing, call) => {
