@@ -5,6 +5,9 @@ use khufu_crdt::{Observation, OperationId, OperationReport, Outcome, ReplicantId
 use super::{Doing, Side};
 use crate::{DriverDone, DriverFailure, Engine, Happening};
 
+/// The most looks at one replica that wait for its driver.
+const MAX_SIDE: usize = 64;
+
 impl Engine {
     /// A driver has answered about a resident document.
     pub(crate) fn done(&mut self, id: &ReplicantId, doing: Doing, result: Result<DriverDone, DriverFailure>) {
@@ -70,6 +73,10 @@ impl Engine {
                 self.note_desired(id, noted);
             }
             Err(failure) => {
+                if failure.unknown {
+                    // Neither this nor what was there before can be counted on.
+                    resident.work.desired = None;
+                }
                 // A desired state is never given up: it is only said that it fails.
                 let status = if self.is_final(id, &failure) { Status::Failed } else { Status::Pending };
                 let noted = self.noted(status, &failure.message, attempt);
@@ -234,6 +241,7 @@ impl Engine {
                     super::Work { seq, born, past, epoch, expelled, removed: true, ..super::Work::default() };
             }
             Err(failure) => {
+                resident.work.rebuild |= failure.unknown;
                 resident.work.attempt = resident.work.attempt.saturating_add(1);
                 if self.is_final(id, &failure) {
                     let message = format!("the replica cannot be removed: {}", failure.message);
@@ -253,6 +261,11 @@ impl Engine {
         let busy = side == Side::Drift && (resident.call.is_some() || resident.work.is_blank());
         if busy || resident.side.contains(&side) {
             return;
+        }
+        if resident.side.len() >= MAX_SIDE {
+            let message = "too many look at this replica: ask again later".to_owned();
+            let failure = DriverFailure { message, permanent: false, retry_after_ms: None, unknown: false };
+            return self.side_answer(id, side, Err(failure));
         }
         let known = self.config.kinds.contains_key(&resident.doc.state().kind);
         if !known || resident.provisional {

@@ -57,6 +57,8 @@ pub(crate) struct Work {
     pub(crate) past: u64,
     /// A driver was told to make something of it.
     pub(crate) touched: bool,
+    /// The kind of that driver: what is made anew after a deletion may be of another.
+    pub(crate) kind: String,
     /// The platform was looked at before the first operation was run there.
     pub(crate) looked: bool,
 }

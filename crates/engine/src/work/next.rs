@@ -126,6 +126,7 @@ impl Engine {
                         && let Some(resident) = self.replicants.resident.get_mut(id)
                     {
                         resident.work.touched = true;
+                        resident.work.kind.clone_from(&resident.doc.state().kind);
                     }
                     self.set_settled(id, false);
                     self.write_work(id);
@@ -178,7 +179,9 @@ impl Engine {
 
     /// A place for a driver call has become free.
     pub(crate) fn next_waiting_call(&mut self) {
-        if let Some(id) = self.waiting_calls.pop_first() {
+        // Whoever is next may need none any more; then it is for the one after.
+        while self.calls.len() < self.config.calls {
+            let Some(id) = self.waiting_calls.pop_first() else { return };
             self.run(id, crate::engine::Task::Work);
         }
     }
@@ -196,7 +199,10 @@ impl Engine {
             local_id: resident.work.local_id.clone(),
             expected: resident.work.expected.clone(),
         };
-        let kind = resident.doc.state().kind.clone();
+        let kind = match &doing {
+            Doing::Remove if !resident.work.kind.is_empty() => resident.work.kind.clone(),
+            _ => resident.doc.state().kind.clone(),
+        };
         self.counters.driver_calls += 1;
         self.calls.insert(call, (id.clone(), doing));
         self.outbox.after(Output::CallDriver { call, kind, replica, work });
@@ -234,6 +240,8 @@ impl Engine {
         // A crash left a call behind of which nobody knows whether it was carried out.
         if work.removing {
             work.removing = false;
+            // Should it be wanted again after all, it may be gone.
+            work.rebuild = true;
             return Next::Again;
         }
         if work.desired_intent.take().is_some() {
@@ -244,8 +252,13 @@ impl Engine {
         let Some(capabilities) = known else {
             if member {
                 work.attention = Some(format!("this site has no driver of kind {kind:?}: start its node with one"));
-            } else {
+            } else if work.is_blank() && !work.touched {
                 work.removed = true;
+                return Next::Again;
+            } else {
+                work.attention = Some(format!(
+                    "the replica cannot be removed, since this site has no driver of kind {kind:?}: start its node with one"
+                ));
             }
             return Next::Nothing { settled: true };
         };
@@ -280,6 +293,13 @@ impl Engine {
         if work.removed {
             *work = Work { epoch, seq: work.seq, born: work.born, past: work.past, ..Work::default() };
             return Next::Again;
+        }
+        if work.epoch != epoch && work.touched && work.kind != kind && self.config.kinds.contains_key(&work.kind) {
+            if pause.holds(work, "remove") {
+                return Next::Nothing { settled: false };
+            }
+            work.removing = true;
+            return Next::Call(Doing::Remove, DriverCall::Delete);
         }
         if work.epoch != epoch {
             if work.is_blank() {

@@ -412,3 +412,44 @@ fn operations_do_not_run_again_on_what_a_lost_disk_had_built() {
         assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;"), "seed {seed}");
     }
 }
+
+#[test]
+fn a_removal_without_an_answer_is_not_forgotten_when_the_site_is_wanted_again() {
+    let rescope = |world: &mut World, scope: &str| {
+        let scope = Some(scope.to_owned());
+        let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
+        let put = khufu_engine::Put { id: id("log"), kind, scope, policy, desired, overrides, base };
+        world.request("paris", Request::Put(put)).unwrap();
+    };
+    let mut world = World::new(61);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    world.operate("paris", "log", "add", "one;").unwrap();
+    world.settle();
+    world.weather.driver_silence = 100;
+    rescope(&mut world, "paris");
+    world.until("the replica is gone", Duration::from_secs(10), |world| world.text("rennes", "log").is_none());
+    rescope(&mut world, "paris & rennes");
+    world.weather.driver_silence = 0;
+    world.settle();
+    world.operate("rennes", "log", "add", "two;").unwrap();
+    world.settle();
+    assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;"));
+}
+
+#[test]
+fn a_write_without_an_answer_does_not_count_when_it_is_taken_back() {
+    let mut world = World::new(62);
+    world.sites(&["paris"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    world.weather.driver_silence = 100;
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.until("it is written", Duration::from_secs(5), |world| {
+        world.text("paris", "web").as_deref() == Some("{\"a\":2}\n")
+    });
+    world.patch("paris", "web", json!({"a": 1})).unwrap();
+    world.weather.driver_silence = 0;
+    world.settle();
+    assert_eq!(world.text("paris", "web").as_deref(), Some("{\"a\":1}\n"));
+}
