@@ -210,10 +210,16 @@ impl Engine {
         // Nobody is taken out because of silence, nor before those who follow have the contents.
         let ready = |site: &SiteName| self.liveness(site) == Liveness::Alive && (entry.current.contains(site));
         let all_ready = next.sites.iter().all(ready);
+        let wanted = next.sites.clone();
         for site in &old.sites {
             if self.liveness(site) == Liveness::Down || !all_ready {
                 next.sites.insert(site.clone());
             }
+        }
+        let behind = |site: &SiteName| self.liveness(site) == Liveness::Alive && !entry.current.contains(site);
+        if wanted != next.sites && wanted.iter().any(behind) {
+            // Who is to leave is seen again when those who follow have had their time.
+            self.timers.set_by(Due::Place, self.now.plus(self.config.settle));
         }
         if next.sites == old.sites && next.mode == old.mode && next.prime == old.prime && old.expression == entry.scope
         {

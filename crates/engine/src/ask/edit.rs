@@ -223,7 +223,7 @@ impl Engine {
             Ok(placement) => self.with_leaving(id, placement),
             Err(error) => return self.answer(origin, Err(error)),
         };
-        self.create_in(origin, who, put, &kind, scope, placement, entry.epoch + 1);
+        self.create_in(origin, who, put, &kind, scope, placement, entry.epoch.saturating_add(1));
     }
 
     /// Makes a replicant that lives here.
@@ -240,8 +240,8 @@ impl Engine {
             .replicants
             .index
             .get(&put.id)
-            .filter(|entry| entry.dropped && entry.deleted)
-            .map_or(0, |entry| entry.epoch + 1);
+            .filter(|entry| entry.dropped)
+            .map_or(0, |entry| entry.epoch.saturating_add(u64::from(entry.deleted)));
         self.create_in(origin, who, put, kind, scope, placement, epoch);
     }
 

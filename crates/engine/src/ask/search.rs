@@ -34,7 +34,9 @@ impl Engine {
 
     /// Somebody asks; `here` is the site whose node the user talks to.
     fn request(&mut self, origin: Origin, who: String, here: &SiteName, request: Request) {
-        if self.asks.waiting() >= self.config.requests || self.outbox.outstanding() > 4096 {
+        // Other nodes cannot take the places of all who ask here.
+        let places = if matches!(origin, Origin::User(_)) { self.config.requests } else { self.config.requests / 2 };
+        if self.asks.waiting() >= places || self.outbox.outstanding() > 4096 {
             let message = "too many requests wait at this node: ask again later".to_owned();
             return self.answer(&origin, Err(RequestError::Busy { message }));
         }

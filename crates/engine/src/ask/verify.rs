@@ -27,6 +27,8 @@ pub(super) struct Job {
     waiting: VecDeque<ReplicantId>,
     under_way: BTreeSet<ReplicantId>,
     found: BTreeMap<ReplicantId, Holding>,
+    /// The next are being begun right now: what is found at once does not begin them again.
+    busy: bool,
 }
 
 /// A comparison of all sites.
@@ -75,7 +77,8 @@ impl Engine {
             ids.clear();
         }
         let number = self.asks.number();
-        let job = Job { asked_by, gather, waiting: ids.into(), under_way: BTreeSet::new(), found: BTreeMap::new() };
+        let (under_way, found) = (BTreeSet::new(), BTreeMap::new());
+        let job = Job { asked_by, gather, waiting: ids.into(), under_way, found, busy: false };
         self.asks.jobs.insert(number, job);
         self.go_on(number);
     }
@@ -83,6 +86,7 @@ impl Engine {
     fn go_on(&mut self, number: u64) {
         loop {
             let Some(job) = self.asks.jobs.get_mut(&number) else { return };
+            job.busy = false;
             if job.under_way.len() >= AT_ONCE {
                 return;
             }
@@ -90,6 +94,7 @@ impl Engine {
             if job.found.contains_key(&id) || !job.under_way.insert(id.clone()) {
                 continue;
             }
+            job.busy = true;
             self.run(id, Task::Side(Side::Verify(number)));
         }
         let done = self.asks.jobs.get(&number).is_some_and(|job| job.under_way.is_empty() && job.waiting.is_empty());
@@ -111,7 +116,9 @@ impl Engine {
             && job.under_way.remove(id)
         {
             job.found.insert(id.clone(), holding.unwrap_or_default());
-            self.go_on(number);
+            if !job.busy {
+                self.go_on(number);
+            }
         }
     }
 
@@ -123,7 +130,8 @@ impl Engine {
         let here = &self.config.site;
         let status = resident.reports.get(here).map_or(Status::Pending, |report| report.status);
         let mut observed = resident.work.observed.clone();
-        if let (Some(failure), Some(observed)) = (failure, &mut observed) {
+        if let Some(failure) = failure {
+            let observed = observed.get_or_insert_default();
             observed.digest = None;
             observed.drift = Some(format!("the platform could not be looked at: {failure}"));
         }

@@ -20,6 +20,7 @@ impl Engine {
         if done || wait_ms == 0 {
             return self.answer(&origin, answer.map(|answer| Response::Operation(Box::new(answer))));
         }
+        self.end_wait(&origin);
         let at = self.now.plus(std::time::Duration::from_millis(wait_ms.min(MAX_WAIT_MS)));
         self.timers.set(Due::Wait(origin.clone()), at);
         self.asks.by_replicant.entry(id.clone()).or_default().insert(origin.clone());
@@ -40,10 +41,14 @@ impl Engine {
                 let report = resident.reports.get(site).filter(|report| report.epoch == epoch);
                 let known = report.and_then(|report| {
                     // A site that a person must look at has said its last word on what it has not run.
+                    let gone = report.status == Status::Removed;
                     let stuck = report.status == Status::NeedsAttention;
                     let mut known = report.operations.get(&operation.id).cloned()?;
                     if stuck && known.status == Status::Pending {
                         known.status = Status::NeedsAttention;
+                    }
+                    if gone && known.status == Status::Pending {
+                        known.status = Status::Removed;
                     }
                     Some(known)
                 });

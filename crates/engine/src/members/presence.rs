@@ -12,6 +12,8 @@ use crate::{Engine, Happening, Liveness, NodeId, Output, Write};
 
 /// The topic on which sites speak of themselves.
 const MEMBERS_TOPIC: &str = "khufu/members";
+/// The most records of one frame. To check one costs some 50 microseconds.
+const MAX_RECORDS: usize = 4096 + 1;
 /// Heartbeats between two unasked announcements of this site's record.
 const ANNOUNCE_EVERY: u32 = 30;
 
@@ -43,6 +45,9 @@ impl Engine {
     }
 
     pub(crate) fn member_records(&mut self, from: &NodeId, records: &[SignedRecord]) {
+        if records.len() > MAX_RECORDS {
+            return self.refuse(from, format!("{} site records, {MAX_RECORDS} are allowed", records.len()));
+        }
         for record in records {
             match record.open(&*self.keys) {
                 Ok(_) => self.learn_member(record, true),

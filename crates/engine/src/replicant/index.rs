@@ -107,11 +107,9 @@ impl Entry {
                 _ => Status::Pending,
             };
             // A finished report about older heads says nothing yet of what is new.
-            let status = if matches!(status, Status::Applied) && !self.current.contains(site) {
-                Status::Pending
-            } else {
-                status
-            };
+            let finished = matches!(status, Status::Applied | Status::Skipped);
+            let status =
+                if finished && (self.deleted || !self.current.contains(site)) { Status::Pending } else { status };
             worst = worse(worst, status);
         }
         worst

@@ -9,7 +9,7 @@ use crate::engine::Task;
 use crate::record::{Part, part, replicant_prefix};
 use crate::timers::Due;
 use crate::wire;
-use crate::work::{Work, says_nothing};
+use crate::work::{Side, Work, says_nothing};
 use crate::{Engine, Output, Record, RequestError};
 
 impl Engine {
@@ -27,11 +27,8 @@ impl Engine {
         }
         let parked = self.replicants.parked.entry(id.clone()).or_default();
         if parked.len() >= MAX_PARKED {
-            if let Task::Request { origin, .. } = task {
-                let message = format!("too many requests wait for {id}: ask again later");
-                self.answer(&origin, Err(RequestError::Busy { message }));
-            }
-            return;
+            let message = format!("too many requests wait for {id}: ask again later");
+            return self.put_off(&id, task, &RequestError::Busy { message });
         }
         let first = parked.is_empty();
         parked.push(task);
@@ -55,9 +52,7 @@ impl Engine {
                 Err(message) => {
                     self.warn(Some(id.clone()), message.clone());
                     for task in tasks {
-                        if let Task::Request { origin, .. } = task {
-                            self.answer(&origin, Err(RequestError::Storage { message: message.clone() }));
-                        }
+                        self.put_off(id, task, &RequestError::Storage { message: message.clone() });
                     }
                     return;
                 }
@@ -65,6 +60,15 @@ impl Engine {
         }
         for task in tasks {
             self.run(id.clone(), task);
+        }
+    }
+
+    /// What cannot be done now: whoever waits for it is told.
+    fn put_off(&mut self, id: &ReplicantId, task: Task, error: &RequestError) {
+        match task {
+            Task::Request { origin, .. } => self.answer(&origin, Err(error.clone())),
+            Task::Side(Side::Verify(job)) => self.held(job, id, None),
+            _ => {}
         }
     }
 

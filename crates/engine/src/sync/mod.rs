@@ -16,6 +16,9 @@ pub(crate) use self::session::Session;
 pub(crate) use self::topic::Topics;
 use crate::NodeId;
 
+/// The most documents that wait for a session with one node.
+const MAX_QUEUED: usize = 16_384;
+
 /// What is going on between this node and others.
 #[derive(Debug, Default)]
 pub(crate) struct Sync {
@@ -35,6 +38,14 @@ impl Sync {
 
     pub(crate) fn has_session(&self, id: &ReplicantId) -> bool {
         self.sessions.keys().any(|(_, replicant)| replicant == id)
+    }
+
+    /// Has a document wait for a session. What finds no place is found again by the next comparison.
+    fn queue(&mut self, node: &NodeId, id: &ReplicantId) {
+        let queue = self.queued.entry(node.clone()).or_default();
+        if queue.len() < MAX_QUEUED {
+            queue.insert(id.clone());
+        }
     }
 
     fn sessions_with(&self, node: &NodeId) -> usize {

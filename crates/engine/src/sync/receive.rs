@@ -11,6 +11,12 @@ use crate::{Engine, Happening, NodeId, Status};
 
 /// The most reports that are kept of a document that is not known to live here.
 const MAX_PROVISIONAL_REPORTS: usize = 256;
+/// The most documents that are in memory only because somebody told of them.
+const MAX_PROVISIONAL: usize = 1024;
+/// The highest number of a report that is believed, so that there is always a next one. Numbers are clock values.
+const MAX_SEQ: u64 = 1 << 60;
+/// The highest epoch that is believed. Every deletion makes one.
+const MAX_EPOCH: u64 = u32::MAX as u64;
 
 impl Engine {
     /// Changes and reports came in for a resident document.
@@ -25,6 +31,9 @@ impl Engine {
             self.shelve(id, push.document.clone());
         }
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        if resident.doc.id().epoch != push.document.epoch {
+            return;
+        }
         let room = MAX_QUEUED_CHANGES.saturating_sub(resident.incoming.len());
         let dropped = push.changes.len() > room;
         resident.incoming.extend(push.changes.into_iter().take(room));
@@ -55,6 +64,12 @@ impl Engine {
     /// Something came in for a replicant that this node does not hold. It may have been placed here just now.
     pub(crate) fn unknown(&mut self, document: DocumentId) -> bool {
         let id = document.replicant.clone();
+        let provisional = self.replicants.resident.values().filter(|resident| resident.provisional).count();
+        if document.epoch > MAX_EPOCH || provisional >= MAX_PROVISIONAL {
+            self.counters.refused += 1;
+            tracing::warn!(replicant = %id, epoch = document.epoch, provisional, "refused a document");
+            return false;
+        }
         match Replicant::genesis(document, &self.actors.next()) {
             Ok(doc) => {
                 let doc = doc.with_limits(self.config.limits.clone());
@@ -147,7 +162,7 @@ impl Engine {
         let mut news = Vec::<SiteName>::new();
         for report in reports {
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-            if report.replicant != *id {
+            if report.replicant != *id || report.seq > MAX_SEQ {
                 continue;
             }
             if report.site == self.config.site {

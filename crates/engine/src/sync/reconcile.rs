@@ -7,7 +7,6 @@ use khufu_crdt::ReplicantId;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde_bytes::ByteBuf;
 
-use crate::engine::Task;
 use crate::replicant::ItemPrefix;
 use crate::timers::Due;
 use crate::wire::Frame;
@@ -18,12 +17,18 @@ const MESSAGE_BYTES: u64 = 60_000;
 /// The most items in one request for what is lacking; the rest is found by the next comparison.
 const MAX_WANTED: usize = 4096;
 
+/// The most steps of one comparison: far more than any number of replicants needs.
+const MAX_STEPS: u32 = 4096;
+/// The most differences that are noted of one comparison; the rest is found by the next.
+const MAX_DIFFERENCES: usize = 65_536;
+
 /// A comparison that this node began.
 pub(crate) struct Round {
     number: u64,
     state: Negentropy<'static, NegentropyStorageVector>,
     ours: BTreeSet<ItemPrefix>,
     theirs: BTreeSet<ItemPrefix>,
+    steps: u32,
 }
 
 impl std::fmt::Debug for Round {
@@ -74,7 +79,9 @@ impl Engine {
         self.sync.next_round += 1;
         let number = self.sync.next_round;
         self.counters.reconciles += 1;
-        self.sync.rounds.insert(node.clone(), Round { number, state, ours: BTreeSet::new(), theirs: BTreeSet::new() });
+        self.sync
+            .rounds
+            .insert(node.clone(), Round { number, state, ours: BTreeSet::new(), theirs: BTreeSet::new(), steps: 0 });
         self.send(node, &Frame::Reconcile { round: number, reply: false, message: ByteBuf::from(message) });
     }
 
@@ -101,7 +108,10 @@ impl Engine {
         let next = round.state.reconcile_with_ids(message, &mut ours, &mut theirs);
         round.ours.extend(ours.iter().filter_map(|id| prefix(&id[..])));
         round.theirs.extend(theirs.iter().filter_map(|id| prefix(&id[..])));
+        round.steps += 1;
+        let enough = round.steps >= MAX_STEPS || round.ours.len().saturating_add(round.theirs.len()) >= MAX_DIFFERENCES;
         match next {
+            Ok(Some(_)) if enough => self.compared(from),
             Ok(Some(message)) => {
                 self.send(from, &Frame::Reconcile { round: number, reply: false, message: ByteBuf::from(message) });
             }
@@ -161,7 +171,7 @@ impl Engine {
         }
         for item in items {
             if let Some(id) = prefix(item).and_then(|prefix| self.replicants.by_prefix.get(&prefix)).cloned() {
-                self.run(id, Task::Meet { with: from.clone() });
+                self.meet(&id, from);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! The protocol needs a stream in order without gaps. Frames may be lost with a connection, so they are counted, and a
 //! session with a gap is given up: the next comparison starts another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{ChangeHash, ReplicantId, Report, SiteName, SyncState};
 use serde_bytes::ByteBuf;
@@ -57,7 +57,7 @@ impl Engine {
             return;
         }
         if self.sync.sessions_with(with) >= self.config.sessions {
-            self.sync.queued.entry(with.clone()).or_default().insert(id.clone());
+            self.sync.queue(with, id);
             return;
         }
         self.run(id.clone(), Task::Meet { with: with.clone() });
@@ -72,6 +72,10 @@ impl Engine {
         if !self.may_share(id, with) {
             return self.say_not_holder(id, with, Vec::new());
         }
+        if self.sync.sessions_with(with) >= self.config.sessions {
+            self.sync.queue(with, id);
+            return;
+        }
         self.sync.next_session += 1;
         self.counters.syncs += 1;
         self.sync.sessions.insert(key, Session::new(self.sync.next_session, true));
@@ -82,10 +86,15 @@ impl Engine {
     /// nothing is known that the other does not have.
     pub(crate) fn may_share(&self, id: &ReplicantId, node: &NodeId) -> bool {
         let Some(resident) = self.replicants.resident.get(id) else { return false };
-        if resident.provisional {
+        if resident.provisional && !resident.doc.is_created() {
             return true;
         }
         let site = self.members.site_of(node);
+        if resident.provisional {
+            // It has come from elsewhere just now, and not everybody may have it.
+            let placement = resident.doc.state().placement.as_ref();
+            return site.is_some_and(|site| placement.is_some_and(|placement| placement.holds(site)));
+        }
         site.is_some_and(|site| self.replicants.held(id).is_some_and(|entry| entry.holds(site)))
     }
 
@@ -165,6 +174,9 @@ impl Engine {
         if frame.document.epoch > epoch {
             self.shelve(id, frame.document.clone());
         }
+        if self.replicants.resident.get(id).is_none_or(|resident| resident.doc.id().epoch != frame.document.epoch) {
+            return;
+        }
         if !self.may_share(id, from) {
             return self.say_not_holder(id, from, Vec::new());
         }
@@ -176,6 +188,9 @@ impl Engine {
                 .get(&key)
                 .is_some_and(|session| session.began_here && session.next_in == 0 && self.config.node < *from);
             if ours_wins {
+                return;
+            }
+            if self.sync.sessions_with(from) >= self.config.sessions.saturating_mul(4).max(16) {
                 return;
             }
             self.sync.sessions.insert(key.clone(), Session::new(frame.session, false));
@@ -273,12 +288,20 @@ impl Engine {
             self.tell_heads(id, node);
         }
         self.forget_if_strange(id);
-        if let Some(queued) = self.sync.queued.get_mut(node) {
-            if let Some(next) = queued.pop_first() {
-                self.meet(&next, node);
-            } else {
-                self.sync.queued.remove(node);
+        self.next_queued(node);
+    }
+
+    /// There is room for sessions with a node. What needs none any more makes room for the next.
+    fn next_queued(&mut self, node: &NodeId) {
+        for _ in 0..self.config.sessions {
+            if self.sync.sessions_with(node) >= self.config.sessions {
+                return;
             }
+            let Some(next) = self.sync.queued.get_mut(node).and_then(BTreeSet::pop_first) else {
+                self.sync.queued.remove(node);
+                return;
+            };
+            self.meet(&next, node);
         }
     }
 
@@ -300,7 +323,8 @@ impl Engine {
             self.sync.sessions.keys().filter(|(_, of)| of == id).map(|(node, _)| node.clone()).collect();
         for node in nodes {
             self.timers.cancel(&Due::Session(node.clone(), id.clone()));
-            self.sync.sessions.remove(&(node, id.clone()));
+            self.sync.sessions.remove(&(node.clone(), id.clone()));
+            self.next_queued(&node);
         }
     }
 
