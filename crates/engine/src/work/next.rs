@@ -362,10 +362,9 @@ impl Engine {
         work.attention = None;
         let plan = plan(&work.applied, &resolved, &state.operations, &state.policy, &capabilities);
         for skipped in &plan.skipped {
+            // Also one that was run before the replica was started over: it is not run again.
             let report = work.operations.entry(skipped.clone()).or_default();
-            if report.status == khufu_crdt::Status::Pending {
-                report.status = khufu_crdt::Status::Skipped;
-            }
+            report.status = khufu_crdt::Status::Skipped;
         }
         if let Some(reason) = plan.needs_attention {
             work.attention = Some(reason);
