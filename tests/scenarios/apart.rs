@@ -138,3 +138,70 @@ async fn all_sites_killed_at_once_know_everything_when_they_are_back() {
     }
     lab.verified(&rennes).await;
 }
+
+#[tokio::test]
+async fn what_two_sites_make_under_one_name_while_apart_becomes_one() {
+    let lab = Lab::new();
+    let [paris, rennes, nantes] = lab.three().await;
+    let sites = [&paris, &rennes, &nantes];
+    lab.cut(&sites, &[("paris", "rennes"), ("rennes", "nantes"), ("nantes", "paris")]).await;
+    // The same scope, written at both; different scopes that share a site; scopes that share none.
+    paris.put_files("same", "paris & nantes", json!({"of": "paris", "a": 1})).await;
+    nantes.put_files("same", "paris & nantes", json!({"of": "nantes", "b": 2})).await;
+    paris.put_files("shared", "paris & rennes", json!({"a": 1})).await;
+    nantes.put_files("shared", "nantes & rennes", json!({"b": 2})).await;
+    paris.put_files("own", "paris", json!({"a": 1})).await;
+    nantes.put_files("own", "nantes", json!({"b": 2})).await;
+    lab.cut(&sites, &[]).await;
+    let contents = lab.converged("same", &[&paris, &nantes]).await;
+    assert!(["a: 1\nb: 2\nof: nantes\n", "a: 1\nb: 2\nof: paris\n"].contains(&contents.as_str()), "{contents}");
+    // Scopes that share no site name two things, of which neither site need ever hear; until one names the other.
+    assert_eq!((paris.file("own").as_deref(), nantes.file("own").as_deref()), (Some("a: 1\n"), Some("b: 2\n")));
+    nantes.put("/v1/replicants/own", json!({"scope": "nantes & paris"})).await.ok();
+    for id in ["shared", "own"] {
+        until(&format!("{id} is one, where its placement says"), || async {
+            let mut views = Vec::new();
+            for site in sites {
+                views.push(site.try_get(&format!("/v1/replicants/{id}")).await?);
+            }
+            let placed = views[0]["placement"]["sites"].clone();
+            let files: Vec<_> = sites.iter().map(|site| (site.name(), site.file(id))).collect();
+            let one = views.iter().all(|view| view["heads"] == views[0]["heads"])
+                && files.iter().all(|(name, file)| {
+                    let lives = placed.as_array().is_some_and(|placed| placed.iter().any(|site| site == name));
+                    file.as_deref() == lives.then_some("a: 1\nb: 2\n")
+                });
+            let scopes: Vec<_> = views.iter().map(|view| view["scope"].to_string()).collect();
+            if one { Ok(()) } else { Err(format!("{scopes:?}, placed at {placed}, {files:?}")) }
+        })
+        .await;
+    }
+    lab.verified(&rennes).await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_slow_and_loses_things_delays_and_loses_nothing_in_the_end() {
+    let lab = Lab::new();
+    let [paris, rennes, nantes] = lab.three().await;
+    let sites = [&paris, &rennes, &nantes];
+    let body = json!({"kind": "files", "scope": "all", "policy": appends(), "desired": {"a": 1}});
+    paris.put("/v1/replicants/web", body).await.ok();
+    lab.converged("web", &sites).await;
+    for site in sites {
+        site.put("/v1/faults", json!({"delay_ms": 60, "loss": 0.3})).await.ok();
+    }
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        for site in sites {
+            let word = format!("{number} of {}", site.name());
+            site.operate("web", "add", json!({"append": format!("{word}\n")})).await;
+            expected.push(word);
+        }
+    }
+    let contents = lab.converged("web", &sites).await;
+    let mut found: Vec<&str> = contents.lines().skip(1).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    lab.verified(&nantes).await;
+}
