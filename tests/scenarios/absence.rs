@@ -1,5 +1,6 @@
 //! Whoever says nothing changes nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -10,14 +11,14 @@ use crate::support::{Lab, Site, until};
 /// decided anew two seconds later.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Replicants and scopes; some are at all four sites, some at those that were chosen.
+/// Replicants and scopes; some are at all five sites, some at those that were chosen.
 const SCOPES: [(&str, &str); 6] = [
     ("everywhere", "all"),
-    ("named", "paris & rennes & nantes & brest"),
+    ("named", "paris & rennes & nantes & brest & lyon"),
     ("except", "all & !brest"),
     ("west", "[zone=west]"),
-    ("one-of", "paris & (rennes | nantes | brest)"),
-    ("two-of", "2 of (all)"),
+    ("one-of", "paris & (rennes | nantes | brest | lyon)"),
+    ("two-of", "paris & 2 of (rennes & nantes & brest & lyon)"),
 ];
 
 /// What each site has on its disk.
@@ -34,30 +35,40 @@ async fn a_site_that_hangs_is_cut_off_or_is_down_never_makes_anything_go_away() 
     let lab = Lab::new();
     let site = |name: &str| lab.site(name).arguments(&["--label", "zone=west"]);
     let paris = site("paris").start().await;
-    let (rennes, nantes, brest) = tokio::join!(
+    let (rennes, nantes, brest, lyon) = tokio::join!(
         site("rennes").bootstrap(&paris).start(),
         site("nantes").bootstrap(&paris).start(),
-        site("brest").bootstrap(&paris).start()
+        site("brest").bootstrap(&paris).start(),
+        site("lyon").bootstrap(&paris).start()
     );
-    lab.met(&[&paris, &rennes, &nantes, &brest]).await;
+    let at_all = [&paris, &rennes, &nantes, &brest, &lyon];
+    lab.met(&at_all).await;
     for (id, scope) in SCOPES {
         paris.put_files(id, scope, json!({"id": id})).await;
     }
-    let at_all = [&paris, &rennes, &nantes, &brest];
     for id in ["everywhere", "named", "west"] {
         lab.converged(id, &at_all).await;
     }
-    lab.converged("except", &at_all[..3]).await;
+    lab.converged("except", &[&paris, &rennes, &nantes, &lyon]).await;
     lab.verified(&paris).await;
     let before = files(&at_all);
-    assert!(before.len() >= 4 * 3 + 3 + 2 + 2, "{before:?}");
+    assert!(before.len() >= 5 * 3 + 4 + 2 + 3, "{before:?}");
+    let sites_of = async |id: &str| -> BTreeSet<String> {
+        let view = paris.view(id).await;
+        assert_eq!(view["placement"]["leaving"], json!([]), "{id}: nobody is told to clean up; {view}");
+        serde_json::from_value(view["placement"]["sites"].clone()).expect("names")
+    };
+    let mut placed = BTreeMap::new();
+    for (id, _) in SCOPES {
+        placed.insert(id, sites_of(id).await);
+    }
 
-    // One hangs, one is cut off from all, one is down; only paris is left.
+    // One hangs, one is cut off from all, one is down; paris and lyon are left.
     rennes.freeze();
-    lab.cut(&[&paris, &nantes], &[("paris", "nantes")]).await;
-    nantes.cut(&["paris", "rennes", "brest"]).await;
+    lab.cut(&[&paris, &nantes, &lyon], &[("paris", "nantes"), ("lyon", "nantes")]).await;
+    nantes.cut(&["paris", "rennes", "brest", "lyon"]).await;
     let down = brest.kill_9();
-    until("all others are thought down", || async {
+    until("all three are thought down", || async {
         let views = paris.try_get("/v1/sites").await?;
         let down = views.as_array().into_iter().flatten().filter(|view| view["state"] == "down").count();
         if down == 3 { Ok(()) } else { Err(views.to_string()) }
@@ -68,13 +79,13 @@ async fn a_site_that_hangs_is_cut_off_or_is_down_never_makes_anything_go_away() 
     while Instant::now() < until_then {
         for (name, id) in &before {
             let path = lab.path().join(name).join("replicas").join(id);
-            assert!(
-                path.exists(),
-                "{id} is gone at {name} because somebody is silent; paris: {}",
-                paris.view(id).await
-            );
+            assert!(path.exists(), "{id} is gone at {name} because somebody is silent");
         }
-        for site in [&paris, &nantes] {
+        for (id, placed) in &placed {
+            let now = sites_of(id).await;
+            assert!(now.is_superset(placed), "{id} was at {placed:?} and is now at {now:?}");
+        }
+        for site in [&paris, &nantes, &lyon] {
             for (id, _) in SCOPES {
                 let held = before.contains(&(site.name().to_owned(), id));
                 assert!(!held || site.lists(id).await.expect("a list"), "{id} is no longer held at {}", site.name());
@@ -82,20 +93,26 @@ async fn a_site_that_hangs_is_cut_off_or_is_down_never_makes_anything_go_away() 
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
+    // So placements were decided anew; where somebody was to take over, somebody did.
+    for id in ["one-of", "two-of"] {
+        assert!(sites_of(id).await.contains("lyon"), "{id}");
+        assert!(lyon.file(id).is_some(), "{id}");
+    }
     // Those who are left work on.
     paris.patch("/v1/replicants/everywhere/desired", json!({"of": "paris"})).await.ok();
     nantes.patch("/v1/replicants/everywhere/desired", json!({"and": "nantes"})).await.ok();
 
     rennes.thaw();
-    paris.cut(&[]).await;
-    nantes.cut(&[]).await;
+    for site in [&paris, &nantes, &lyon] {
+        site.cut(&[]).await;
+    }
     let brest = down.start().await;
-    let all = [&paris, &rennes, &nantes, &brest];
+    let all = [&paris, &rennes, &nantes, &brest, &lyon];
     lab.met(&all).await;
     assert_eq!(lab.converged("everywhere", &all).await, "and: nantes\nid: everywhere\nof: paris\n");
     for id in ["named", "west"] {
         lab.converged(id, &all).await;
     }
-    lab.converged("except", &all[..3]).await;
+    lab.converged("except", &[&paris, &rennes, &nantes, &lyon]).await;
     lab.verified(&nantes).await;
 }
