@@ -210,6 +210,39 @@ async fn events_are_followed_over_a_restart() {
     paris.stop().await;
 }
 
+#[test]
+fn events_are_followed_also_if_the_first_request_gets_no_answer() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    let lab = Lab::new();
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let api = port.local_addr().expect("an address").to_string();
+    let mut follow = crate::support::command(lab.path());
+    follow.args(["events", "--count", "1", "--api", &api]);
+    follow.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut following = follow.spawn().expect("it runs");
+    // The connection is taken, the request is read, and that is all: so a node looks that is killed just then.
+    let request = |port: &TcpListener| {
+        let (stream, _) = port.accept().expect("a connection");
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert!(reader.read_line(&mut line).expect("a line") > 0, "the request ended early");
+        }
+        reader.into_inner()
+    };
+    drop(request(&port));
+    let mut line = String::new();
+    BufReader::new(following.stderr.take().expect("it is piped")).read_line(&mut line).expect("a line");
+    assert!(line.contains("lost the node") && line.contains("trying again"), "{line}");
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nid: 7-1\nevent: site\ndata: {\"at\":0}\n\n";
+    request(&port).write_all(answer.as_bytes()).expect("it listens");
+    let ran: crate::support::Ran = following.wait_with_output().expect("it ends").into();
+    assert!(ran.with_code(0).out.contains("site"));
+}
+
 /// Whether a process has a connection to the port of an API: its sockets are among those of the table.
 fn following_api(pid: u32, api: &str) -> bool {
     let port: u16 = api.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");

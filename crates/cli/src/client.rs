@@ -44,6 +44,16 @@ pub(crate) enum ClientError {
         /// What the connection said.
         message: String,
     },
+    /// Somebody took the connection, and broke it off before the answer was whole.
+    #[error(
+        "the node at {api} broke off before it had answered: {message}\nIt may have stopped just then, so whether it did what it was asked is not known: look, and ask again."
+    )]
+    Lost {
+        /// Where the node was.
+        api: String,
+        /// What the connection said.
+        message: String,
+    },
     /// The connection stood, and no answer came.
     #[error("the node at {api} did not answer within {} s: look at its log, or ask another node of the network", seconds.as_secs())]
     TimedOut {
@@ -87,7 +97,7 @@ impl ClientError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Address { .. } | Self::Token => Exit::Usage,
-            Self::Unreachable { .. } | Self::TimedOut { .. } => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::TimedOut { .. } => Exit::Unreachable,
             Self::Problem { status, .. } => match status {
                 400 | 415 | 422 => Exit::Usage,
                 404 => Exit::NotFound,
@@ -265,7 +275,7 @@ impl Client {
         let sent = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
         let response = sent
             .map_err(|_| ClientError::TimedOut { api: self.api(), seconds: ANSWER_TIMEOUT })?
-            .map_err(|error| self.unreachable(&error))?;
+            .map_err(|error| self.unanswered(&error))?;
         self.check(response).await
     }
 
@@ -285,7 +295,7 @@ impl Client {
         if let Some(body) = &ask.body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         self.check(response).await
     }
 
@@ -310,7 +320,7 @@ impl Client {
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| self.unusable(text_of(&error)))?;
+            let chunk = chunk.map_err(|error| self.unanswered(&error))?;
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(self.unusable(format!("it has more than {MAX_ANSWER_BYTES} bytes")));
             }
@@ -319,8 +329,10 @@ impl Client {
         Ok(body)
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        ClientError::Unreachable { api: self.api(), message: text_of(error) }
+    /// Nobody took the connection, or whoever did broke it off.
+    fn unanswered(&self, error: &reqwest::Error) -> ClientError {
+        let (api, message) = (self.api(), text_of(error));
+        if error.is_connect() { ClientError::Unreachable { api, message } } else { ClientError::Lost { api, message } }
     }
 
     fn unusable(&self, message: String) -> ClientError {

@@ -12,6 +12,8 @@ use crate::output::{Output, clean, remark, utc};
 
 /// How long to pause before a lost connection is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A stream that is silent for so long is lost: a node says something every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(45);
 /// The most bytes of one event that are taken.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -35,30 +37,34 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
     let client = context.client()?;
     let mut last = args.after;
     let mut left = args.count.unwrap_or(u64::MAX);
-    // Whether there is a node at all is told at once; only a connection that once stood is worth waiting for.
-    let mut response = client.events("", last.as_deref()).await?;
+    // Whether there is a node at all is told at once; only one that was there is worth waiting for.
+    let (mut was_there, mut said) = (false, false);
     loop {
-        let mut reader = Reader::default();
-        let mut chunks = response.bytes_stream();
-        while let Some(Ok(chunk)) = chunks.next().await {
-            for event in reader.feed(&chunk) {
-                last = event.id.clone().or(last);
-                print(context.out, &event)?;
-                left -= 1;
-                if left == 0 {
-                    return Ok(Exit::Ok);
+        match client.events("", last.as_deref()).await {
+            Ok(response) => {
+                (was_there, said) = (true, false);
+                let mut reader = Reader::default();
+                let mut chunks = response.bytes_stream();
+                while let Ok(Some(Ok(chunk))) = tokio::time::timeout(SILENCE, chunks.next()).await {
+                    for event in reader.feed(&chunk) {
+                        last = event.id.clone().or(last);
+                        print(context.out, &event)?;
+                        left -= 1;
+                        if left == 0 {
+                            return Ok(Exit::Ok);
+                        }
+                    }
                 }
             }
+            // It took the connection, so it was there; perhaps it is being started again.
+            Err(ClientError::Lost { .. }) => was_there = true,
+            Err(error) if was_there && error.exit() == Exit::Unreachable => {}
+            Err(error) => return Err(error.into()),
         }
-        remark(&format!("khufu: lost the node at {}; trying again every second", client.api()));
-        response = loop {
-            tokio::time::sleep(PAUSE).await;
-            match client.events("", last.as_deref()).await {
-                Ok(response) => break response,
-                Err(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) => {}
-                Err(other) => return Err(other.into()),
-            }
-        };
+        if !std::mem::replace(&mut said, true) {
+            remark(&format!("khufu: lost the node at {}; trying again every second", client.api()));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
