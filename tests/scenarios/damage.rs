@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Lab, Site, Tmpfs, until};
+use crate::support::{Answer, Lab, Site, Tmpfs, until};
 
 /// The largest file of a store: the log, in which all records are.
 fn log_of(data: &Path) -> PathBuf {
@@ -110,49 +111,96 @@ fn make_room(tmpfs: &Tmpfs) {
     std::fs::remove_file(tmpfs.path().join("filler")).expect("the filler");
 }
 
-async fn put(site: &Site, id: &str, number: u64) -> Result<u16, String> {
+async fn put(site: &Site, id: &str, number: u64) -> Answer {
     let body = json!({"kind": "files", "scope": "here", "desired": {"number": number}});
-    let answer = site.client().ask(reqwest::Method::PUT, &format!("/v1/replicants/{id}"), Some(body)).await?;
-    Ok(answer.status)
+    site.put(&format!("/v1/replicants/{id}"), body).await
+}
+
+/// Everybody is answered within this, full disk or not. Far below what a request is given, far above what it needs.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Waits until a site says whether its disk is full.
+async fn knows(site: &Site, full: bool) {
+    until(&format!("full is {full}"), || async {
+        let ready = site.client().ask(reqwest::Method::GET, "/readyz", None).await?;
+        let said = ready.status == 503 && ready.body["detail"].as_str().is_some_and(|text| text.contains("full"));
+        if said == full && (full || ready.status == 200) { Ok(()) } else { Err(format!("{ready:?}")) }
+    })
+    .await;
+}
+
+/// What a site without space does and does not do.
+async fn refuses_and_reads(paris: &Site) {
+    let began = Instant::now();
+    put(paris, "refused", 3).await.problem(507, &["paris", "full", "make room"]);
+    let refused = put(paris, "here", 3).await;
+    refused.problem(507, &["full"]);
+    assert_eq!(refused.body["type"], "urn:khufu:problem:disk-full");
+    paris.delete("/v1/replicants/here").await.problem(507, &["full"]);
+    let operation = json!({"type": "add", "payload": {"append": "x\n"}});
+    paris.post("/v1/replicants/here/operations", operation).await.problem(507, &["full"]);
+    for (id, number) in [("here", 1), ("both", 1)] {
+        assert_eq!(paris.view(id).await["desired"]["number"], number, "{id}");
+    }
+    assert!(paris.lists("here").await.expect("a list") && !paris.lists("refused").await.expect("a list"));
+    paris.get("/v1/replicants/here/plan").await.ok();
+    paris.get("/v1/replicants/here/history").await.ok();
+    assert!(paris.get("/metrics").await.body.as_str().is_some_and(|text| text.contains("khufu_engine_disk_full 1")));
+    assert_eq!(paris.get("/healthz").await.status, 200);
+    assert!(began.elapsed() < AT_ONCE, "{:?}; it logged:\n{}", began.elapsed(), paris.log());
 }
 
 #[tokio::test]
-async fn a_full_disk_is_waited_for_then_said_and_nothing_acknowledged_is_lost() {
+async fn a_full_disk_refuses_changes_at_once_goes_on_reading_and_recovers() {
     let lab = Lab::new();
     let builder = lab.site("paris");
     let Some(disk) = Tmpfs::new(&builder.dir().join("data"), 64 << 20) else { return };
     let paris = builder.start().await;
-    assert_eq!(put(&paris, "before", 1).await, Ok(201));
+    let rennes = lab.site("rennes").bootstrap(&paris).start().await;
+    lab.met(&[&paris, &rennes]).await;
+    put(&paris, "here", 1).await.ok();
+    rennes.put_files("both", "all", json!({"number": 1})).await;
+    lab.converged("here", &[&paris]).await;
+    lab.converged("both", &[&paris, &rennes]).await;
 
-    // It waits for space, and goes on when there is some.
+    // The first change finds it out.
     fill(&disk, 1 << 20);
-    let (answer, ()) = tokio::join!(put(&paris, "waiting", 2), async {
-        until("it says that the disk is full", || async {
-            let log = paris.log();
-            if log.contains("disk is full") { Ok(()) } else { Err(log) }
-        })
-        .await;
-        make_room(&disk);
-    });
-    assert_eq!(answer, Ok(201), "{}", paris.log());
-    until("it is applied", || async { paris.file("waiting").ok_or_else(|| "no file".to_owned()) }).await;
+    let began = Instant::now();
+    put(&paris, "first", 2).await.problem(507, &["paris", "full", "make room"]);
+    assert!(began.elapsed() < AT_ONCE, "{:?}; it logged:\n{}", began.elapsed(), paris.log());
+    knows(&paris, true).await;
+    refuses_and_reads(&paris).await;
+    assert!(paris.log().contains("is full") && paris.log().contains("make space"), "{}", paris.log());
 
-    // Nobody makes room: whoever asked is told, and the node ends with words instead of going on without a disk.
-    fill(&disk, 1 << 20);
-    let refused = put(&paris, "refused", 3).await;
-    assert!(matches!(refused, Ok(500 | 503) | Err(_)), "{refused:?}");
-    let ended = paris.ended().await.with_code(1);
-    assert!(ended.err.contains("full"), "it says why it ended: {}", ended.err);
-    assert!(ended.err.contains("make space"), "and what to do: {}", ended.err);
+    // Others go on without it.
+    rennes.patch("/v1/replicants/both/desired", json!({"number": 2})).await.ok();
+    lab.here_is("both", "number: 2\n", &rennes).await;
+    refuses_and_reads(&paris).await;
 
     make_room(&disk);
-    let paris = lab.site("paris").start().await;
-    for (id, number) in [("before", 1), ("waiting", 2)] {
-        assert_eq!(paris.view(id).await["desired"]["number"], number);
+    knows(&paris, false).await;
+    assert_eq!(lab.converged("both", &[&paris, &rennes]).await, "number: 2\n");
+    assert!(!paris.lists("first").await.expect("a list"), "what was refused is not made later");
+    put(&paris, "after", 4).await.ok();
+    lab.converged("after", &[&paris]).await;
+    lab.verified(&paris).await;
+
+    // It starts on a full disk, too, and lost nothing.
+    let stopped = paris.kill_9();
+    fill(&disk, 1 << 20);
+    let paris = stopped.start().await;
+    knows(&paris, true).await;
+    assert_eq!(paris.view("after").await["desired"]["number"], 4);
+    assert_eq!(paris.view("both").await["desired"]["number"], 2);
+    put(&paris, "refused", 5).await.problem(507, &["full"]);
+    make_room(&disk);
+    knows(&paris, false).await;
+    put(&paris, "refused", 6).await.ok();
+    lab.met(&[&paris, &rennes]).await;
+    for id in ["here", "after", "refused"] {
+        lab.converged(id, &[&paris]).await;
     }
-    assert_eq!(put(&paris, "after", 4).await, Ok(201));
-    until("it is applied", || async { paris.file("after").ok_or_else(|| "no file".to_owned()) }).await;
-    assert_eq!(paris.file("refused").is_some(), paris.lists("refused").await.expect("a list"));
+    lab.verified(&paris).await;
     paris.stop().await;
 }
 

@@ -141,6 +141,17 @@ impl Lab {
         .await
     }
 
+    /// Waits until a site has these contents of a replicant on disk, whatever the others have.
+    pub(crate) async fn here_is(&self, id: &str, contents: &str, site: &Site) {
+        until(&format!("{} has made {id}", site.name()), || async {
+            match site.file(id) {
+                Some(file) if file == contents => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
     /// Waits until no site of these has a file, nor lists the replicant.
     pub(crate) async fn gone(&self, id: &str, sites: &[&Site]) {
         until(&format!("{id} is gone"), || async {

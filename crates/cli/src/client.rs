@@ -101,7 +101,7 @@ impl ClientError {
             Self::Problem { status, .. } => match status {
                 400 | 415 | 422 => Exit::Usage,
                 404 => Exit::NotFound,
-                401 | 403 | 405 | 409 | 412 | 413 => Exit::Refused,
+                401 | 403 | 405 | 409 | 412 | 413 | 507 => Exit::Refused,
                 408 | 429 | 502..=504 => Exit::Unreachable,
                 _ => Exit::Failed,
             },

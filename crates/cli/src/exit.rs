@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// There is no such thing.
     NotFound = 3,
-    /// The node refused: it contradicts what there is, is too large, or is not allowed.
+    /// The node refused: it contradicts what there is, is too large or not allowed, or there is no space for it.
     Refused = 4,
     /// Nobody answered in time: the node itself, or a site that has to.
     Unreachable = 5,

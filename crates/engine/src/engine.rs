@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Clock, Hlc, ReplicantId};
+use khufu_crdt::{Clock, ReplicantId};
 
 use crate::actors::Actors;
 use crate::ask::Asks;
@@ -10,8 +10,9 @@ use crate::members::{Members, SiteRecord};
 use crate::metrics::Counters;
 use crate::origin::Origin;
 use crate::outbox::Outbox;
-use crate::record::{INDEX, is_node};
-use crate::replicant::{Entry, Replicants};
+use crate::record::INDEX;
+use crate::replicant::Replicants;
+use crate::stock::Stock;
 use crate::sync::Sync;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
@@ -91,6 +92,8 @@ pub struct Engine {
     pub(crate) calls: BTreeMap<CallId, (ReplicantId, Doing)>,
     pub(crate) waiting_calls: std::collections::BTreeSet<ReplicantId>,
     pub(crate) next_call: u64,
+    /// The disk is full, in its words.
+    pub(crate) full: Option<String>,
     pub(crate) counters: Counters,
 }
 
@@ -126,36 +129,7 @@ impl Engine {
         restore: Vec<Record>,
         now: Time,
     ) -> Result<(Self, Vec<Output>), RestoreError> {
-        let mut last = Hlc::default();
-        let mut replicants = Replicants::default();
-        let mut warnings = Vec::new();
-        let mut members = Vec::new();
-        let mut found = BTreeMap::<ReplicantId, Option<u64>>::new();
-        for record in restore {
-            if let Some((id, epoch)) = crate::record::owner(&record.key) {
-                let newest = found.entry(id).or_default();
-                *newest = epoch.max(*newest);
-            } else if record.key == crate::record::clock_key() {
-                let bytes = record.value.as_slice().try_into().map_err(|_| RestoreError::Clock)?;
-                last = Hlc(u64::from_be_bytes(bytes));
-            } else if is_node(&record.key) {
-                members.push(record.value);
-            } else if let Some(name) = record.key.strip_prefix(INDEX) {
-                let name = String::from_utf8_lossy(name).into_owned();
-                match (ReplicantId::new(&name), wire::decode::<Entry>(&record.value)) {
-                    (Ok(id), Ok(entry)) => replicants.insert(id, entry),
-                    (Ok(id), Err(_)) => {
-                        warnings
-                            .push(format!("the index entry of {name} is damaged: it is made anew from its records"));
-                        replicants.insert(id, Entry { doubtful: true, settled: false, ..Entry::new(0) });
-                    }
-                    (Err(_), _) => warnings.push(format!("an index entry is damaged, that of {name:?}")),
-                }
-            }
-        }
-        if config.doubtful {
-            replicants.doubt(&found);
-        }
+        let Stock { clock: last, replicants, members, warnings } = Stock::take(restore, config.doubtful)?;
         // Sequence numbers grow over restarts because they start from the clock, which never goes back.
         let mut clock = Clock::new(last, config.clock_bound_ms);
         let seq = clock.tick(now.wall_ms).0;
@@ -186,6 +160,7 @@ impl Engine {
             calls: BTreeMap::new(),
             waiting_calls: std::collections::BTreeSet::new(),
             next_call: 0,
+            full: None,
             counters: Counters::default(),
         };
         for signed in members {
@@ -203,22 +178,27 @@ impl Engine {
 
     fn start(&mut self) {
         self.store_clock();
+        self.subscribe_members();
+        self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
+        self.timers.set(Due::Announce, self.now.plus(self.config.heartbeat));
+        self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
+        self.take_up();
+        self.update_topics();
+    }
+
+    /// Takes up what an earlier process, or a full disk, left undone.
+    pub(crate) fn take_up(&mut self) {
         if self.config.doubtful {
             // Kept until each has been looked at, also by the next process.
             let doubtful = self.replicants.index.iter().filter(|(_, entry)| entry.doubtful);
             let doubtful: Vec<_> = doubtful.map(|(id, _)| id.clone()).take(MAX_DOUBTS).collect();
             doubtful.iter().for_each(|id| self.write_index(id));
         }
-        self.subscribe_members();
-        self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
-        self.timers.set(Due::Announce, self.now.plus(self.config.heartbeat));
-        self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
         let unsettled: Vec<_> =
             self.replicants.index.iter().filter(|(_, entry)| !entry.settled).map(|(id, _)| id.clone()).collect();
         for id in unsettled {
             self.timers.set(Due::Work(id), self.now.monotonic_us);
         }
-        self.update_topics();
     }
 
     /// Takes in what happened at `now` and gives what is to be done about it, in that order.
@@ -239,21 +219,32 @@ impl Engine {
             }
             Input::Stored { token } => self.outbox.stored(token),
             Input::StoreFailed { error, .. } => self.outbox.store_failed(&error),
+            Input::StoreFull { error, restore } => self.disk_full(error, restore),
+            Input::StoreRoom { restore } => self.disk_has_room(restore),
             Input::Loaded { replicant, records, damaged } => self.loaded(&replicant, &records, &damaged),
-            Input::Driver { call, result } => {
-                if let Some((id, doing)) = self.calls.remove(&call) {
-                    self.run(id, Task::Done { doing, result });
-                    self.next_waiting_call();
-                }
-            }
+            Input::Driver { call, result } => self.driver_done(call, result),
             Input::Drifted { replicant } => {
-                if self.replicants.held(&replicant).is_some() {
+                if self.replicants.held(&replicant).is_some() && !self.is_full() {
                     self.run(replicant, Task::Side(crate::work::Side::Drift));
                 }
             }
             Input::Addresses { addresses } => self.addresses(addresses),
         }
         self.finish()
+    }
+
+    fn driver_done(&mut self, call: CallId, result: Result<crate::DriverDone, crate::DriverFailure>) {
+        let Some((id, doing)) = self.calls.remove(&call) else { return };
+        if doing == Doing::Forgotten {
+            if let Some(resident) = self.replicants.resident.get_mut(&id).filter(|resident| resident.call == Some(call))
+            {
+                resident.call = None;
+            }
+            self.run(id, Task::Work);
+        } else {
+            self.run(id, Task::Done { doing, result });
+        }
+        self.next_waiting_call();
     }
 
     fn finish(&mut self) -> Vec<Output> {
@@ -265,6 +256,8 @@ impl Engine {
 
     fn due(&mut self, due: Due) {
         match due {
+            // What must be written; it begins anew when there is room.
+            Due::Reconcile(_) | Due::Flush(_) | Due::Work(_) | Due::Place if self.is_full() => {}
             Due::Heartbeat => self.heartbeat(),
             Due::Announce => self.announce_periodically(),
             Due::Reconcile(node) => self.reconcile_with(&node),
@@ -295,6 +288,10 @@ impl Engine {
             Err(error) => return self.refuse(from, error.to_string()),
         };
         self.members.heard(from, self.now);
+        if self.is_full() && frame.brings_changes() {
+            // Comparing finds it again once there is room.
+            return;
+        }
         match frame {
             Frame::Members { records } => self.member_records(from, &records),
             Frame::Ping { sent_us, load, rtt_ms, known } => {
@@ -332,6 +329,7 @@ impl Engine {
         }
         match wire::decode::<Gossip>(&signed.body) {
             Ok(Gossip::Member(record)) => self.learn_member(&record, true),
+            Ok(Gossip::Push(_)) if self.is_full() => {}
             Ok(Gossip::Push(push)) => {
                 self.run(push.document.replicant.clone(), Task::Push { from: signed.author, push })
             }

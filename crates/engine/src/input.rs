@@ -92,6 +92,19 @@ pub enum Input {
         /// Why.
         error: String,
     },
+    /// There is no space on the disk. No batch that was handed out and not answered is stored, nor will be, and no
+    /// other is handed out before [`Input::StoreRoom`].
+    StoreFull {
+        /// How the disk says so.
+        error: String,
+        /// What is stored, as for [`crate::Engine::new`].
+        restore: Vec<Record>,
+    },
+    /// There is space again.
+    StoreRoom {
+        /// What is stored, as for [`crate::Engine::new`].
+        restore: Vec<Record>,
+    },
     /// The records of a replicant, answering [`crate::Output::Load`].
     Loaded {
         /// The replicant.

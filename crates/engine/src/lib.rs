@@ -47,6 +47,7 @@ mod actors;
 mod ask;
 mod config;
 mod engine;
+mod full;
 #[cfg(feature = "harness")]
 pub mod harness;
 mod input;
@@ -60,6 +61,7 @@ mod place;
 mod record;
 mod replicant;
 mod request;
+mod stock;
 mod sync;
 mod time;
 mod timers;

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub connected: u64,
     /// Users that wait for an answer.
     pub waiting: u64,
+    /// 1 while the disk has no space and changes are refused.
+    pub full: u64,
 }
 
 impl crate::Engine {
@@ -104,6 +106,7 @@ impl crate::Engine {
             unstored: self.outbox.outstanding(),
             connected: count(self.members.connected().count()),
             waiting: count(self.asks.waiting()),
+            full: u64::from(self.is_full()),
         }
     }
 }

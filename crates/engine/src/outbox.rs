@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{Output, RequestError, Token, Write};
+use crate::{CallId, Output, RequestError, Token, Write};
 
 /// Outputs in order. What was added with [`Outbox::after`] is handed out once all that was written before it is stored.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub(crate) struct Outbox {
     issued: u64,
     stored: u64,
     failed: bool,
+    frozen: bool,
 }
 
 impl Outbox {
@@ -64,12 +65,42 @@ impl Outbox {
         self.ready.push(Output::Stop { reason: format!("storage failed: {error}") });
     }
 
+    /// The disk is full: nothing that is outstanding will be stored. Whoever waits for an answer gets `refusal`, all else
+    /// that was held back is forgotten, and from now on writes are dropped and nothing waits for them. The driver calls
+    /// that were never handed out.
+    pub(crate) fn freeze(&mut self, refusal: &RequestError) -> Vec<CallId> {
+        self.frozen = true;
+        self.stored = self.issued;
+        self.writes.clear();
+        let mut never_called = Vec::new();
+        let held = std::mem::take(&mut self.held).into_iter().flat_map(|(_, outputs)| outputs);
+        for output in held.chain(std::mem::take(&mut self.waiting)) {
+            match output {
+                Output::Answer { request, answer } => {
+                    let answer = answer.and(Err(refusal.clone()));
+                    self.ready.push(Output::Answer { request, answer });
+                }
+                Output::CallDriver { call, .. } => never_called.push(call),
+                _ => {}
+            }
+        }
+        never_called
+    }
+
+    /// Writes are stored again.
+    pub(crate) fn thaw(&mut self) {
+        self.frozen = false;
+    }
+
     /// What can be done now, in order.
     pub(crate) fn drain(&mut self) -> Vec<Output> {
         if self.failed {
             self.writes.clear();
             self.waiting.clear();
             return std::mem::take(&mut self.ready);
+        }
+        if self.frozen {
+            self.writes.clear();
         }
         if !self.writes.is_empty() {
             self.issued += 1;
@@ -130,6 +161,28 @@ mod tests {
         assert_eq!(topics(&outbox.drain()), ["d"]);
         outbox.after(unsubscribe("e"));
         assert_eq!(topics(&outbox.drain()), ["e"]);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_waits_and_holds_nothing_back() {
+        let mut outbox = Outbox::default();
+        outbox.write(Write::Delete { key: vec![1] });
+        outbox.after(unsubscribe("a"));
+        outbox.after(Output::Answer { request: crate::RequestId(7), answer: Ok(crate::Response::Sites(Vec::new())) });
+        assert_eq!(topics(&outbox.drain()), ["persist"]);
+        let refusal = RequestError::Full { message: "full".into() };
+        assert_eq!(outbox.freeze(&refusal), []);
+        let refused = |output: &Output| matches!(output, Output::Answer { answer: Err(RequestError::Full { .. }), .. });
+        assert!(matches!(outbox.drain().as_slice(), [answer] if refused(answer)));
+        outbox.write(Write::Delete { key: vec![2] });
+        outbox.after(unsubscribe("b"));
+        assert_eq!(topics(&outbox.drain()), ["b"]);
+        outbox.thaw();
+        outbox.write(Write::Delete { key: vec![3] });
+        outbox.after(unsubscribe("c"));
+        assert_eq!(topics(&outbox.drain()), ["persist"]);
+        outbox.stored(Token(2));
+        assert_eq!(topics(&outbox.drain()), ["c"]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ impl Engine {
     /// Works on a resident document.
     pub(crate) fn perform(&mut self, id: &ReplicantId, task: Task) {
         match task {
+            Task::Push { .. } | Task::Sync { .. } | Task::Meet { .. } | Task::Catchup { .. } | Task::Place
+                if self.is_full() => {}
             Task::Request { origin, who, request } => self.request_for(id, origin, who, request),
             Task::Push { from, push } => self.pushed(id, &from, push),
             Task::Sync { from, frame } => self.sync_step(id, &from, frame),
@@ -18,6 +20,7 @@ impl Engine {
             Task::Done { doing, result } => self.done(id, doing, result),
             Task::Side(side) => self.look(id, side),
             Task::Place => self.place(id),
+            Task::Compact if self.is_full() => {}
             Task::Compact => self.compact(id),
         }
     }

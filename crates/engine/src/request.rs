@@ -471,6 +471,12 @@ pub enum RequestError {
         /// What is full.
         message: String,
     },
+    /// There is no space on the disk, so nothing was changed. Reading goes on.
+    #[error("{message}")]
+    Full {
+        /// Which disk, and the way out.
+        message: String,
+    },
     /// The disk failed. Whether the change will be there after a restart is not known.
     #[error("{message}")]
     Storage {

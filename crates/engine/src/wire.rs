@@ -51,6 +51,16 @@ pub(crate) enum Frame {
     Reply { nonce: u64, reply: Box<Reply> },
 }
 
+impl Frame {
+    /// Whether taking it in may lead to something that must be stored.
+    pub(crate) fn brings_changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Reconcile { .. } | Self::Want { .. } | Self::Sync(_) | Self::NotHolder { .. } | Self::Push(_)
+        )
+    }
+}
+
 /// A step of a sync session: one message of the Automerge sync protocol, and the reports that the other lacks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SyncFrame {

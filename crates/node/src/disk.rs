@@ -1,7 +1,8 @@
 //! One thread between the runner and the store, so that neither waits for the other.
 //!
 //! Batches that have piled up are written as one: a slow disk makes batches larger, not queues longer. After a batch
-//! that failed nothing more is written, so that what is on disk never has a hole.
+//! that failed nothing more is written, so that what is on disk never has a hole. After one for which there was no space,
+//! nothing is written until the engine has forgotten all that was not ([`Disk::forgotten`]) and there is space again.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::{Input, Record, Token, Write};
+use khufu_engine::{Engine, Input, Record, Token, Write};
 use khufu_store::{MAX_BATCH_WRITES, Stats, Store, StoreError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -18,13 +19,14 @@ use crate::metrics::Metrics;
 
 /// Batches are joined up to so many bytes.
 const JOINED_BYTES: usize = 4 << 20;
-/// A full disk is given so long before the node gives up.
-const FULL_PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two attempts on a full disk.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// A full disk is looked at again so often.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+/// A disk that was full counts as such until there is space for so much, so that it is not full again at once.
+const ROOM_BYTES: u64 = 2 << 20;
 
 enum Job {
     Persist { token: Option<Token>, writes: Vec<Write>, since: Instant },
+    Forgotten,
     Load { replicant: ReplicantId, prefix: Vec<u8> },
     Stats(oneshot::Sender<Stats>),
 }
@@ -38,17 +40,18 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn start(
         store: Arc<dyn Store>,
+        doubtful: bool,
         metrics: Metrics,
         inputs: UnboundedSender<Input>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("khufu-disk".into())
-            .spawn(move || Writer { store, metrics, inputs, failed: None }.run(&queue))?;
+            .spawn(move || Writer { store, doubtful, metrics, inputs, state: State::Works }.run(&queue))?;
         Ok(Self { jobs, thread })
     }
 
-    /// Answers [`Input::Stored`] or [`Input::StoreFailed`].
+    /// Answers [`Input::Stored`] or [`Input::StoreFailed`], or [`Input::StoreFull`] for all that were not answered.
     pub(crate) fn persist(&self, token: Token, writes: Vec<Write>) {
         self.put(Some(token), writes);
     }
@@ -61,6 +64,11 @@ impl Disk {
     fn put(&self, token: Option<Token>, writes: Vec<Write>) {
         // The thread ends before the runner only by a panic, which then shows as requests without an answer.
         let _ = self.jobs.send(Job::Persist { token, writes, since: Instant::now() });
+    }
+
+    /// What was handed in before [`Input::StoreFull`] counts no longer.
+    pub(crate) fn forgotten(&self) {
+        let _ = self.jobs.send(Job::Forgotten);
     }
 
     /// Answers [`Input::Loaded`], with all that was handed in before.
@@ -80,18 +88,39 @@ impl Disk {
     }
 }
 
+/// How the disk is.
+enum State {
+    Works,
+    /// It is full, and the engine may not know yet: what is handed in is forgotten.
+    Full {
+        wanted: u64,
+    },
+    /// It is full, and the engine knows: there must be space for so much.
+    Waits {
+        wanted: u64,
+        looked: Instant,
+    },
+    Failed(String),
+}
+
 struct Writer {
     store: Arc<dyn Store>,
+    doubtful: bool,
     metrics: Metrics,
     inputs: UnboundedSender<Input>,
-    failed: Option<String>,
+    state: State,
 }
 
 impl Writer {
     fn run(mut self, queue: &mpsc::Receiver<Job>) {
         let mut next = None;
-        while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+        while let Some(job) = next.take().or_else(|| self.wait(queue)) {
             match job {
+                Job::Forgotten => {
+                    if let State::Full { wanted } = self.state {
+                        self.state = State::Waits { wanted, looked: Instant::now() };
+                    }
+                }
                 Job::Load { replicant, prefix } => self.load(replicant, &prefix),
                 Job::Stats(reply) => {
                     let _ = reply.send(self.store.stats());
@@ -122,40 +151,76 @@ impl Writer {
         }
     }
 
+    /// The next job; none at the end. While the disk is full, it is looked at again and again.
+    fn wait(&mut self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
+        while let State::Waits { wanted, looked } = self.state {
+            let left = FULL_PAUSE.saturating_sub(looked.elapsed());
+            match queue.recv_timeout(left) {
+                Ok(job) if !left.is_zero() => return Some(job),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                job => {
+                    self.look_for_room(wanted);
+                    if let Ok(job) = job {
+                        return Some(job);
+                    }
+                }
+            }
+        }
+        queue.recv().ok()
+    }
+
+    fn look_for_room(&mut self, wanted: u64) {
+        if !self.store.has_room(wanted) {
+            self.state = State::Waits { wanted, looked: Instant::now() };
+            return;
+        }
+        tracing::warn!("the disk has room again");
+        match restore(self.store.as_ref(), self.doubtful) {
+            Ok(restore) => {
+                self.state = State::Works;
+                let _ = self.inputs.send(Input::StoreRoom { restore });
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        tracing::error!(%error, "cannot store");
+        self.state = State::Failed(error.to_string());
+    }
+
     fn persist(&mut self, tokens: &[(Option<Token>, Instant)], writes: Vec<Write>) {
-        if self.failed.is_none()
-            && let Err(error) = self.commit(writes)
-        {
-            tracing::error!(%error, "cannot store");
-            self.failed = Some(error.to_string());
+        if matches!(self.state, State::Works) && !writes.is_empty() {
+            let wanted = u64::try_from(size(&writes)).unwrap_or(u64::MAX).max(ROOM_BYTES);
+            match self.store.commit(writes.into_iter().map(to_store).collect()) {
+                Err(error @ StoreError::DiskFull { .. }) => self.full(&error, wanted),
+                Err(error) => self.fail(&error),
+                Ok(()) => {}
+            }
         }
         for (token, since) in tokens {
             let Some(token) = *token else { continue };
-            let input = match &self.failed {
-                None => {
+            let input = match &self.state {
+                State::Works => {
                     self.metrics.persisted(since.elapsed());
                     Input::Stored { token }
                 }
-                Some(error) => Input::StoreFailed { token, error: error.clone() },
+                State::Full { .. } | State::Waits { .. } => continue,
+                State::Failed(error) => Input::StoreFailed { token, error: error.clone() },
             };
             let _ = self.inputs.send(input);
         }
     }
 
-    fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let writes: Vec<_> = writes.into_iter().map(to_store).collect();
-        let started = Instant::now();
-        loop {
-            match self.store.commit(writes.clone()) {
-                Err(StoreError::DiskFull { dir, free }) if started.elapsed() < FULL_PATIENCE => {
-                    tracing::error!(dir = %dir.display(), free, "the disk is full: trying again for {FULL_PATIENCE:?}");
-                    std::thread::sleep(FULL_PAUSE);
-                }
-                other => return other,
+    /// There was no space for a batch: the engine is told what there is.
+    fn full(&mut self, error: &StoreError, wanted: u64) {
+        tracing::error!(%error, "nothing can be stored");
+        match restore(self.store.as_ref(), self.doubtful) {
+            Ok(restore) => {
+                self.state = State::Full { wanted };
+                let _ = self.inputs.send(Input::StoreFull { error: error.to_string(), restore });
             }
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -174,6 +239,24 @@ impl Writer {
         self.metrics.loaded(started.elapsed());
         let _ = self.inputs.send(Input::Loaded { replicant, records, damaged });
     }
+}
+
+/// What an engine starts from: all but documents. `doubtful` says that the store was recovered from damage.
+pub(crate) fn restore(store: &dyn Store, doubtful: bool) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::new();
+    for prefix in Engine::RESTORE_PREFIXES {
+        let scan = store.scan(prefix)?;
+        for damaged in &scan.damaged {
+            let (key, reason) = (damaged.key.escape_ascii(), &damaged.reason);
+            tracing::error!(%key, reason, "a record is damaged: what it said comes back from other sites");
+        }
+        records.extend(scan.records.into_iter().map(|(key, value)| Record { key, value }));
+    }
+    if doubtful {
+        let scan = store.scan(Engine::RECOVERY_PREFIX)?;
+        records.extend(scan.records.into_iter().map(|(key, _)| Record { key, value: Vec::new() }));
+    }
+    Ok(records)
 }
 
 fn size(writes: &[Write]) -> usize {
@@ -206,7 +289,7 @@ mod tests {
     fn a_load_sees_what_was_handed_in_before() {
         let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let disk = Disk::start(Arc::new(MemoryStore::new()), metrics, inputs).unwrap();
+        let disk = Disk::start(Arc::new(MemoryStore::new()), false, metrics, inputs).unwrap();
         for n in 0..10 {
             disk.persist(Token(n), put(&format!("d/a/{n}")));
         }
@@ -237,7 +320,7 @@ mod tests {
         faulty.fail(1, Fault::Lost);
         let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let disk = Disk::start(Arc::new(faulty), metrics, inputs).unwrap();
+        let disk = Disk::start(Arc::new(faulty), false, metrics, inputs).unwrap();
         disk.persist(Token(0), put("a"));
         disk.persist(Token(1), put("b"));
         disk.close();
@@ -245,5 +328,32 @@ mod tests {
             assert!(matches!(told.try_recv(), Ok(Input::StoreFailed { token, .. }) if token == Token(n)));
         }
         assert!(memory.get(b"b").unwrap().is_none());
+    }
+
+    #[test]
+    fn after_a_full_disk_nothing_is_stored_that_was_handed_in_before_the_engine_knew() {
+        let memory = MemoryStore::new();
+        let faulty = FaultyStore::new(memory.clone());
+        faulty.fail(2, Fault::DiskFull);
+        let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let disk = Disk::start(Arc::new(faulty), false, metrics, inputs).unwrap();
+        disk.persist(Token(0), put("i/a"));
+        assert!(matches!(told.blocking_recv(), Some(Input::Stored { token: Token(0) })));
+        disk.persist(Token(1), put("i/b"));
+        let Some(Input::StoreFull { error, restore }) = told.blocking_recv() else { panic!("it was stored") };
+        assert!(error.contains("full"), "{error}");
+        assert_eq!(restore.iter().map(|record| &record.key[..]).collect::<Vec<_>>(), [b"i/a"]);
+        disk.persist(Token(2), put("i/c"));
+        disk.load(ReplicantId::new("a").unwrap(), b"d/a/".to_vec());
+        assert!(matches!(told.blocking_recv(), Some(Input::Loaded { .. })), "reading goes on");
+        disk.forgotten();
+        assert!(matches!(told.blocking_recv(), Some(Input::StoreRoom { restore }) if restore.len() == 1));
+        disk.persist(Token(3), put("i/d"));
+        assert!(matches!(told.blocking_recv(), Some(Input::Stored { token: Token(3) })));
+        disk.close();
+        assert!(told.blocking_recv().is_none());
+        let found: Vec<_> = memory.scan(b"i/").unwrap().records.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(found, [b"i/a", b"i/d"]);
     }
 }

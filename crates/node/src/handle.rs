@@ -138,7 +138,13 @@ impl Handle {
         if self.0.listens && self.0.addresses.borrow().is_empty() {
             return Err("the network does not listen yet, or no longer".to_owned());
         }
-        self.inspect().await.map(|_| ())
+        match self.inspect().await?.full {
+            0 => Ok(()),
+            _ => {
+                Err("the disk is full: what is there can be read, and changes are refused until there is room"
+                    .to_owned())
+            }
+        }
     }
 
     async fn inspect(&self) -> Result<EngineMetrics, String> {

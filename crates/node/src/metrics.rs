@@ -191,6 +191,7 @@ impl Collector for Shared {
             ("unstored_batches", "Batches not stored yet", e.unstored),
             ("connected_nodes", "Nodes connected", e.connected),
             ("waiting_requests", "Users that wait for an answer", e.waiting),
+            ("disk_full", "1 while the disk has no space and changes are refused", e.full),
         ] {
             gauge(&mut encoder, &format!("khufu_engine_{name}"), help, value)?;
         }

@@ -138,6 +138,7 @@ impl Runner {
         if matches!(input, Input::Driver { .. }) {
             self.calls.ended();
         }
+        let full = matches!(input, Input::StoreFull { .. });
         let name = name_of(&input);
         let started = Instant::now();
         let outputs = self.engine.handle(self.clock.now(), input);
@@ -145,6 +146,10 @@ impl Runner {
         self.handle.metrics().handled(took);
         if took > SLOW_STEP {
             tracing::warn!(input = name, ?took, "a slow step of the engine");
+        }
+        if full {
+            self.state.unstored = 0;
+            self.disk.forgotten();
         }
         self.execute(outputs);
     }
@@ -374,6 +379,8 @@ fn name_of(input: &Input) -> &'static str {
         Input::Timer => "timer",
         Input::Stored { .. } => "stored",
         Input::StoreFailed { .. } => "store-failed",
+        Input::StoreFull { .. } => "store-full",
+        Input::StoreRoom { .. } => "store-room",
         Input::Loaded { .. } => "loaded",
         Input::Driver { .. } => "driver",
         Input::Drifted { .. } => "drifted",

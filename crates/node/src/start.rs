@@ -15,7 +15,7 @@ use crate::book::{self, Book};
 use crate::builder::{Builder, Preset};
 use crate::calls::Calls;
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::events::EventLog;
 use crate::faults::Switch;
 use crate::handle::{Handle, Inner};
@@ -94,7 +94,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     let events = EventLog::new(started_at());
     let closed = watch::Sender::new(false);
     let (addresses, addresses_of_handle) = watch::channel(Vec::new());
-    let disk = Disk::start(store, metrics.clone(), inputs.clone()).map_err(StartError::Thread)?;
+    let disk = Disk::start(store, doubtful, metrics.clone(), inputs.clone()).map_err(StartError::Thread)?;
     let handle = Handle::new(Inner {
         site,
         node,
@@ -236,20 +236,7 @@ fn identity(builder: &Builder) -> Result<Identity, StartError> {
 }
 
 fn restore(store: &dyn Store, doubtful: bool) -> Result<(Vec<Record>, Book), StoreError> {
-    let mut records = Vec::new();
-    for prefix in Engine::RESTORE_PREFIXES {
-        let scan = store.scan(prefix)?;
-        for damaged in &scan.damaged {
-            let (key, reason) = (damaged.key.escape_ascii(), &damaged.reason);
-            tracing::error!(%key, reason, "a record is damaged: what it said comes back from other sites");
-        }
-        records.extend(scan.records.into_iter().map(|(key, value)| Record { key, value }));
-    }
-    if doubtful {
-        let scan = store.scan(Engine::RECOVERY_PREFIX)?;
-        records.extend(scan.records.into_iter().map(|(key, _)| Record { key, value: Vec::new() }));
-    }
-    Ok((records, Book::restore(store.scan(book::PREFIX)?.records)))
+    Ok((disk::restore(store, doubtful)?, Book::restore(store.scan(book::PREFIX)?.records)))
 }
 
 /// Tells the events of this process apart from those of earlier ones.

@@ -142,6 +142,10 @@ impl<S: Store> Store for FaultyStore<S> {
         if lock(&self.state).crashed { Err(StoreError::Closed) } else { self.inner.scan(prefix) }
     }
 
+    fn has_room(&self, bytes: u64) -> bool {
+        self.inner.has_room(bytes)
+    }
+
     fn stats(&self) -> Stats {
         self.inner.stats()
     }

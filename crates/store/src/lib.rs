@@ -166,6 +166,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Closed`] after the end of the store; damage is no error here.
     fn scan(&self, prefix: &[u8]) -> Result<Scan, StoreError>;
 
+    /// Whether there is space for a batch of so many bytes at present. Where the answer is no, it would be refused as
+    /// [`StoreError::DiskFull`].
+    fn has_room(&self, bytes: u64) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// Counters since the store was opened, and its size.
     fn stats(&self) -> Stats;
 }

@@ -58,6 +58,9 @@ impl Engine {
     /// A request about a resident document.
     pub(crate) fn request_for(&mut self, id: &ReplicantId, origin: Origin, who: String, request: Request) {
         let held = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
+        if let Some(refusal) = self.refusal(&request) {
+            return self.answer(&origin, Err(refusal));
+        }
         if !held {
             // It lives here and nothing of it could be read.
             let error = match self.replicants.held(id) {

@@ -40,6 +40,9 @@ impl Engine {
             let message = "too many requests wait at this node: ask again later".to_owned();
             return self.answer(&origin, Err(RequestError::Busy { message }));
         }
+        if let Some(refusal) = self.refusal(&request) {
+            return self.answer(&origin, Err(refusal));
+        }
         match request {
             Request::List(query) => {
                 let page = self.list(&query);
@@ -261,6 +264,9 @@ impl Engine {
             Err(error) => return self.answer(&origin, Err(error)),
         };
         if placement.sites.contains(&self.config.site) {
+            if let Some(refusal) = self.refusal(&Request::Put(put.clone())) {
+                return self.answer(&origin, Err(refusal));
+            }
             return self.create(&origin, &who, put, &kind, scope, placement);
         }
         if matches!(origin, Origin::Node(..)) {

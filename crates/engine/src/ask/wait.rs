@@ -72,6 +72,15 @@ impl Engine {
         }
     }
 
+    /// Nobody can say whether what is waited for was stored.
+    pub(crate) fn end_waits(&mut self, refusal: &RequestError) {
+        let origins: Vec<_> = self.asks.waits.keys().cloned().collect();
+        for origin in origins {
+            self.end_wait(&origin);
+            self.answer(&origin, Err(refusal.clone()));
+        }
+    }
+
     fn end_wait(&mut self, origin: &Origin) -> Option<Wait> {
         self.timers.cancel(&Due::Wait(origin.clone()));
         let wait = self.asks.waits.remove(origin)?;

@@ -9,8 +9,10 @@ use crate::{Record, Token, Write};
 pub struct SimulatedDisk {
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     queued: VecDeque<(Token, Vec<Write>)>,
-    /// The disk is full: nothing can be stored.
+    /// The disk is full: nothing can be stored until it is not.
     pub full: bool,
+    /// The disk is broken: nothing can be stored any more.
+    pub broken: bool,
 }
 
 impl SimulatedDisk {
@@ -22,7 +24,7 @@ impl SimulatedDisk {
     /// Stores the oldest batch that is not stored yet.
     pub(super) fn sync_one(&mut self) -> Option<(Token, bool)> {
         let (token, writes) = self.queued.pop_front()?;
-        if self.full {
+        if self.full || self.broken {
             self.queued.clear();
             return Some((token, false));
         }

@@ -48,6 +48,8 @@ enum Next {
     Timer { life: u64, number: u64 },
     /// The disk is done with the oldest batch.
     Sync { life: u64 },
+    /// The disk, which was full, is looked at again.
+    Room { life: u64 },
     /// A driver does its work now; its answer comes later.
     Drive { life: u64, call: CallId },
     /// Frames from one node to the next arrive.

@@ -7,8 +7,8 @@ use sha2::Digest;
 
 use super::{Next, SimulatedDisk, SimulatedKeys, SimulatedPlatform, World, capabilities};
 use crate::{
-    CallId, Config, DriverCall, DriverFailure, Engine, Event, Input, Output, ReplicaRef, RequestError, RequestId,
-    Response, Time,
+    CallId, Config, DriverCall, DriverFailure, Engine, Event, Input, Output, Record, ReplicaRef, RequestError,
+    RequestId, Response, Time, Token,
 };
 
 /// A site.
@@ -34,6 +34,7 @@ pub struct Site {
     pub hang_next_call: bool,
     /// The reason for which the process stopped itself.
     pub stopped: Option<String>,
+    doubtful: bool,
 }
 
 impl Site {
@@ -52,7 +53,14 @@ impl Site {
             skew_ms: 0,
             hang_next_call: false,
             stopped: None,
+            doubtful: false,
         }
+    }
+
+    /// What an engine starts from.
+    fn restore(&self) -> Vec<Record> {
+        let wanted = Engine::RESTORE_PREFIXES.into_iter().chain(self.doubtful.then_some(Engine::RECOVERY_PREFIX));
+        wanted.flat_map(|prefix| self.disk.scan(prefix)).collect()
     }
 
     /// Its engine, while it runs.
@@ -109,8 +117,8 @@ impl World {
         config.kinds.insert("text".into(), capabilities());
         configure(&mut config);
         config.doubtful = doubtful;
-        let wanted = Engine::RESTORE_PREFIXES.into_iter().chain(doubtful.then_some(Engine::RECOVERY_PREFIX));
-        let records = wanted.flat_map(|prefix| here.disk.scan(prefix)).collect();
+        here.doubtful = doubtful;
+        let records = here.restore();
         let keys = Box::new(SimulatedKeys(Self::node(site)));
         let (engine, outputs) = Engine::new(config, keys, actor, records, now).expect("a disk to start from");
         here.engine = Some(engine);
@@ -165,12 +173,11 @@ impl World {
                 let synced = self.sites.get_mut(site).and_then(|site| site.disk.sync_one());
                 match synced {
                     Some((token, true)) => self.hand(site, Input::Stored { token }),
-                    Some((token, false)) => {
-                        self.hand(site, Input::StoreFailed { token, error: "no space left".into() })
-                    }
+                    Some((token, false)) => self.not_stored(site, token),
                     None => {}
                 }
             }
+            Next::Room { life: meant } if meant == life => self.look_for_room(site),
             Next::Drive { life: meant, call } if meant == life => self.drive(site, call),
             Next::Frame { from, from_life, link, bytes }
                 if self.life(&from) == Some(from_life) && self.is_same_link(site, &from, link) =>
@@ -180,6 +187,27 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn not_stored(&mut self, site: &str, token: Token) {
+        let Some(here) = self.sites.get(site) else { return };
+        let error = "no space left".to_owned();
+        if here.disk.broken {
+            return self.hand(site, Input::StoreFailed { token, error });
+        }
+        let (life, restore) = (here.life, here.restore());
+        self.hand(site, Input::StoreFull { error, restore });
+        self.at(500_000, site, Next::Room { life });
+    }
+
+    fn look_for_room(&mut self, site: &str) {
+        let Some(here) = self.sites.get(site) else { return };
+        if here.disk.full {
+            let life = here.life;
+            return self.at(500_000, site, Next::Room { life });
+        }
+        let restore = here.restore();
+        self.hand(site, Input::StoreRoom { restore });
     }
 
     /// A driver does its work; the answer comes a little later, if the node lives to see it.

@@ -218,6 +218,11 @@ impl Members {
         self.members.values().map(|member| &member.signed)
     }
 
+    /// All records, with whose they are.
+    pub(crate) fn records_by_node(&self) -> impl Iterator<Item = (&NodeId, &SignedRecord)> {
+        self.members.iter().map(|(node, member)| (node, &member.signed))
+    }
+
     /// One site for people.
     pub(crate) fn view(&self, site: &SiteName, now: Time) -> SiteView {
         let members: Vec<_> = self.nodes_of(site).collect();

@@ -26,6 +26,13 @@ impl Engine {
         self.outbox.write(Write::Put { key: clock_key(), value: self.clock.last().0.to_be_bytes().to_vec() });
     }
 
+    /// Writes down all nodes that are known.
+    pub(crate) fn store_members(&mut self) {
+        for (node, signed) in self.members.records_by_node() {
+            self.outbox.write(Write::Put { key: node_key(&node.0), value: wire::encode(signed) });
+        }
+    }
+
     pub(crate) fn peer_up(&mut self, node: &NodeId) {
         self.members.up(node, self.now);
         let mut records = vec![SignedRecord::sign(&self.record, &*self.keys)];

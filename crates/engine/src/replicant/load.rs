@@ -43,7 +43,10 @@ impl Engine {
         let Some(tasks) = self.replicants.parked.remove(id) else { return };
         if !self.replicants.resident.contains_key(id) {
             match self.restore(id, records, damaged) {
-                Ok(resident) => {
+                Ok(mut resident) => {
+                    // A driver may still be at work for what was forgotten when the disk was full.
+                    let busy = self.calls.iter().find(|(_, (of, _))| of == id);
+                    resident.call = busy.map(|(call, _)| *call);
                     // What the index says of it is no longer so.
                     let other = self.replicants.index.get(id).is_some_and(|entry| entry.heads != resident.doc.heads());
                     self.replicants.resident.insert(id.clone(), resident);

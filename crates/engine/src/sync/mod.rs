@@ -32,6 +32,13 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// Ends all that is going on; what is subscribed stays.
+    pub(crate) fn forget(&mut self) {
+        self.sessions.clear();
+        self.queued.clear();
+        self.rounds.clear();
+    }
+
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }

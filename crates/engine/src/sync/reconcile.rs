@@ -67,6 +67,14 @@ impl Engine {
         Some(items)
     }
 
+    /// Compares with a node now, also if it is mostly the other that begins.
+    pub(crate) fn reconcile_once(&mut self, node: &NodeId) {
+        self.reconcile_with(node);
+        if !self.begins_with(node) {
+            self.timers.cancel(&Due::Reconcile(node.clone()));
+        }
+    }
+
     pub(crate) fn reconcile_with(&mut self, node: &NodeId) {
         if !self.members.is_connected(node) {
             return;

@@ -24,6 +24,7 @@ impl Engine {
             Doing::Lookup => self.looked_up(id, result),
             Doing::Remove => self.remove_done(id, result),
             Doing::Side(side) => self.side_done(id, side, result),
+            Doing::Forgotten => {}
         }
         self.write_work(id);
         self.work(id);

@@ -112,6 +112,8 @@ pub(crate) enum Doing {
     Remove,
     /// Somebody wants to know.
     Side(Side),
+    /// What the call was for is forgotten, since it could not be stored.
+    Forgotten,
 }
 
 /// Looks at the platform that change nothing.

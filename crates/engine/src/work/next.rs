@@ -113,6 +113,10 @@ impl Engine {
                 self.begin_side(id, side);
                 break;
             }
+            if self.is_full() {
+                // Nothing can be noted of what would be done, and nothing new can be said of it.
+                return;
+            }
             match self.next(id) {
                 Next::Nothing { settled } => {
                     let provisional = self.replicants.resident.get(id).is_some_and(|resident| resident.provisional);
@@ -135,6 +139,9 @@ impl Engine {
                 }
                 Next::Again => self.write_work(id),
             }
+        }
+        if self.is_full() {
+            return;
         }
         self.report(id);
         self.give_away_if_removed(id);

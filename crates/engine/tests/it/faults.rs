@@ -162,16 +162,16 @@ fn damaged_records_are_named_and_come_back_from_others() {
 }
 
 #[test]
-fn a_full_disk_stops_the_node_and_nothing_is_acknowledged() {
+fn a_broken_disk_stops_the_node_and_nothing_is_acknowledged() {
     let mut world = World::new(26);
     world.sites(&["paris"]);
     world.put("paris", "web", "paris", json!({"a": 1}));
     world.settle();
-    world.sites.get_mut("paris").unwrap().disk.full = true;
+    world.sites.get_mut("paris").unwrap().disk.broken = true;
     let refused = world.patch("paris", "web", json!({"a": 2}));
     assert!(matches!(refused, Err(RequestError::Storage { .. })), "{refused:?}");
     assert!(world.sites["paris"].stopped.is_some());
-    world.sites.get_mut("paris").unwrap().disk.full = false;
+    world.sites.get_mut("paris").unwrap().disk.broken = false;
     world.start("paris");
     world.settle();
     assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":1}\n");

@@ -3,6 +3,7 @@
 
 mod basics;
 mod faults;
+mod full;
 mod fuzz;
 mod scope;
 

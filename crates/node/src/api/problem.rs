@@ -96,6 +96,9 @@ impl From<RequestError> for Problem {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "unreachable", "A site cannot be reached", detail)
             }
             RequestError::Busy { .. } => Self::busy(detail),
+            RequestError::Full { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", detail)
+            }
             RequestError::Storage { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "The disk failed", detail)
             }
@@ -115,7 +118,7 @@ impl IntoResponse for Problem {
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"khufu\""));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -116,6 +116,7 @@ pub struct SledStore {
     handles: Option<(sled::Db, sled::Tree)>,
     view: View,
     opening: Opening,
+    keep_free_bytes: u64,
     // Last, so that the directory is given free after everything else.
     _lock: Lock,
 }
@@ -170,6 +171,7 @@ impl SledStore {
             handles: Some((applier.db.clone(), applier.tree.clone())),
             view: applier.view.clone(),
             opening: Opening { upgraded_from, rolled_back },
+            keep_free_bytes: options.keep_free_bytes,
             _lock: lock,
         };
         let thread = queue::start(store.queue.clone(), applier, mark, options.keep_free_bytes)
@@ -340,6 +342,10 @@ impl Store for SledStore {
         }
         scan.damaged.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(scan)
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        queue::lacking(&self.dir, self.keep_free_bytes, bytes).is_none()
     }
 
     fn stats(&self) -> Stats {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
@@ -174,8 +175,19 @@ fn commit(
 
 /// Looks before it leaps: a disk found full before sled has touched it leaves the store usable.
 fn enough_space(applier: &Applier, keep_free: u64, writes: &[&Write]) -> Result<(), StoreError> {
-    let Ok(free) = fs4::available_space(&applier.dir) else { return Ok(()) };
     let puts: usize = writes.iter().filter(|write| matches!(write, Write::Put { .. })).map(|write| write.bytes()).sum();
-    let needed = if puts == 0 { keep_free.min(SPACE_FOR_DELETES) } else { keep_free + SPACE_FACTOR * puts as u64 };
-    if free < needed { Err(StoreError::DiskFull { dir: applier.dir.clone(), free }) } else { Ok(()) }
+    match lacking(&applier.dir, keep_free, puts as u64) {
+        Some(free) => Err(StoreError::DiskFull { dir: applier.dir.clone(), free }),
+        None => Ok(()),
+    }
+}
+
+/// How much is free, if that is not enough to put so many bytes (to delete, if none).
+pub(super) fn lacking(dir: &Path, keep_free: u64, puts: u64) -> Option<u64> {
+    let free = fs4::available_space(dir).ok()?;
+    let needed = match puts {
+        0 => keep_free.min(SPACE_FOR_DELETES),
+        _ => keep_free.saturating_add(SPACE_FACTOR.saturating_mul(puts)),
+    };
+    (free < needed).then_some(free)
 }
