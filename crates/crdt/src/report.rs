@@ -74,7 +74,8 @@ pub struct Report {
     /// Heads of the document that the site had, as hexadecimal hashes.
     #[serde(default)]
     pub heads: Vec<String>,
-    /// The operations that the site has executed since its base, in that order.
+    /// The operations that the site has executed since its base, in that order (the newest of them, where there are very
+    /// many).
     #[serde(default)]
     pub applied: Vec<OperationId>,
     /// What became of the desired state; none while the replicant has none.

@@ -63,11 +63,22 @@ pub struct Config {
     pub requests: usize,
     /// Raw changes stored beside a snapshot before they are compacted into the next.
     pub compact_after: u64,
-    /// The largest frame, in bytes.
+    /// The largest frame, in bytes. It must hold the largest change (see [`Limits::max_bytes`]) and more; what is larger
+    /// than one change is sent in several.
     pub frame_bytes: usize,
 }
 
 impl Config {
+    /// The most bytes of a message that go into one frame, so that others do not wait long behind it.
+    pub(crate) fn part_bytes(&self) -> usize {
+        (self.frame_bytes / 4).clamp(1, 1 << 20)
+    }
+
+    /// The largest report, in bytes: with a part of a message it still fits into a frame.
+    pub(crate) fn report_bytes(&self) -> usize {
+        self.frame_bytes / 4
+    }
+
     /// The settings for sites some tens of milliseconds apart.
     #[must_use]
     pub fn new(site: SiteName, node: NodeId) -> Self {

@@ -71,7 +71,11 @@ pub(crate) struct SyncFrame {
     pub(crate) seq: u32,
     /// Whether the sender began the session.
     pub(crate) initiator: bool,
+    /// A message, or the next part of one.
     pub(crate) message: Option<ByteBuf>,
+    /// Whether the rest of the message follows in the next frames, each when the one before was answered.
+    #[serde(default)]
+    pub(crate) more: bool,
     /// The numbers of the reports that the sender has, in its first frame.
     pub(crate) have: Option<BTreeMap<SiteName, u64>>,
     pub(crate) reports: Vec<Report>,

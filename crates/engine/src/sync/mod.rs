@@ -2,6 +2,7 @@
 //! of the Automerge sync protocol for each document that differs.
 
 mod gossip;
+mod parts;
 mod receive;
 mod reconcile;
 mod session;

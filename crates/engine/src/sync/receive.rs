@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Resident};
 use crate::timers::Due;
-use crate::wire::Push;
+use crate::wire::{self, Push};
 use crate::work::Work;
 use crate::{Engine, Happening, NodeId, Status};
 
@@ -190,6 +190,12 @@ impl Engine {
             let room = resident.reports.len() < MAX_PROVISIONAL_REPORTS;
             let named = resident.doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&report.site));
             if !(named || (resident.provisional && room)) {
+                continue;
+            }
+            let size = wire::encode(&report).len();
+            if size > self.config.report_bytes() {
+                self.counters.refused += 1;
+                tracing::warn!(replicant = %id, site = %report.site, size, "refused a report that could not be passed on");
                 continue;
             }
             resident.reports.insert(report.site.clone(), report.clone());

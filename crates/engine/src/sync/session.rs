@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use khufu_crdt::{ChangeHash, ReplicantId, Report, SiteName, SyncState};
 use serde_bytes::ByteBuf;
 
+use super::parts::Parts;
 use crate::engine::Task;
 use crate::timers::Due;
-use crate::wire::{Frame, SyncFrame};
+use crate::wire::{self, Frame, SyncFrame};
 use crate::{Engine, NodeId};
 
-/// The most frames of one side of a session. Far more than any exchange needs: two documents come together in a few.
+/// The most frames of one side of a session. Far more than any exchange needs: two documents come together in a few
+/// messages, and the largest has some twenty parts.
 const MAX_FRAMES: u32 = 256;
 
 /// The most heads of another node that are remembered.
@@ -27,6 +29,7 @@ pub(crate) struct Session {
     state: SyncState,
     next_in: u32,
     next_out: u32,
+    pub(super) parts: Parts,
     /// The numbers of the reports that the other side has, once it has said so.
     theirs: Option<BTreeMap<SiteName, u64>>,
     /// The last frame sent said that there is nothing more to say.
@@ -43,6 +46,7 @@ impl Session {
             state: SyncState::default(),
             next_in: 0,
             next_out: 0,
+            parts: Parts::default(),
             theirs: None,
             quiet: false,
             news: false,
@@ -142,8 +146,8 @@ impl Engine {
         let known: Vec<_> = heads.iter().filter(|head| resident.doc.has(head)).copied().collect();
         let changes: Vec<_> =
             resident.doc.changes_since(&known).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
-        let push = crate::wire::Push { document, changes, heads: resident.doc.heads(), reports: Vec::new() };
-        self.send(node, &Frame::Push(push));
+        let heads = resident.doc.heads();
+        self.push_all(node, &document, changes, heads);
     }
 
     /// This site was taken out while it knew nothing of it, and is not waited for: it cleans up by itself.
@@ -207,8 +211,18 @@ impl Engine {
             session.theirs = Some(have);
         }
         let over = frame.message.is_none() && frame.reports.is_empty() && frame.seq > 0;
-        if let Some(message) = frame.message {
+        let message = match frame.message.map(|part| self.join(&key, part, frame.more)) {
+            Some(Err(size)) => {
+                self.counters.refused += 1;
+                tracing::warn!(replicant = %id, node = %from, size, "a sync message that is too large was given up");
+                return self.end_session(from, id);
+            }
+            Some(Ok(whole)) => whole,
+            None => None,
+        };
+        if let Some(message) = message {
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+            let Some(session) = self.sync.sessions.get_mut(&key) else { return };
             match resident.doc.receive_sync(&mut session.state, &message) {
                 Ok(received) => {
                     if self.took(id, received)
@@ -241,12 +255,28 @@ impl Engine {
         else {
             return false;
         };
-        let message = resident.doc.sync_message(&mut session.state).map(ByteBuf::from);
+        if session.parts.all_sent()
+            && let Some(message) = resident.doc.sync_message(&mut session.state)
+        {
+            session.parts.cut(&message, self.config.part_bytes());
+        }
+        let (message, more) = session.parts.next();
         let mut reports = Vec::<Report>::new();
         if let Some(theirs) = &mut session.theirs {
+            let mut room = self.config.part_bytes();
             for (site, report) in &resident.reports {
-                if theirs.get(site).is_none_or(|seq| *seq < report.seq) {
-                    theirs.insert(site.clone(), report.seq);
+                if theirs.get(site).is_some_and(|seq| *seq >= report.seq) {
+                    continue;
+                }
+                let size = wire::encode(report).len();
+                let too_large = size > self.config.report_bytes();
+                // The others go with the next frame.
+                if !too_large && size > room && !reports.is_empty() {
+                    break;
+                }
+                theirs.insert(site.clone(), report.seq);
+                if !too_large {
+                    room = room.saturating_sub(size);
                     reports.push(report.clone());
                 }
             }
@@ -261,6 +291,7 @@ impl Engine {
             seq: session.next_out,
             initiator: session.began_here,
             message,
+            more,
             have,
             reports,
         };

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Fate, OperationId, OperationReport, Outcome, ReplicantId, Report, Status, Step};
+use khufu_crdt::{
+    Fate, MAX_OUTPUT_BYTES, OperationId, OperationReport, Outcome, ReplicantId, Report, Status, Step, clip_output,
+};
 
 use crate::{Engine, Happening};
 
 /// The most operations that a report speaks of, the newest ones.
 const MAX_REPORTED: usize = 500;
+/// The bytes of what is said of one operation besides its id and what the platform said, roughly.
+const OPERATION_BYTES: usize = 64;
 
 impl Engine {
     /// Says what has come of things, if it is anything new.
@@ -19,7 +23,8 @@ impl Engine {
             return;
         }
         let settled = self.replicants.index.get(id).is_none_or(|entry| entry.settled);
-        let operations = reported_operations(resident);
+        // The rest is heads, names and what was executed.
+        let operations = reported_operations(resident, self.config.report_bytes() / 2);
         let resident = &*resident;
         let work = &resident.work;
         // Whoever says that it is gone is told nothing more, so that is said last.
@@ -36,12 +41,15 @@ impl Engine {
             seq: old.map_or(0, |old| old.seq),
             status: Status::Pending,
             heads: resident.doc.heads().iter().map(ToString::to_string).collect(),
-            applied: work.applied.sequence().into_iter().cloned().collect(),
+            applied: newest_applied(work),
             desired: work.desired_report.clone(),
             operations,
-            local_id: work.local_id.clone(),
+            local_id: work.local_id.clone().filter(|id| id.len() <= MAX_OUTPUT_BYTES),
             observed: work.observed.clone(),
         };
+        if let Some(drift) = report.observed.as_mut().and_then(|seen| seen.drift.as_mut()) {
+            *drift = clip_output(drift);
+        }
         report.status = if leaves {
             Status::Removed
         } else if work.attention.is_some() {
@@ -83,8 +91,18 @@ impl Engine {
     }
 }
 
-/// What is said of each operation: what was noted of it, and `skipped` for those that will not be run.
-fn reported_operations(resident: &mut crate::replicant::Resident) -> BTreeMap<OperationId, OperationReport> {
+/// What was executed since the base; the newest, where it is very much.
+fn newest_applied(work: &super::Work) -> Vec<OperationId> {
+    let all = work.applied.sequence();
+    all.iter().skip(all.len().saturating_sub(MAX_REPORTED)).map(|id| (*id).clone()).collect()
+}
+
+/// What is said of each operation: what was noted of it, and `skipped` for those that will not be run. What the platform
+/// said of the older ones is left out where it comes to more than so many bytes.
+fn reported_operations(
+    resident: &mut crate::replicant::Resident,
+    room: usize,
+) -> BTreeMap<OperationId, OperationReport> {
     let fates = resident.resolved().fates.clone();
     let state = resident.doc.state();
     let mut newest: Vec<_> = state.operations.values().map(|operation| (operation.at, operation.id.clone())).collect();
@@ -93,9 +111,11 @@ fn reported_operations(resident: &mut crate::replicant::Resident) -> BTreeMap<Op
     let work = &resident.work;
     // What is about to be started over from a replica as new is not done, whatever was noted of it.
     let again = work.rebuild || matches!(work.applied.intent(), Some(Step::Reset));
+    let mut left = room;
     newest
         .into_iter()
         .skip(skip)
+        .rev()
         .map(|(_, id)| {
             let noted = work.operations.get(&id).cloned().unwrap_or_default();
             let executed = work.applied.outcome(&id).filter(|outcome| !again || *outcome == Outcome::Failed);
@@ -110,6 +130,14 @@ fn reported_operations(resident: &mut crate::replicant::Resident) -> BTreeMap<Op
                 (false, _, _) => Status::Skipped,
             };
             (id, OperationReport { status, ..noted })
+        })
+        .map_while(|(id, mut said)| {
+            left = left.checked_sub(id.as_str().len().saturating_add(OPERATION_BYTES))?;
+            match left.checked_sub(said.output.len()) {
+                Some(rest) => left = rest,
+                None => said.output.clear(),
+            }
+            Some((id, said))
         })
         .collect()
 }

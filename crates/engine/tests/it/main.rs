@@ -5,6 +5,7 @@ mod basics;
 mod faults;
 mod full;
 mod fuzz;
+mod large;
 mod scope;
 
 use khufu_crdt::Policy;
