@@ -61,14 +61,14 @@ fn rtt(ms: BTreeMap<SiteName, f64>) -> BTreeMap<String, Duration> {
 }
 
 impl Engine {
-    /// The sites as seen from here, for a scope that was written at `here`.
-    fn scope_view(&self, here: &SiteName) -> View {
+    /// The sites as seen from here, for a scope that was written at `here`, each in the state that `state_of` gives.
+    fn scope_view(&self, here: &SiteName, state_of: impl Fn(&SiteName) -> Liveness) -> View {
         let mut sites = BTreeMap::new();
         for site in self.members.sites() {
             let nodes: Vec<_> = self.members.nodes_of(&site).collect();
             let view = SiteView {
                 labels: nodes.iter().flat_map(|node| node.record.labels.clone()).collect(),
-                state: state(self.members.site_state(&site)),
+                state: state(state_of(&site)),
                 load: nodes.iter().map(|node| node.load).fold(0.0, f64::max),
                 rtt: nodes.iter().flat_map(|node| rtt(node.rtt_ms.clone())).collect(),
             };
@@ -90,10 +90,15 @@ impl Engine {
         })
     }
 
-    /// Decides where a replicant of a kind lives.
+    /// Decides where a replicant of a kind lives, as the sites are at this moment.
     pub(crate) fn decide(&mut self, scope: &str, here: &SiteName, kind: &str) -> Result<Placement, RequestError> {
+        let view = self.scope_view(here, |site| self.liveness(site));
+        self.decide_in(&view, scope, kind)
+    }
+
+    fn decide_in(&mut self, view: &View, scope: &str, kind: &str) -> Result<Placement, RequestError> {
         let parsed = self.parsed(scope)?;
-        let value = khufu_scope::evaluate(&parsed, &self.scope_view(here)).map_err(|errors| RequestError::Invalid {
+        let value = khufu_scope::evaluate(&parsed, view).map_err(|errors| RequestError::Invalid {
             message: format!("the scope {scope:?} has no value: {errors}"),
         })?;
         let place = value.for_service(kind).ok_or_else(|| RequestError::Invalid {
@@ -133,7 +138,7 @@ impl Engine {
 
     pub(crate) fn explain(&self, scope: &str, here: &SiteName) -> Result<Response, RequestError> {
         let parsed = self.parsed(scope)?;
-        let value = khufu_scope::evaluate(&parsed, &self.scope_view(here))
+        let value = khufu_scope::evaluate(&parsed, &self.scope_view(here, |site| self.liveness(site)))
             .map_err(|errors| RequestError::Invalid { message: errors.to_string() })?;
         let places = value
             .places
@@ -157,10 +162,11 @@ impl Engine {
         next
     }
 
-    /// A site came or went. Placements that depend on it are looked at once it has stayed so for a while.
+    /// A site came or went. Placements that depend on it are looked at once it has stayed so for a while, whatever other
+    /// sites do meanwhile.
     pub(crate) fn placements_may_change(&mut self) {
         let at = self.now.plus(self.config.settle);
-        self.timers.set(Due::Place, at);
+        self.timers.set_by(Due::Place, at);
     }
 
     pub(crate) fn place_all(&mut self) {
@@ -172,25 +178,36 @@ impl Engine {
             .map(|(id, _)| id.clone())
             .collect();
         for id in moving {
-            if self.decides(&id) {
+            // Whoever comes and goes is not counted on to decide.
+            if self.decides(&id, |site| self.members.is_steady(site, self.now)) {
                 self.run(id, Task::Place);
             }
         }
+        if let Some(at_us) = self.members.next_settled_us(self.now) {
+            self.timers.set_by(Due::Place, at_us);
+        }
     }
 
-    /// Of the holders that are alive the first by name decides, so that not all do it at once. Two that cannot see each
-    /// other both do; one decision wins.
-    fn decides(&self, id: &ReplicantId) -> bool {
+    /// Of the holders that are alive, and of which `counts` is true, the first by name decides, so that not all do it at
+    /// once. Two that cannot see each other both do; one decision wins.
+    fn decides(&self, id: &ReplicantId, counts: impl Fn(&SiteName) -> bool) -> bool {
         let Some(placement) = self.replicants.held(id).and_then(|entry| entry.placement.as_ref()) else { return false };
-        let mut alive = placement.sites.iter().filter(|site| self.liveness(site) == Liveness::Alive);
-        alive.next() == Some(&self.config.site)
+        let here = &self.config.site;
+        let may = |site: &&SiteName| *site == here || (self.liveness(site) == Liveness::Alive && counts(site));
+        placement.sites.iter().find(may) == Some(here)
+    }
+
+    /// Whether a site is down, or was until a moment ago.
+    fn is_down(&self, site: &SiteName) -> bool {
+        let settled = *site != self.config.site && self.members.settled_state(site, self.now) == Liveness::Down;
+        settled || self.liveness(site) == Liveness::Down
     }
 
     /// Two concurrent edits can leave a scope beside the placement of another: one site decides again.
     pub(crate) fn place_if_stale(&mut self, id: &ReplicantId) {
         let Some(entry) = self.replicants.held(id) else { return };
         let stale = entry.placement.as_ref().is_some_and(|placement| placement.expression != entry.scope);
-        if stale && !entry.deleted && self.decides(id) {
+        if stale && !entry.deleted && self.decides(id, |_| true) {
             self.place(id);
         }
     }
@@ -200,7 +217,8 @@ impl Engine {
         let Some(entry) = self.replicants.held(id).cloned() else { return };
         let Some(old) = &entry.placement else { return };
         let here = if old.expression == entry.scope { old.decided_by.clone() } else { self.config.site.clone() };
-        let mut next = match self.decide(&entry.scope, &here, &entry.kind) {
+        let view = self.scope_view(&here, |site| self.members.settled_state(site, self.now));
+        let mut next = match self.decide_in(&view, &entry.scope, &entry.kind) {
             Ok(next) => next,
             Err(error) => {
                 let message = format!("where it lives cannot be decided anew, so it stays: {error}");
@@ -212,7 +230,7 @@ impl Engine {
         let all_ready = next.sites.iter().all(ready);
         let wanted = next.sites.clone();
         for site in &old.sites {
-            if self.liveness(site) == Liveness::Down || !all_ready {
+            if self.is_down(site) || !all_ready {
                 next.sites.insert(site.clone());
             }
         }

@@ -3,6 +3,7 @@
 mod phi;
 mod presence;
 mod record;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use khufu_crdt::SiteName;
 pub(crate) use record::{RecordError, SignedRecord, SiteRecord};
 
 use self::phi::Phi;
+use self::standing::Standing;
 use crate::time::micros;
 use crate::{Config, Liveness, NodeId, NodeView, SiteView, Time};
 
@@ -40,8 +42,11 @@ struct Link {
 #[derive(Debug)]
 pub(crate) struct Members {
     members: BTreeMap<NodeId, Member>,
+    by_site: BTreeMap<SiteName, BTreeSet<NodeId>>,
     links: BTreeMap<NodeId, Link>,
+    standings: BTreeMap<SiteName, Standing>,
     heartbeat_us: u64,
+    settle_us: u64,
     suspect: f64,
     down: f64,
 }
@@ -50,8 +55,11 @@ impl Members {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             members: BTreeMap::new(),
+            by_site: BTreeMap::new(),
             links: BTreeMap::new(),
+            standings: BTreeMap::new(),
             heartbeat_us: micros(config.heartbeat),
+            settle_us: micros(config.settle),
             suspect: config.phi_suspect,
             down: config.phi_down,
         }
@@ -66,6 +74,16 @@ impl Members {
         })
     }
 
+    fn forget(&mut self, node: &NodeId) {
+        let Some(member) = self.members.remove(node) else { return };
+        if let Some(nodes) = self.by_site.get_mut(&member.record.site) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.by_site.remove(&member.record.site);
+            }
+        }
+    }
+
     /// Takes in a record whose signature was checked. Whether it is news.
     pub(crate) fn learn(&mut self, record: SiteRecord, signed: SignedRecord) -> bool {
         let known = self.members.get(&record.node);
@@ -76,6 +94,8 @@ impl Members {
         }
         let (load, rtt_ms, seen) =
             known.map_or((0.0, BTreeMap::new(), None), |known| (known.load, known.rtt_ms.clone(), known.seen_wall_ms));
+        self.forget(&record.node.clone());
+        self.by_site.entry(record.site.clone()).or_default().insert(record.node.clone());
         self.members.insert(record.node.clone(), Member { record, signed, load, rtt_ms, seen_wall_ms: seen });
         true
     }
@@ -127,8 +147,6 @@ impl Members {
 
     /// Looks at every node's silence. The sites whose state changed.
     pub(crate) fn judge(&mut self, now: Time) -> BTreeMap<SiteName, Liveness> {
-        let before: BTreeMap<SiteName, Liveness> =
-            self.sites().into_iter().map(|site| (site.clone(), self.site_state(&site))).collect();
         for link in self.links.values_mut() {
             let level = link.phi.as_ref().map_or(f64::MAX, |phi| phi.level(now.monotonic_us));
             link.state = if level >= self.down {
@@ -139,18 +157,44 @@ impl Members {
                 Liveness::Alive
             };
         }
-        before
-            .into_iter()
-            .filter_map(|(site, old)| {
-                let new = self.site_state(&site);
-                (new != old).then_some((site, new))
-            })
-            .collect()
+        let mut changed = BTreeMap::new();
+        for site in self.sites() {
+            let state = self.site_state(&site);
+            let is_other = match self.standings.get_mut(&site) {
+                Some(standing) => standing.turn(state, now.monotonic_us, self.settle_us),
+                None => {
+                    self.standings.insert(site.clone(), Standing::new(state, now.monotonic_us));
+                    state != Liveness::Down
+                }
+            };
+            if is_other {
+                changed.insert(site, state);
+            }
+        }
+        changed
+    }
+
+    /// The last state of a site that has lasted, for what is not to be decided anew with every moment of silence.
+    pub(crate) fn settled_state(&self, site: &SiteName, now: Time) -> Liveness {
+        let standing = self.standings.get(site);
+        standing.map_or(Liveness::Down, |standing| standing.settled(now.monotonic_us, self.settle_us))
+    }
+
+    /// Whether a site has been in its state for a while.
+    pub(crate) fn is_steady(&self, site: &SiteName, now: Time) -> bool {
+        self.standings.get(site).is_none_or(|standing| standing.is_steady(now.monotonic_us, self.settle_us))
+    }
+
+    /// When the next state of a site will have lasted, in microseconds.
+    pub(crate) fn next_settled_us(&self, now: Time) -> Option<u64> {
+        let mut moments = self.standings.values().filter_map(|site| site.settles_us(now.monotonic_us, self.settle_us));
+        let first = moments.next()?;
+        Some(moments.fold(first, u64::min))
     }
 
     /// All other sites that were ever heard of.
     pub(crate) fn sites(&self) -> BTreeSet<SiteName> {
-        self.members.values().map(|member| member.record.site.clone()).collect()
+        self.by_site.keys().cloned().collect()
     }
 
     /// The best state of a site's nodes.
@@ -163,7 +207,7 @@ impl Members {
     }
 
     pub(crate) fn nodes_of<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Member> + 'a {
-        self.members.values().filter(move |member| member.record.site == *site)
+        self.by_site.get(site).into_iter().flatten().filter_map(|node| self.members.get(node))
     }
 
     pub(crate) fn member(&self, node: &NodeId) -> Option<&Member> {

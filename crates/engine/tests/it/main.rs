@@ -3,9 +3,11 @@
 
 mod basics;
 mod faults;
+mod foreign;
 mod full;
 mod fuzz;
 mod large;
+mod placement;
 mod scope;
 
 use khufu_crdt::Policy;
