@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use crate::CallId;
 use crate::engine::Task;
-use crate::work::{Side, Work};
+use crate::work::{Side, Work, says_nothing};
 
 /// The most changes of one document that wait to be applied.
 pub(crate) const MAX_QUEUED_CHANGES: usize = 4096;
@@ -84,6 +84,18 @@ impl Resident {
             .filter(knows)
             .map(|report| report.site.clone())
             .collect()
+    }
+
+    /// Takes in what this site itself said, as others have kept it. Whether that was before it lost its disk, and says
+    /// something of the replica.
+    pub(crate) fn remember(&mut self, report: &Report) -> bool {
+        let forgot = self.work.forgot(report);
+        if forgot {
+            let value = !says_nothing(&self.doc.effective(&report.site));
+            let only_a_value = self.doc.state().operations.is_empty() && value;
+            self.work.remember(report, only_a_value);
+        }
+        forgot
     }
 
     /// Takes over what was done for an older document of the same replicant.

@@ -117,6 +117,17 @@ impl Engine {
     pub(crate) fn adopt(&mut self, id: &ReplicantId, local: bool) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.provisional = false;
+        // It is newer than what this site was told when it was out.
+        resident.work.expelled.clear();
+        let state = resident.doc.state();
+        let wanted = state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&self.config.site));
+        if (!wanted || state.deleted.is_some()) && !resident.work.removed && self.config.kinds.contains_key(&state.kind)
+        {
+            // Whoever waits for this site to clean up knows it as one that held a replica, though its disk does not: the
+            // platform may.
+            resident.work.touched = true;
+            resident.work.kind.clone_from(&state.kind);
+        }
         let document = resident.doc.id().clone();
         let known = self.replicants.index.get(id);
         let older = known
@@ -128,7 +139,8 @@ impl Engine {
         let known = self.replicants.index.get(id);
         let mut entry = Entry::new(document.epoch);
         entry.next_change = known.map_or(0, |entry| entry.next_change);
-        entry.first_change = known.filter(|known| !known.dropped).map_or(entry.next_change, |entry| entry.first_change);
+        // Records that could not be read any more go, too, when this one is written.
+        entry.first_change = known.map_or(entry.next_change, |entry| entry.first_change);
         entry.changed_us = self.now.monotonic_us;
         entry.settled = false;
         let Some(resident) = self.replicants.resident.get(id) else { return };

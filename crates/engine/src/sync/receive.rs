@@ -1,6 +1,7 @@
 //! Taking in what others know: changes in batches, reports by number.
 
 use khufu_crdt::{DocumentId, Received, Replicant, ReplicantId, Report, SiteName};
+use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 
 use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Resident};
@@ -17,6 +18,10 @@ const MAX_PROVISIONAL: usize = 1024;
 const MAX_SEQ: u64 = 1 << 60;
 /// The highest epoch that is believed. Every deletion makes one.
 const MAX_EPOCH: u64 = u32::MAX as u64;
+
+fn is_believable(id: &ReplicantId, report: &Report) -> bool {
+    report.replicant == *id && report.seq <= MAX_SEQ
+}
 
 impl Engine {
     /// Changes and reports came in for a resident document.
@@ -143,17 +148,50 @@ impl Engine {
         let Some(placement) = resident.doc.state().placement.as_ref().filter(|_| resident.doc.is_created()) else {
             return;
         };
+        // A document that lacks what was given away does not know yet that this site has left, or went another way.
+        let epoch = resident.doc.id().epoch;
+        let gone = self.replicants.index.get(id).filter(|entry| entry.dropped && entry.epoch == epoch);
+        let told = resident.work.expelled.iter().filter(|_| resident.work.epoch == epoch);
+        if gone.iter().flat_map(|entry| &entry.gone).chain(told).any(|head| !resident.doc.has(head)) {
+            return self.introduce(id);
+        }
         if !placement.sites.contains(&here) && resident.work.removed && !held {
             // All that others wait for is to hear that.
             return self.report(id);
         }
-        // A document that is older than what was given away does not know yet that this site has left.
-        let epoch = resident.doc.id().epoch;
-        let gone = self.replicants.index.get(id).filter(|entry| entry.dropped && entry.epoch == epoch);
-        let older = gone.is_some_and(|entry| entry.gone.iter().any(|head| !resident.doc.has(head)));
-        if placement.holds(&here) && !older {
+        if placement.holds(&here) {
             self.adopt(id, false);
             self.changed(id);
+        }
+    }
+
+    /// Two parts of a replica set that were apart have each moved away from here, and maybe nobody else knows of both:
+    /// those who took over from this site are told what the others have. Until they have come together, none of the
+    /// others hears that this site has cleaned up, so that they ask again.
+    fn introduce(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let Some(entry) = self.replicants.index.get(id).filter(|entry| entry.dropped) else { return };
+        let known = resident.doc.state().placement.as_ref();
+        let strangers: Vec<_> = entry
+            .placement
+            .iter()
+            .flat_map(|placement| &placement.sites)
+            .filter(|site| **site != self.config.site && !known.is_some_and(|placement| placement.holds(site)))
+            .flat_map(|site| self.members.reachable(site))
+            .collect();
+        let changes = resident.doc.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes));
+        let (document, changes, heads) = (resident.doc.id().clone(), changes.collect::<Vec<_>>(), resident.doc.heads());
+        for node in strangers {
+            self.push_all(&node, &document, changes.clone(), heads.clone());
+        }
+    }
+
+    /// Changes came in with reports. What this site said of its replica, before it lost its disk, counts before anything
+    /// is done about them.
+    pub(crate) fn recall(&mut self, id: &ReplicantId, reports: &[Report]) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        for report in reports.iter().filter(|report| report.site == self.config.site && is_believable(id, report)) {
+            resident.remember(report);
         }
     }
 
@@ -162,16 +200,11 @@ impl Engine {
         let mut news = Vec::<SiteName>::new();
         for report in reports {
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-            if report.replicant != *id || report.seq > MAX_SEQ {
+            if !is_believable(id, &report) {
                 continue;
             }
             if report.site == self.config.site {
-                // What an earlier life of this site said, before it lost its disk: what is said from now on must count.
-                if resident.work.forgot(&report) {
-                    let state = resident.doc.state();
-                    let value = !crate::work::says_nothing(&resident.doc.effective(&report.site));
-                    let only_a_value = state.operations.is_empty() && value;
-                    resident.work.remember(&report, only_a_value);
+                if resident.remember(&report) {
                     news.push(report.site.clone());
                 }
                 if report.seq > resident.work.seq {

@@ -140,7 +140,11 @@ impl Engine {
             return self.expelled(id, heads);
         }
         let here = resident.doc.heads();
-        if !knows.is_empty() && here.iter().all(|head| knows.contains(head)) && here != heads {
+        if here == heads {
+            // Nothing is lacking there, and it counts this site as cleaned up already: it may go.
+            return self.relieved(id, node);
+        }
+        if !knows.is_empty() && here.iter().all(|head| knows.contains(head)) {
             return self.expelled(id, heads);
         }
         let known: Vec<_> = heads.iter().filter(|head| resident.doc.has(head)).copied().collect();
@@ -148,6 +152,22 @@ impl Engine {
             resident.doc.changes_since(&known).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
         let heads = resident.doc.heads();
         self.push_all(node, &document, changes, heads);
+    }
+
+    /// A node has the very document that is here, and waits for nothing more from this site. If that is to leave, and
+    /// waited for somebody to take over, this is it.
+    fn relieved(&mut self, id: &ReplicantId, node: &NodeId) {
+        let Some(site) = self.members.site_of(node).cloned() else { return };
+        let here = &self.config.site;
+        let Some(entry) = self.replicants.index.get_mut(id) else { return };
+        let takes_over = entry
+            .placement
+            .as_ref()
+            .is_some_and(|placement| placement.sites.contains(&site) && !placement.sites.contains(here));
+        if takes_over && entry.current.insert(site) {
+            self.write_index(id);
+            self.work(id);
+        }
     }
 
     /// This site was taken out while it knew nothing of it, and is not waited for: it cleans up by itself.
@@ -225,6 +245,7 @@ impl Engine {
             let Some(session) = self.sync.sessions.get_mut(&key) else { return };
             match resident.doc.receive_sync(&mut session.state, &message) {
                 Ok(received) => {
+                    self.recall(id, &frame.reports);
                     if self.took(id, received)
                         && let Some(session) = self.sync.sessions.get_mut(&key)
                     {

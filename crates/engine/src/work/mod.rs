@@ -71,6 +71,7 @@ impl Work {
         self.rebuild |= ran || !only_a_value;
         self.desired = None;
         self.removed = false;
+        self.touched = true;
     }
 
     /// Whether this site said so before it lost what was written here.

@@ -14,6 +14,13 @@ fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
 }
 
+fn rescope(world: &mut World, site: &str, name: &str, scope: &str) {
+    let scope = Some(scope.to_owned());
+    let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
+    let put = khufu_engine::Put { id: id(name), kind, scope, policy, desired, overrides, base };
+    world.request(site, Request::Put(put)).unwrap();
+}
+
 #[test]
 fn what_gossip_loses_reconciliation_finds() {
     let mut world = World::new(20);
@@ -415,21 +422,15 @@ fn operations_do_not_run_again_on_what_a_lost_disk_had_built() {
 
 #[test]
 fn a_removal_without_an_answer_is_not_forgotten_when_the_site_is_wanted_again() {
-    let rescope = |world: &mut World, scope: &str| {
-        let scope = Some(scope.to_owned());
-        let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
-        let put = khufu_engine::Put { id: id("log"), kind, scope, policy, desired, overrides, base };
-        world.request("paris", Request::Put(put)).unwrap();
-    };
     let mut world = World::new(61);
     world.sites(&["paris", "rennes"]);
     world.put_with("paris", "log", "paris & rennes", &file_policy());
     world.operate("paris", "log", "add", "one;").unwrap();
     world.settle();
     world.weather.driver_silence = 100;
-    rescope(&mut world, "paris");
+    rescope(&mut world, "paris", "log", "paris");
     world.until("the replica is gone", Duration::from_secs(10), |world| world.text("rennes", "log").is_none());
-    rescope(&mut world, "paris & rennes");
+    rescope(&mut world, "paris", "log", "paris & rennes");
     world.weather.driver_silence = 0;
     world.settle();
     world.operate("rennes", "log", "add", "two;").unwrap();
@@ -452,4 +453,88 @@ fn a_write_without_an_answer_does_not_count_when_it_is_taken_back() {
     world.weather.driver_silence = 0;
     world.settle();
     assert_eq!(world.text("paris", "web").as_deref(), Some("{\"a\":1}\n"));
+}
+
+#[test]
+fn a_site_that_lost_its_disk_while_it_was_taken_out_removes_the_replica_it_left_behind() {
+    // All of it is lost, or only the note of what was made of it.
+    for (seed, wiped) in [(70, true), (71, false)] {
+        let mut world = World::configured(seed, |config| config.topics = 0);
+        world.sites(&["paris", "rennes"]);
+        world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.operate("paris", "log", "add", "one;").unwrap();
+        world.settle();
+        world.isolate("rennes");
+        for name in ["log", "web"] {
+            rescope(&mut world, "paris", name, "paris");
+        }
+        world.crash("rennes");
+        let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
+        if wiped {
+            disk.wipe();
+        } else {
+            disk.lose(b"d/log/w");
+            disk.lose(b"d/web/w");
+        }
+        world.start("rennes");
+        world.heal();
+        // Rennes hears that paris has everything, so that it may go, before it has the documents.
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.settle();
+        world.run_for(Duration::from_secs(5));
+        for name in ["log", "web"] {
+            assert_eq!(world.text("rennes", name), None, "{name} (seed {seed})");
+            assert!(!world.stores("rennes", name), "{name} (seed {seed})");
+        }
+    }
+}
+
+#[test]
+fn records_that_could_not_be_read_are_not_left_behind() {
+    let mut world = World::new(72);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    for word in ["one;", "two;", "three;"] {
+        world.operate("paris", "log", "add", word).unwrap();
+    }
+    world.settle();
+    world.crash("rennes");
+    for part in [&b"i/log"[..], b"d/log/"] {
+        assert!(world.sites.get_mut("rennes").unwrap().disk.damage(part) > 0);
+    }
+    world.start("rennes");
+    world.settle();
+    assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;three;"));
+    rescope(&mut world, "paris", "log", "paris");
+    world.settle();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.text("rennes", "log"), None);
+    assert!(!world.stores("rennes", "log"));
+}
+
+#[test]
+fn what_two_halves_moved_to_different_sites_comes_together() {
+    let mut world = World::new(73);
+    world.sites(&["lyon", "nantes", "paris", "rennes"]);
+    world.put_with("lyon", "log", "lyon & nantes", &file_policy());
+    world.settle();
+    world.partition(&[&["nantes", "paris"], &["lyon", "rennes"]]);
+    world.operate("nantes", "log", "add", "one;").unwrap();
+    world.operate("lyon", "log", "add", "two;").unwrap();
+    rescope(&mut world, "nantes", "log", "paris");
+    rescope(&mut world, "lyon", "log", "rennes");
+    world.until("both have given it away", Duration::from_secs(30), |world| {
+        !world.stores("nantes", "log") && !world.stores("lyon", "log")
+    });
+    world.heal();
+    world.settle();
+    world.run_for(Duration::from_secs(10));
+    world.settle();
+    let texts: Vec<_> = ["paris", "rennes"].iter().filter_map(|site| world.text(site, "log")).collect();
+    assert!(matches!(texts.as_slice(), [text] if text.contains("one;") && text.contains("two;")), "{texts:?}");
+    for site in ["lyon", "nantes"] {
+        assert!(!world.stores(site, "log"), "{site}");
+    }
 }

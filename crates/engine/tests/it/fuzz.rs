@@ -564,6 +564,15 @@ fn run(seed: u64, happened: &mut Happened) {
     fuzz.converge();
 }
 
+/// Seeds that have found a defect which no short scenario shows: a site that was told that it is out, and was taken in
+/// again, left for ever (2977); two sites told each other without end that one of them has nothing to do with it (500505).
+#[test]
+fn seeds_that_found_a_defect() {
+    for seed in [2977, 500_505] {
+        run(seed, &mut Happened::default());
+    }
+}
+
 #[test]
 #[allow(clippy::print_stderr, reason = "whoever sees a failure needs to know what happened")]
 fn random_faults_lose_nothing_and_everything_heals() {
