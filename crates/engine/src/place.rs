@@ -71,6 +71,7 @@ impl Engine {
                 state: state(state_of(&site)),
                 load: nodes.iter().map(|node| node.load).fold(0.0, f64::max),
                 rtt: nodes.iter().flat_map(|node| rtt(node.rtt_ms.clone())).collect(),
+                held: false,
             };
             sites.insert(site.to_string(), view);
         }
@@ -79,6 +80,7 @@ impl Engine {
             state: State::Alive,
             load: self.replicants.index.len() as f64,
             rtt: rtt(self.members.distances()),
+            held: false,
         };
         sites.insert(self.config.site.to_string(), own);
         View { here: here.to_string(), sites }
@@ -217,7 +219,13 @@ impl Engine {
         let Some(entry) = self.replicants.held(id).cloned() else { return };
         let Some(old) = &entry.placement else { return };
         let here = if old.expression == entry.scope { old.decided_by.clone() } else { self.config.site.clone() };
-        let view = self.scope_view(&here, |site| self.members.settled_state(site, self.now));
+        let mut view = self.scope_view(&here, |site| self.members.settled_state(site, self.now));
+        for site in &old.sites {
+            // Measured times change with every heartbeat: nothing moves because of that alone.
+            if let Some(site) = view.sites.get_mut(site.as_str()) {
+                site.held = true;
+            }
+        }
         let mut next = match self.decide_in(&view, &entry.scope, &entry.kind) {
             Ok(next) => next,
             Err(error) => {

@@ -25,6 +25,9 @@ pub struct SiteView {
     pub load: f64,
     /// The measured round-trip times from this site, by the name of the other.
     pub rtt: BTreeMap<String, Duration>,
+    /// It was chosen before, and what it was chosen for lives there. It is kept if it is in no worse state than another:
+    /// measured times change all the time, and nothing is to move because of that.
+    pub held: bool,
 }
 
 /// Whether a site answers, best first.
@@ -67,14 +70,15 @@ impl View {
         self.sites.get(site).is_some_and(|site| site.state == State::Down)
     }
 
-    /// Which of two sites placement prefers: by state, then by round-trip time from here (unknown is last), then by
-    /// load, then by name, so that the order is total.
+    /// Which of two sites placement prefers: by state, then the one chosen before, then by round-trip time from here
+    /// (unknown is last), then by load, then by name, so that the order is total.
     pub(crate) fn prefer(&self, one: &str, other: &str) -> Ordering {
         let key = |name: &str| {
             let site = self.sites.get(name);
             let load = site.map_or(f64::INFINITY, |site| site.load);
             let load = if load.is_nan() { f64::INFINITY } else { load + 0.0 };
-            (site.map_or(State::Down, |site| site.state), self.rtt(&self.here, name).unwrap_or(Duration::MAX), load)
+            let state = (site.map_or(State::Down, |site| site.state), !site.is_some_and(|site| site.held));
+            (state, self.rtt(&self.here, name).unwrap_or(Duration::MAX), load)
         };
         let ((state, rtt, load), (other_state, other_rtt, other_load)) = (key(one), key(other));
         state.cmp(&other_state).then(rtt.cmp(&other_rtt)).then(load.total_cmp(&other_load)).then_with(|| one.cmp(other))
@@ -88,7 +92,8 @@ impl View {
             Some(rtt) => format!("{} away", crate::duration::write(rounded(rtt))),
             None => "distance unknown".to_owned(),
         };
-        format!("{name} ({}, {away}, load {:.2})", site.state, site.load)
+        let held = if site.held { ", chosen before" } else { "" };
+        format!("{name} ({}, {away}, load {:.2}{held})", site.state, site.load)
     }
 }
 

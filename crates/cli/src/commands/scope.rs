@@ -108,7 +108,7 @@ fn known(site: Site, file: &str) -> Result<SiteView, Failure> {
         Err(error) => Err(Failure::Usage(format!("{file}: rtt_ms to {other} is {ms}: {error}"))),
     };
     let rtt = rtt_ms.into_iter().map(time).collect::<Result<_, Failure>>()?;
-    Ok(SiteView { labels, state, load, rtt })
+    Ok(SiteView { labels, state, load, rtt, held: false })
 }
 
 fn people(out: Output, explanation: &Explanation) -> String {

@@ -206,3 +206,24 @@ fn a_site_takes_back_what_it_wrote_itself_before_it_gave_the_document_away() {
     world.settle();
     assert_eq!(world.text("rennes", "web").unwrap(), "{\"a\":3}\n");
 }
+
+#[test]
+fn what_was_chosen_stays_although_measured_times_change() {
+    let sites = ["brest", "lyon", "nantes", "paris", "quimper", "rennes", "tours"];
+    let mut world = World::new(48);
+    world.weather.jitter_us = 50_000;
+    world.sites(&sites);
+    world.put("paris", "web", "3 of (all)", json!({"a": 1}));
+    world.settle();
+    let chosen = |world: &World| sites.into_iter().filter(|site| world.text(site, "web").is_some()).collect::<Vec<_>>();
+    let before = chosen(&world);
+    assert_eq!(before.len(), 3);
+    let other = sites.into_iter().find(|site| !before.contains(site)).unwrap();
+    for _ in 0..3 {
+        world.crash(other);
+        world.run_for(Duration::from_secs(10));
+        world.start(other);
+        world.run_for(Duration::from_secs(10));
+        assert_eq!(chosen(&world), before);
+    }
+}

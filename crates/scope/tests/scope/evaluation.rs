@@ -109,6 +109,14 @@ fn some_are_picked_by_state_then_distance_then_load_then_name() {
     assert_eq!(only("1 of ([gpu=yes] & !here)", &up).sites, set("lyon"));
 
     assert_eq!(only("2 of (all)", &with(&[("nantes", State::Suspect)])).sites, set("paris rennes"));
+    // What was chosen before is kept, unless it answers less well.
+    let mut before = view();
+    for site in ["lyon", "cloud"] {
+        before.sites.get_mut(site).unwrap().held = true;
+    }
+    assert_eq!(only("2 of (all)", &before).sites, set("lyon cloud"));
+    before.sites.get_mut("cloud").unwrap().state = State::Suspect;
+    assert_eq!(only("2 of (all)", &before).sites, set("lyon paris"));
     assert_eq!(
         only("1 of (rennes & lyon & cloud)", &with(&[("rennes", State::Suspect), ("lyon", State::Down)])).sites,
         set("cloud")

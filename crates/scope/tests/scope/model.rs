@@ -271,6 +271,7 @@ pub(crate) fn view() -> impl Strategy<Value = View> {
         state,
         load: f64::from(load) / 2.0,
         rtt,
+        held: false,
     });
     // Mostly every site is known: one that is not hides everything else that a test might find.
     let sites = (prop::collection::vec(site, NAMES.len()), prop::option::weighted(0.2, 1..NAMES.len())).prop_map(
