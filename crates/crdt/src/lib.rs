@@ -92,9 +92,9 @@ mod report;
 mod resolve;
 
 pub use document::{
-    Actor, ApplyError, Author, Change, ChangeHash, Conflict, ConflictValue, Deleted, DocumentError, Edit, EditError,
-    HistoryEntry, Loaded, MAX_AUTHOR_BYTES, ParseHashError, PathPart, Received, Replicant, SCHEMA, Spec, State,
-    SyncState,
+    Actor, ApplyError, Author, Carried, Change, ChangeHash, Conflict, ConflictValue, Deleted, DocumentError, Edit,
+    EditError, EpochRule, HistoryEntry, Loaded, MAX_AUTHOR_BYTES, ParseHashError, PathPart, Received, Replicant,
+    Ripeness, SCHEMA, Spec, State, Successor, SyncState,
 };
 pub use hlc::{Clock, ClockAhead, Hlc};
 pub use id::{DocumentId, Epoch, NameError, OperationId, ReplicantId, SiteName};
@@ -107,4 +107,4 @@ pub use policy::{
     TypePolicy,
 };
 pub use report::{MAX_OUTPUT_BYTES, Observation, OperationReport, Report, Status, clip_output};
-pub use resolve::{Fate, Resolved, cut_for, frontier, resolve};
+pub use resolve::{Base, Fate, Resolved, cut_after, cut_for, frontier, resolve, resolve_after};

@@ -169,7 +169,7 @@ impl<T: Transactable> Editor<'_, T> {
                 Some((_, slot)) if moved.contains(&name) => {
                     doomed.extend(places(slot));
                     let base = base.map(Node::json);
-                    steps.push(Placed::New(three_way(base.as_ref(), &slot.node.json(), value)));
+                    steps.push(Placed::New(three_way(base.as_ref(), &slot.node.json(), value, &[])));
                 }
                 Some((place, slot)) => {
                     self.element(base, slot, value, doomed)?;
@@ -356,10 +356,12 @@ fn same_elements(base: &ListNode, now: &ListNode) -> Vec<Option<usize>> {
     found
 }
 
-/// The three-way merge of plain values, for an element that is written anew elsewhere.
-fn three_way(base: Option<&Value>, now: &Value, new: &Value) -> Value {
+/// The three-way merge of plain values: what the author changed between `base` and `new`, done to `now`. Lists whose
+/// elements all have one of the `keys` are merged by it; another list that was changed is the author's.
+pub(crate) fn three_way(base: Option<&Value>, now: &Value, new: &Value, keys: &[String]) -> Value {
     match (base, now, new) {
         (Some(base), _, _) if base == new => now.clone(),
+        (Some(base), _, _) if base == now => new.clone(),
         (base, Value::Object(now), Value::Object(new)) => {
             let base = base.and_then(Value::as_object);
             let mut merged = now.clone();
@@ -367,13 +369,50 @@ fn three_way(base: Option<&Value>, now: &Value, new: &Value) -> Value {
             for (key, value) in new {
                 let base = base.and_then(|base| base.get(key));
                 match now.get(key) {
-                    Some(now) => _ = merged.insert(key.clone(), three_way(base, now, value)),
+                    Some(now) => _ = merged.insert(key.clone(), three_way(base, now, value, keys)),
                     None if base == Some(value) => {}
                     None => _ = merged.insert(key.clone(), value.clone()),
                 }
             }
             Value::Object(merged)
         }
+        (base, Value::Array(now), Value::Array(new)) => {
+            let base = base.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let merged = keys
+                .iter()
+                .find_map(|key| Some(merge_by_key(&by_key(base, key)?, &by_key(now, key)?, &by_key(new, key)?, keys)));
+            Value::Array(merged.unwrap_or_else(|| new.clone()))
+        }
         (_, _, new) => new.clone(),
     }
+}
+
+/// The elements of a list by their key, in order; none if one has none, or two have the same.
+fn by_key<'v>(list: &'v [Value], key: &str) -> Option<Vec<(String, &'v Value)>> {
+    let mut seen = BTreeSet::new();
+    let keyed: Option<Vec<_>> = list.iter().map(|value| Some((key_of(value, key)?, value))).collect();
+    keyed.filter(|keyed| keyed.iter().all(|(name, _)| seen.insert(name.clone())))
+}
+
+/// In the author's order, then what others added.
+fn merge_by_key(
+    base: &[(String, &Value)],
+    now: &[(String, &Value)],
+    new: &[(String, &Value)],
+    keys: &[String],
+) -> Vec<Value> {
+    let find =
+        |list: &[(String, &Value)], name: &str| list.iter().find(|(of, _)| of == name).map(|(_, v)| (*v).clone());
+    let mut merged = Vec::new();
+    for (name, value) in new {
+        let base = find(base, name);
+        match find(now, name) {
+            Some(now) => merged.push(three_way(base.as_ref(), &now, value, keys)),
+            None if base.as_ref() == Some(value) => {}
+            None => merged.push((*value).clone()),
+        }
+    }
+    let added = now.iter().filter(|(name, _)| find(new, name).is_none() && find(base, name).is_none());
+    merged.extend(added.map(|(_, value)| (*value).clone()));
+    merged
 }

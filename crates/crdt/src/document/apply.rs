@@ -1,7 +1,6 @@
 //! Changes that come from elsewhere, or from the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 
 use automerge::{ActorId, Automerge, ReadDoc};
 
@@ -114,7 +113,7 @@ impl Replicant {
         self.sequences = None;
         self.changes = changes.len();
         self.bytes = self.bytes.saturating_add(added);
-        self.state = OnceLock::new();
+        self.changed();
         self.queue.retain(|hash, _| !changes.iter().any(|change| change.hash().0 == hash.0));
         Ok(changes)
     }
@@ -329,7 +328,7 @@ impl Replicant {
         self.doc = next;
         self.changes = self.changes.saturating_add(ready.len());
         self.bytes = self.bytes.saturating_add(ready.iter().map(|change| change.raw_bytes().len()).sum());
-        self.state = OnceLock::new();
+        self.changed();
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::EditError;
-use crate::{Hlc, OperationId, SiteName};
+use super::{ChangeHash, EditError};
+use crate::{Epoch, Hlc, OperationId, SiteName};
 
 /// Who makes a change, where, when and why. Written into the change; together they are the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,19 @@ pub(crate) struct Message {
     /// The operation it added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) op: Option<OperationId>,
+    /// The changes of earlier epochs that it carries over, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) carried: Vec<Origin>,
+}
+
+/// A change of an earlier epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) epoch: Epoch,
+    /// The actor's bytes in hexadecimal.
+    pub(crate) actor: String,
+    pub(crate) seq: u64,
+    pub(crate) hash: ChangeHash,
 }
 
 impl Message {

@@ -6,11 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::author::Message;
+use super::closing::kept_in;
 use super::edit::Edit;
 use super::{Author, ChangeHash, EditError, Replicant};
 use crate::desired::edit::Editor;
 use crate::desired::view::{Node, Raw, Reader, Slot};
 use crate::{Hlc, SiteName};
+use automerge::ReadDoc;
 use automerge::transaction::Transactable;
 
 /// One step into a document.
@@ -76,9 +78,12 @@ fn write_pointer<S: Serializer>(path: &[PathPart], serializer: S) -> Result<S::O
 
 /// A part made of digits only reads as an index: as text the two are the same.
 fn read_pointer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathPart>, D::Error> {
-    let pointer = String::deserialize(deserializer)?;
+    Ok(parts(&String::deserialize(deserializer)?))
+}
+
+fn parts(pointer: &str) -> Vec<PathPart> {
     let part = |part: &str| part.parse().map_or_else(|_| PathPart::Key(unescape(part)), PathPart::Index);
-    Ok(pointer.split('/').skip(1).map(part).collect())
+    pointer.split('/').skip(1).map(part).collect()
 }
 
 /// The roots of a document that can be set twice. A second deletion is no conflict.
@@ -102,7 +107,57 @@ impl Replicant {
                 self.collect(&reader, &mut vec![PathPart::Key(root.to_owned())], &slot, &mut found);
             }
         }
+        for (pointer, values) in self.kept() {
+            if !found.iter().any(|conflict| conflict.pointer() == pointer) {
+                found.push(Conflict { path: parts(&pointer), values: values.clone() });
+            }
+        }
         found
+    }
+
+    /// Conflicts of closed epochs that nobody has settled since: nothing was written there, and nobody has picked.
+    fn kept(&self) -> Vec<(String, &Vec<ConflictValue>)> {
+        let Some(closing) = self.closing().filter(|closing| !closing.conflicts.is_empty()) else { return Vec::new() };
+        let Some(map) = kept_in(&self.doc, &closing.cut) else { return Vec::new() };
+        let unsettled = |pointer: &str, values: &[ConflictValue]| {
+            let Some(place) = self.place(pointer, &self.list_keys()) else { return false };
+            let untouched = match place.slot.raws.as_slice() {
+                [only] => self.doc.hash_for_opid(&only.id).is_some_and(|hash| hash.0 == closing.change.0),
+                _ => false,
+            };
+            let stands = place.slot.node.json();
+            untouched && values.iter().any(|value| value.winner && value.value == stands)
+        };
+        closing
+            .conflicts
+            .iter()
+            .filter(|(pointer, _)| matches!(self.doc.get(&map, pointer.as_str()), Ok(Some(_))))
+            .filter(|(pointer, values)| unsettled(pointer, values))
+            .map(|(pointer, values)| (pointer.clone(), values))
+            .collect()
+    }
+
+    /// The plain value at a JSON pointer.
+    pub(crate) fn value_at(&self, pointer: &str) -> Option<Value> {
+        self.place(pointer, &self.list_keys()).map(|place| place.slot.node.json())
+    }
+
+    fn place(&self, path: &str, keys: &[String]) -> Option<Place> {
+        let mut parts = path.strip_prefix('/')?.split('/').map(unescape);
+        let root = parts.next().filter(|root| ROOTS.contains(&root.as_str()))?;
+        let top = self.reader(&root, keys).root(&root)?;
+        let mut slot = &top;
+        let mut maps = vec![automerge::ROOT];
+        let mut last = root.clone();
+        for part in parts {
+            let (objects, next) = match &slot.node {
+                Node::Map(map) => (map.objects.clone(), map.fields.get(&part)),
+                Node::List(list) => (Vec::new(), part.parse().ok().and_then(|i: usize| list.elements.get(i))),
+                Node::Scalar(_) => (Vec::new(), None),
+            };
+            (slot, maps, last) = (next?, objects, part);
+        }
+        Some(Place { root, maps, key: last, slot: slot.clone() })
     }
 
     fn reader<'a>(&'a self, root: &str, keys: &'a [String]) -> Reader<'a> {
@@ -161,23 +216,42 @@ impl Replicant {
     /// [`EditError::NoSuchPath`], [`EditError::NoSuchValue`], or that the replicant is not created or deleted.
     pub fn pick(&mut self, author: &Author, path: &str, change: &ChangeHash) -> Edit {
         self.editable()?;
-        let nowhere = || EditError::NoSuchPath { path: path.to_owned() };
-        let mut parts = path.strip_prefix('/').ok_or_else(nowhere)?.split('/').map(unescape);
-        let root = parts.next().filter(|root| ROOTS.contains(&root.as_str())).ok_or_else(nowhere)?;
-        let keys = self.list_keys();
-        let reader = self.reader(&root, &keys);
-        let top = reader.root(&root).ok_or_else(nowhere)?;
-        let mut slot = &top;
-        let mut maps = vec![automerge::ROOT];
-        let mut last = root.clone();
-        for part in parts {
-            let (objects, next) = match &slot.node {
-                Node::Map(map) => (map.objects.clone(), map.fields.get(&part)),
-                Node::List(list) => (Vec::new(), part.parse().ok().and_then(|i: usize| list.elements.get(i))),
-                Node::Scalar(_) => (Vec::new(), None),
-            };
-            (slot, maps, last) = (next.ok_or_else(nowhere)?, objects, part);
+        match self.choice(path, change)? {
+            Some(choice) => self.make(author, "pick", None, 0, |tx| choice.write(tx)),
+            None => Ok(None),
         }
+    }
+
+    /// [`pick`](Self::pick), carried over from an earlier epoch; none if there is nothing to choose.
+    pub(crate) fn pick_as(
+        &mut self,
+        actor: &automerge::ActorId,
+        message: &Message,
+        path: &str,
+        change: &ChangeHash,
+    ) -> Edit {
+        match self.choice(path, change)? {
+            Some(choice) => self.make_as(actor, message, |tx| choice.write(tx)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn choice(&self, path: &str, change: &ChangeHash) -> Result<Option<Choice>, EditError> {
+        let nowhere = || EditError::NoSuchPath { path: path.to_owned() };
+        let keys = self.list_keys();
+        let place = self.place(path, &keys).ok_or_else(nowhere)?;
+        let kept = self.kept().into_iter().find(|(pointer, _)| pointer == path);
+        if let Some(value) = kept.and_then(|(_, values)| values.iter().find(|value| value.change == *change)) {
+            let value = value.clone();
+            let map = self.closing().and_then(|closing| kept_in(&self.doc, &closing.cut));
+            return Ok(map.map(|map| Choice {
+                value: (!value.winner).then_some(value.value),
+                place,
+                kept: Some((map, path.to_owned())),
+            }));
+        }
+        let reader = self.reader(&place.root, &keys);
+        let slot = &place.slot;
         let chosen =
             slot.raws.iter().rev().find(|raw| self.doc.hash_for_opid(&raw.id).is_some_and(|hash| hash.0 == change.0));
         let wrong = || EditError::NoSuchValue { path: path.to_owned(), change: *change };
@@ -187,8 +261,43 @@ impl Replicant {
         if self.competing(&reader, slot).len() < 2 {
             return Ok(None);
         }
-        let slot = slot.clone();
-        self.make(author, "pick", None, 0, |tx| pick(&mut Editor { tx, keys: &[] }, &maps, &last, &slot, &value))
+        Ok(Some(Choice { value: Some(value), place, kept: None }))
+    }
+}
+
+/// Where a field or an element stands.
+struct Place {
+    root: String,
+    maps: Vec<automerge::ObjId>,
+    key: String,
+    slot: Slot,
+}
+
+/// One value of a conflict, to be written in place of all.
+struct Choice {
+    place: Place,
+    /// None if it stands there already.
+    value: Option<Value>,
+    /// The conflict was kept from an earlier epoch: here, under this name.
+    kept: Option<(automerge::ObjId, String)>,
+}
+
+impl Choice {
+    fn write(&self, tx: &mut automerge::transaction::Transaction<'_>) -> Result<(), automerge::AutomergeError> {
+        if let Some((map, pointer)) = &self.kept {
+            tx.delete(map, pointer.as_str())?;
+        }
+        let Some(value) = &self.value else { return Ok(()) };
+        let place = &self.place;
+        pick(&mut Editor { tx, keys: &[] }, &place.maps, &place.key, &place.slot, value)
+    }
+}
+
+impl Conflict {
+    /// Whether it goes on in the next epoch. Placements that compete are laid together there.
+    pub(crate) fn can_be_kept(&self) -> bool {
+        let root = self.path.first();
+        !["placement", "operations"].iter().any(|no| root == Some(&PathPart::Key((*no).to_owned())))
     }
 }
 

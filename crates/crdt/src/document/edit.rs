@@ -179,6 +179,17 @@ impl Replicant {
             Some((value, operations)) if value.is_object() => operations,
             _ => return Err(EditError::Automerge("the map of operations is missing".to_owned())),
         };
+        // What was closed over counts as known, too.
+        if let Some(closing) = self.closing() {
+            let known = closing.base.get(&id);
+            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload) {
+                return Ok(None);
+            }
+            if known.is_some() || closing.left_out.contains(&id) {
+                return Err(EditError::OperationExists(id));
+            }
+            parents.retain(|parent| !closing.has_operation(parent));
+        }
         if let Some(known) = operation(&self.doc, &operations, &id) {
             let same = known.op_type == op_type && known.payload == payload;
             return if same { Ok(None) } else { Err(EditError::OperationExists(id)) };
@@ -192,7 +203,10 @@ impl Replicant {
         }
         // There are no more operations than changes, mostly.
         let max = self.limits.max_operations;
-        if self.changes >= max && self.doc.keys(&operations).count() >= max {
+        let closed = self.closing().map_or(0, |closing| closing.base.operations.len());
+        if self.changes.saturating_add(closed) >= max
+            && self.doc.keys(&operations).count().saturating_add(closed) >= max
+        {
             return Err(EditError::TooManyOperations { max });
         }
         let op_type = op_type.to_owned();
@@ -287,7 +301,7 @@ impl Replicant {
     ) -> Edit {
         author.check()?;
         self.room_for(size)?;
-        let message = Message { author: author.clone(), what: what.to_owned(), op };
+        let message = Message { author: author.clone(), what: what.to_owned(), op, carried: Vec::new() };
         let message = serde_json::to_string(&message).map_err(|error| EditError::Automerge(error.to_string()))?;
         let time = i64::try_from(author.at.ms() / 1000).unwrap_or(i64::MAX);
         let mut tx = self.doc.transaction();

@@ -1,5 +1,7 @@
 //! What was done to a replicant, by whom and why.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::author::Message;
@@ -20,12 +22,16 @@ pub struct HistoryEntry {
     pub seq: u64,
     /// Who made it, where, when and why; none if another program made it and did not say.
     pub author: Option<Author>,
-    /// What kind of edit it was: `create`, `desired`, `overrides`, `policy`, `scope`, `operation`, `pick` or `delete`.
+    /// What kind of edit it was: `create`, `desired`, `overrides`, `policy`, `scope`, `operation`, `pick`, `delete`,
+    /// `join` (it only brings others together) or `epoch` (the epoch before was closed).
     pub what: String,
     /// The operation it added.
     pub operation: Option<OperationId>,
     /// How many fields and list elements it set or removed.
     pub edits: u64,
+    /// The change of an earlier epoch that it carries over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<ChangeHash>,
 }
 
 impl Replicant {
@@ -34,11 +40,18 @@ impl Replicant {
     pub fn history(&self) -> Vec<HistoryEntry> {
         let mut metas = self.doc.get_changes_meta(&[]);
         metas.retain(|meta| meta.hash.0 != self.genesis.hash.0);
-        metas.sort_by_key(|meta| (meta.start_op, meta.hash));
+        // One that edits nothing may begin where the next does, so the numbers of edits alone do not tell.
+        let mut depths: BTreeMap<automerge::ChangeHash, usize> = BTreeMap::new();
+        for meta in &metas {
+            let depth = meta.deps.iter().filter_map(|dep| depths.get(dep)).max().map_or(0, |depth| depth + 1);
+            depths.insert(meta.hash, depth);
+        }
+        metas.sort_by_key(|meta| (meta.start_op, depths.get(&meta.hash).copied(), meta.hash));
         let entry = |meta: automerge::ChangeMetadata<'_>| {
             let message = meta.message.as_deref().and_then(Message::parse);
-            let (author, what, operation) =
-                message.map_or((None, String::new(), None), |m| (Some(m.author), m.what, m.op));
+            let (author, what, operation, carried) = message.map_or((None, String::new(), None, None), |m| {
+                (Some(m.author), m.what, m.op, m.carried.last().map(|origin| origin.hash))
+            });
             HistoryEntry {
                 hash: meta.hash.into(),
                 parents: meta.deps.into_iter().map(ChangeHash::from).collect(),
@@ -48,6 +61,7 @@ impl Replicant {
                 what,
                 operation,
                 edits: meta.max_op.saturating_add(1).saturating_sub(meta.start_op),
+                carried,
             }
         };
         metas.into_iter().map(entry).collect()

@@ -2,9 +2,12 @@
 
 mod apply;
 mod author;
+mod carry;
 mod chunk;
+mod closing;
 mod conflict;
 mod edit;
+mod epoch;
 mod error;
 mod hash;
 mod history;
@@ -15,8 +18,10 @@ mod sync;
 
 pub use apply::Received;
 pub use author::{Author, MAX_AUTHOR_BYTES};
+pub use carry::Carried;
 pub use conflict::{Conflict, ConflictValue, PathPart};
 pub use edit::Edit;
+pub use epoch::{EpochRule, Ripeness, Successor};
 pub use error::{ApplyError, DocumentError, EditError};
 pub use hash::{Actor, Change, ChangeHash, ParseHashError};
 pub use history::HistoryEntry;

@@ -9,8 +9,9 @@ use automerge::{Automerge, ObjType, ROOT, ReadDoc};
 use serde_json::Value;
 
 use super::apply::Sequences;
+use super::closing::{Closing, closing, cuts};
 use super::{Actor, Change, ChangeHash, DocumentError, State};
-use crate::{DocumentId, Limits, SiteName};
+use crate::{DocumentId, Limits, OperationId, SiteName};
 
 /// The version of the layout described in the crate's documentation.
 pub const SCHEMA: i64 = 1;
@@ -36,6 +37,8 @@ pub struct Replicant {
     pub(crate) state: OnceLock<State>,
     /// How many changes each actor made, once that was asked for.
     pub(crate) sequences: Option<Sequences>,
+    /// What it says of the epochs before it, once that was asked for.
+    pub(crate) closing: OnceLock<Option<Closing>>,
 }
 
 /// What came of loading a document.
@@ -82,8 +85,18 @@ impl Replicant {
         let (mut doc, genesis) = first_change(&id)?;
         doc.set_actor(actor.id());
         let bytes = genesis.bytes.len();
-        let (queue, state) = (BTreeMap::new(), OnceLock::new());
-        Ok(Self { id, doc, genesis, limits: Limits::default(), queue, bytes, changes: 0, state, sequences: None })
+        Ok(Self {
+            id,
+            doc,
+            genesis,
+            limits: Limits::default(),
+            queue: BTreeMap::new(),
+            bytes,
+            changes: 0,
+            state: OnceLock::new(),
+            sequences: None,
+            closing: OnceLock::new(),
+        })
     }
 
     /// The document as stored: the last [`save`](Self::save), and the changes stored since, in any order, also such as
@@ -223,7 +236,50 @@ impl Replicant {
     /// What the document says. Computed after a change when first asked for, then kept.
     #[must_use]
     pub fn state(&self) -> &State {
-        self.state.get_or_init(|| State::read(&self.doc))
+        self.state.get_or_init(|| State::read(&self.doc, self.closing()))
+    }
+
+    /// What it says of the epochs before it.
+    pub(crate) fn closing(&self) -> Option<&Closing> {
+        self.closing.get_or_init(|| closing(&self.doc)).as_ref()
+    }
+
+    /// Whether it begins with what closed the epoch before it.
+    #[must_use]
+    pub fn is_successor(&self) -> bool {
+        self.closing().is_some()
+    }
+
+    /// The change of the epoch before it at which that was closed; none for one that does not follow another.
+    #[must_use]
+    pub fn cut(&self) -> Option<ChangeHash> {
+        self.closing().and_then(|closing| closing.cut.parse().ok())
+    }
+
+    /// The operations that were closed over and are not in the document any more, as far as that is remembered.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<OperationId> {
+        self.closing().map(|closing| closing.left_out.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether an operation was closed over and is not in the document any more, as far as that is remembered.
+    #[must_use]
+    pub fn was_left_out(&self, id: &OperationId) -> bool {
+        self.closing().is_some_and(|closing| closing.left_out.contains(id))
+    }
+
+    /// The document changed by more than an edit made here.
+    pub(crate) fn changed(&mut self) {
+        self.state = OnceLock::new();
+        // It is read anew only where there is another: it may be long.
+        let known = match self.closing.get() {
+            Some(Some(known)) => cuts(&self.doc) == [known.cut.as_str()],
+            Some(None) => cuts(&self.doc).is_empty(),
+            None => true,
+        };
+        if !known {
+            self.closing = OnceLock::new();
+        }
     }
 
     /// The desired state of one site; see [`State::effective`].

@@ -1,5 +1,6 @@
 //! What a document says, as plain values.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::{Automerge, ObjId, ReadDoc};
@@ -7,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::closing::Closing;
 use super::json::canonical;
 use crate::desired::patch::merge_patch;
 use crate::desired::view::Reader;
-use crate::{Hlc, Operation, OperationId, Operations, Payload, Placement, Policy, SiteName};
+use crate::{
+    Base, Hlc, Operation, OperationId, Operations, Payload, Placement, Policy, Resolved, SiteName, resolve_after,
+};
 
 /// What a new replicant is to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +66,10 @@ pub struct State {
     pub desired: Value,
     /// What is laid over the desired state, by site.
     pub overrides: BTreeMap<SiteName, Value>,
-    /// All operations.
+    /// What the operations of closed epochs come to: it stands before all others.
+    #[serde(skip_serializing_if = "Base::is_empty")]
+    pub base: Base,
+    /// All operations of this epoch.
     pub operations: Operations,
     /// Present once it was deleted.
     pub deleted: Option<Deleted>,
@@ -89,6 +96,28 @@ impl State {
         value
     }
 
+    /// The list of all operations as they are to be run; see [`resolve_after`].
+    #[must_use]
+    pub fn resolved(&self) -> Resolved {
+        resolve_after(&self.base, &self.operations, &self.policy)
+    }
+
+    /// All operations that are known, those of closed epochs that still count included.
+    #[must_use]
+    pub fn all_operations(&self) -> Cow<'_, Operations> {
+        if self.base.operations.is_empty() {
+            return Cow::Borrowed(&self.operations);
+        }
+        let closed = self.base.operations.iter().map(|operation| (operation.id.clone(), operation.clone()));
+        Cow::Owned(closed.chain(self.operations.clone()).collect())
+    }
+
+    /// One operation, also of a closed epoch if it still counts.
+    #[must_use]
+    pub fn operation(&self, id: &OperationId) -> Option<&Operation> {
+        self.operations.get(id).or_else(|| self.base.get(id))
+    }
+
     /// SHA-256 of the one canonical text of these contents: equal where the contents are.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -97,7 +126,7 @@ impl State {
         Sha256::digest(text).into()
     }
 
-    pub(crate) fn read(doc: &Automerge) -> Self {
+    pub(crate) fn read(doc: &Automerge, closing: Option<&Closing>) -> Self {
         let whole = Reader::whole(doc, None);
         let text = |key| match whole.root(key).map(|slot| slot.node.json()) {
             Some(Value::String(text)) => text,
@@ -109,6 +138,8 @@ impl State {
             Some(Value::Object(entries)) => entries
                 .into_iter()
                 .filter_map(|(id, value)| read_operation(id, value))
+                // What was carried over here and closed over there counts once.
+                .filter(|op| closing.is_none_or(|closing| !closing.has_operation(&op.id)))
                 .map(|op| (op.id.clone(), op))
                 .collect(),
             _ => Operations::new(),
@@ -120,6 +151,7 @@ impl State {
             desired: read_desired(doc, &keys),
             overrides: read_overrides(doc, &keys),
             policy,
+            base: closing.map(|closing| closing.base.clone()).unwrap_or_default(),
             operations,
             deleted: read_deleted(doc),
         }
@@ -255,7 +287,7 @@ pub(crate) fn write_operation(operation: &Operation) -> Value {
     })
 }
 
-fn read_operation(id: String, value: Value) -> Option<Operation> {
+pub(crate) fn read_operation(id: String, value: Value) -> Option<Operation> {
     let Value::Object(mut fields) = value else { return None };
     let payload = match (fields.remove("payload"), fields.remove("blob")) {
         (_, Some(Value::String(hash))) => Payload::Blob(hash),

@@ -20,6 +20,7 @@ pub(super) struct History<'a> {
     places: Vec<Place>,
     pasts: Vec<Rc<Vec<usize>>>,
     chains: Vec<Vec<usize>>,
+    top_clock: Option<u128>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -29,7 +30,8 @@ struct Place {
 }
 
 impl<'a> History<'a> {
-    pub(super) fn new(operations: impl Iterator<Item = (&'a OperationId, &'a Operation)>) -> Self {
+    /// `floor` is the clock that each has at least.
+    pub(super) fn new(operations: impl Iterator<Item = (&'a OperationId, &'a Operation)>, floor: u128) -> Self {
         let by_id: Vec<_> = operations.collect();
         let parents = known_parents(&by_id);
 
@@ -41,7 +43,7 @@ impl<'a> History<'a> {
         let mut clocks: Vec<u128> = vec![0; by_id.len()];
         for op in lowest_first(&children) {
             let written = by_id.get(op).map_or(0, |(_, o)| u128::from(o.at.0));
-            let after = parents.get(op).into_iter().flatten().map(|p| at(&clocks, *p) + 1).max().unwrap_or(0);
+            let after = parents.get(op).into_iter().flatten().map(|p| at(&clocks, *p) + 1).max().unwrap_or(floor);
             put(&mut clocks, op, written.max(after));
         }
         let mut ranked: Vec<_> = by_id.iter().enumerate().map(|(i, (id, o))| (at(&clocks, i), &o.by, *id, i)).collect();
@@ -60,6 +62,7 @@ impl<'a> History<'a> {
             places: Vec::with_capacity(by_id.len()),
             pasts: Vec::with_capacity(by_id.len()),
             chains: Vec::new(),
+            top_clock: clocks.iter().copied().max(),
         };
         history.link();
         history
@@ -105,6 +108,11 @@ impl<'a> History<'a> {
             self.pasts.push(past);
             add(&mut self.chains, chain, op);
         }
+    }
+
+    /// The highest clock; none if there are no operations.
+    pub(super) fn top_clock(&self) -> Option<u128> {
+        self.top_clock
     }
 
     pub(super) fn len(&self) -> usize {

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Matrix, Rule};
+use crate::policy::Matrix;
 use crate::{OperationId, Operations, Policy};
 
+mod base;
 mod fate;
 mod graph;
 mod group;
 mod history;
 mod order;
 
+pub use base::{Base, cut_after, resolve_after};
 use fate::{Decision, Decisions};
 use history::History;
 
@@ -54,8 +56,11 @@ pub struct Resolved {
 /// Time and memory grow with the number of operations times how many of them are concurrent at once.
 #[must_use]
 pub fn resolve(operations: &Operations, policy: &Policy) -> Resolved {
-    let history = History::new(operations.iter());
-    let (decisions, list) = decide(&history, policy);
+    resolve_after(&Base::default(), operations, policy)
+}
+
+/// A result by the ids of operations.
+fn named(history: &History<'_>, decisions: &Decisions, list: &[usize]) -> Resolved {
     let id = |op: usize| history.id(op).cloned();
     let fates = decisions
         .iter()
@@ -69,13 +74,13 @@ pub fn resolve(operations: &Operations, policy: &Policy) -> Resolved {
             Some((id(op)?, fate))
         })
         .collect();
-    Resolved { list: list.into_iter().filter_map(id).collect(), fates }
+    Resolved { list: list.iter().copied().filter_map(id).collect(), fates }
 }
 
 /// The operations that nothing follows yet: the parents of the next one. Sorted by id.
 #[must_use]
 pub fn frontier(operations: &Operations) -> Vec<OperationId> {
-    let mut ids: Vec<_> = History::new(operations.iter()).ends().cloned().collect();
+    let mut ids: Vec<_> = History::new(operations.iter(), 0).ends().cloned().collect();
     ids.sort();
     ids
 }
@@ -86,16 +91,7 @@ pub fn frontier(operations: &Operations) -> Vec<OperationId> {
 /// Parents that are not in the set are ignored.
 #[must_use]
 pub fn cut_for(operations: &Operations, parents: &[OperationId], op_type: &str, policy: &Policy) -> bool {
-    let history = History::new(operations.iter());
-    let seen = history.with_past(parents);
-    let history = if seen.len() == operations.len() {
-        history
-    } else {
-        History::new(operations.iter().filter(|(id, _)| seen.contains(id)))
-    };
-    let (_, list) = decide(&history, policy);
-    let last = list.last().and_then(|last| history.op_type(*last));
-    last.is_some_and(|last| matches!(policy.rule(last, op_type), Rule::TakeOne | Rule::Reverse))
+    cut_after(&Base::default(), operations, parents, op_type, policy)
 }
 
 fn decide(history: &History<'_>, policy: &Policy) -> (Decisions, Vec<usize>) {

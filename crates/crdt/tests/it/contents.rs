@@ -1,7 +1,7 @@
 //! The promise: sites with the same operations hold the same contents, whatever each ran before it learned of the
 //! others, whatever failed and whenever it crashed.
 
-use khufu_crdt::{AfterFailure, Capabilities, Operations, Policy, cut_for, frontier, resolve};
+use khufu_crdt::{AfterFailure, Capabilities, Operations, Outcome, Policy, cut_after, cut_for, frontier, resolve};
 use proptest::prelude::*;
 
 use crate::histories::{SITES, cases};
@@ -51,13 +51,19 @@ fn story() -> impl Strategy<Value = Story> {
 
 fn play(story: &Story) -> Vec<Site> {
     let mut sites: Vec<Site> = story.capabilities.iter().map(|c| Site::new(*c)).collect();
-    for (number, event) in story.events.iter().enumerate() {
+    play_on(&mut sites, story, &story.events, "");
+    sites
+}
+
+fn play_on(sites: &mut [Site], story: &Story, events: &[Event], prefix: &str) {
+    for (number, event) in events.iter().enumerate() {
         match event {
             Event::Issue { site, op_type, at, bad } => {
-                let (known, op_type) = (&mut sites[*site].known, story.kind.types()[*op_type]);
+                let (at_site, op_type) = (&mut sites[*site], story.kind.types()[*op_type]);
+                let known = &mut at_site.known;
                 let parents = frontier(known);
-                let cut = cut_for(known, &parents, op_type, &story.policy);
-                let name = format!("{}-{number}{}", number * 7 % 10, if *bad { "-bad" } else { "" });
+                let cut = cut_after(&at_site.base, known, &parents, op_type, &story.policy);
+                let name = format!("{}-{prefix}{number}{}", number * 7 % 10, if *bad { "-bad" } else { "" });
                 insert(known, &name, op_type, parents, cut, *at, SITES[*site]);
             }
             Event::Merge { from, to } => {
@@ -75,7 +81,6 @@ fn play(story: &Story) -> Vec<Site> {
     }
     let all: Operations = sites.iter().flat_map(|s| s.known.clone()).collect();
     sites.iter_mut().for_each(|s| s.known = all.clone());
-    sites
 }
 
 /// Far more steps than anything needs: the list, as often as an absolute operation of it can fail, and what is undone.
@@ -100,6 +105,52 @@ proptest! {
                 continue;
             }
             prop_assert_eq!(&site.contents, &wanted, "at {}, which has {:?}", name, site.applied);
+        }
+    }
+
+    /// Between phases all sites meet, work a while, and close what they have if nobody needs what is left out.
+    #[test]
+    fn closings_do_not_show_in_contents(
+        story in story(), more in prop::collection::vec(prop::collection::vec(0..12_u8, 5), 1..4),
+    ) {
+        let mut sites: Vec<Site> = story.capabilities.iter().map(|c| Site::new(*c)).collect();
+        let (mut all, mut ends) = (Operations::new(), Vec::new());
+        let length = story.events.len().div_ceil(more.len()).max(1);
+        for (phase, (events, steps)) in story.events.chunks(length).zip(&more).enumerate() {
+            play_on(&mut sites, &story, events, &format!("{phase}-"));
+            for (id, mut operation) in sites[0].known.clone() {
+                // What comes after all that was closed says so by naming none of it.
+                if operation.parents.is_empty() {
+                    operation.parents.clone_from(&ends);
+                }
+                all.insert(id, operation);
+            }
+            for (site, steps) in sites.iter_mut().zip(steps) {
+                site.recover(&story.policy);
+                (0..*steps).for_each(|_| _ = site.step(&story.policy, Fault::None));
+            }
+            let (base, left_out) = sites[0].base.close(&sites[0].known, &story.policy);
+            let first = base.operations.first().filter(|o| story.policy.is_absolute(&o.op_type));
+            let needs = |site: &Site| match first {
+                Some(first) => site.applied.outcome(&first.id) != Some(Outcome::Succeeded),
+                None => site.applied.sequence().into_iter().any(|id| left_out.contains(id)),
+            };
+            if !sites.iter().any(needs) {
+                ends = frontier(&all);
+                for site in &mut sites {
+                    (site.base, site.known) = (base.clone(), Operations::new());
+                }
+            }
+        }
+        let wanted = expected(&all, &story.policy);
+        for (site, name) in sites.iter_mut().zip(SITES) {
+            site.settle(&story.policy, STEPS_MAX);
+            let plan = site.plan(&story.policy);
+            if plan.needs_attention.is_none() {
+                prop_assert_eq!(&site.contents, &wanted, "at {}, which has {:?} after {:?}", name, site.applied, site.base);
+            } else {
+                prop_assert!(!site.capabilities.reset, "{} could go on: {:?}", name, plan);
+            }
         }
     }
 

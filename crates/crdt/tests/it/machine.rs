@@ -1,8 +1,8 @@
 //! Simple deterministic platforms, and sites that drive them, fail and crash.
 
 use khufu_crdt::{
-    Applied, Capabilities, OperationId, Operations, Outcome, Plan, Policy, Recovery, Resolution, Step, TypePolicy,
-    plan, resolve,
+    Applied, Base, Capabilities, OperationId, Operations, Outcome, Plan, Policy, Recovery, Resolution, Step,
+    TypePolicy, plan, resolve, resolve_after,
 };
 use proptest::prelude::*;
 
@@ -116,6 +116,8 @@ pub(crate) fn fault() -> impl Strategy<Value = Fault> {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Site {
+    /// What was closed.
+    pub(crate) base: Base,
     pub(crate) known: Operations,
     pub(crate) applied: Applied,
     pub(crate) contents: Contents,
@@ -131,8 +133,13 @@ impl Site {
         Self { capabilities, ..Self::default() }
     }
 
+    fn all(&self) -> Operations {
+        let closed = self.base.operations.iter().map(|o| (o.id.clone(), o.clone()));
+        closed.chain(self.known.clone()).collect()
+    }
+
     pub(crate) fn plan(&self, policy: &Policy) -> Plan {
-        plan(&self.applied, &resolve(&self.known, policy), &self.known, policy, &self.capabilities)
+        plan(&self.applied, &resolve_after(&self.base, &self.known, policy), &self.all(), policy, &self.capabilities)
     }
 
     /// Does one step, as far as the fault lets it; false if there is nothing to do.
@@ -162,7 +169,7 @@ impl Site {
 
     /// After a crash, before anything else: finds out what became of the open intent.
     pub(crate) fn recover(&mut self, policy: &Policy) {
-        match self.applied.recovery(&self.known, policy, &self.capabilities) {
+        match self.applied.recovery(&self.all(), policy, &self.capabilities) {
             None => {}
             Some(Recovery::Repeat) => {
                 let step = self.applied.intent().unwrap().clone();
@@ -181,7 +188,8 @@ impl Site {
             Step::Run(id) | Step::Rebase(id) => {
                 let before = self.contents.clone();
                 let again = self.happened == Some(Outcome::Succeeded);
-                if !self.contents.run(id, &self.known[id].op_type) {
+                let op_type = self.all()[id].op_type.clone();
+                if !self.contents.run(id, &op_type) {
                     return Outcome::Failed;
                 }
                 if !again {

@@ -7,6 +7,8 @@ mod document;
 mod document_garbage;
 mod document_histories;
 mod document_sites;
+mod epoch_documents;
+mod epochs;
 mod histories;
 mod history;
 mod machine;
