@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, OperationId, ReplicantId, SiteName};
+use crate::{Epoch, Hlc, OperationId, ReplicantId, SiteName};
 
 /// How far something got at one site.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +90,12 @@ pub struct Report {
     /// What the site last saw on its platform.
     #[serde(default)]
     pub observed: Option<Observation>,
+    /// When it was decided where it lives, as far as the site knows.
+    #[serde(default)]
+    pub decided_at: Option<Hlc>,
+    /// Where that was decided.
+    #[serde(default)]
+    pub decided_by: Option<SiteName>,
 }
 
 /// The most bytes of a platform's answer that a report carries.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use khufu_crdt::{Capabilities, Limits, SiteName};
+use khufu_crdt::{Capabilities, EpochRule, Limits, SiteName};
 
 use crate::NodeId;
 
@@ -63,6 +63,10 @@ pub struct Config {
     pub requests: usize,
     /// Raw changes stored beside a snapshot before they are compacted into the next.
     pub compact_after: u64,
+    /// When the epoch of a document is closed: its history is left behind, and what it says stays. The same at all sites.
+    pub epochs: EpochRule,
+    /// How many closed epochs of a document are kept beside it, for its history.
+    pub archives: usize,
     /// The largest frame, in bytes. It must hold the largest change (see [`Limits::max_bytes`]) and more; what is larger
     /// than one change is sent in several.
     pub frame_bytes: usize,
@@ -108,6 +112,8 @@ impl Config {
             calls: 16,
             requests: 1024,
             compact_after: 64,
+            epochs: EpochRule::default(),
+            archives: 8,
             frame_bytes: 8 << 20,
         }
     }

@@ -10,7 +10,7 @@ use crate::members::{Members, SiteRecord};
 use crate::metrics::Counters;
 use crate::origin::Origin;
 use crate::outbox::Outbox;
-use crate::record::INDEX;
+use crate::record::{INDEX, archives_prefix};
 use crate::replicant::Replicants;
 use crate::stock::Stock;
 use crate::sync::Sync;
@@ -70,6 +70,8 @@ pub(crate) enum Task {
     Place,
     /// Write a snapshot.
     Compact,
+    /// See whether the epoch can be closed.
+    Close,
 }
 
 /// The brain of one node: a state machine without clock, disk, network or randomness of its own.
@@ -221,7 +223,13 @@ impl Engine {
             Input::StoreFailed { error, .. } => self.outbox.store_failed(&error),
             Input::StoreFull { error, restore } => self.disk_full(error, restore),
             Input::StoreRoom { restore } => self.disk_has_room(restore),
-            Input::Loaded { replicant, records, damaged } => self.loaded(&replicant, &records, &damaged),
+            Input::Loaded { replicant, prefix, records, damaged } => {
+                if prefix == archives_prefix(&replicant) {
+                    self.archives_loaded(&replicant, &records);
+                } else {
+                    self.loaded(&replicant, &records, &damaged);
+                }
+            }
             Input::Driver { call, result } => self.driver_done(call, result),
             Input::Drifted { replicant } => {
                 if self.replicants.held(&replicant).is_some() && !self.is_full() {
@@ -273,6 +281,7 @@ impl Engine {
             Due::Gather(number) => self.gather_timed_out(number),
             Due::Wait(origin) => self.wait_timed_out(&origin),
             Due::Place => self.place_all(),
+            Due::Close(id) => self.run(id, Task::Close),
             Due::Sweep => self.sweep(),
         }
     }

@@ -109,6 +109,8 @@ pub enum Input {
     Loaded {
         /// The replicant.
         replicant: ReplicantId,
+        /// The prefix that was asked for.
+        prefix: Vec<u8>,
         /// Its records, sorted by key.
         records: Vec<Record>,
         /// Records that could not be read, by name.

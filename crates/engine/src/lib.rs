@@ -47,6 +47,7 @@ mod actors;
 mod ask;
 mod config;
 mod engine;
+mod epoch;
 mod full;
 #[cfg(feature = "harness")]
 pub mod harness;

@@ -19,6 +19,8 @@ pub(crate) struct Counters {
     pub(crate) requests: u64,
     pub(crate) compactions: u64,
     pub(crate) clocks_ahead: u64,
+    pub(crate) epochs: u64,
+    pub(crate) joins: u64,
 }
 
 /// What an engine has done and what it holds, for a monitoring system. Counters count since the start of the process.
@@ -57,6 +59,10 @@ pub struct Metrics {
     pub compactions: u64,
     /// Clock values of others that were too far ahead to follow.
     pub clocks_ahead: u64,
+    /// Epochs of documents that were closed, here or by following others.
+    pub epochs: u64,
+    /// Changes made only to bring concurrent ones together, so that an epoch could be closed.
+    pub joins: u64,
     /// Replicants held.
     pub replicants: u64,
     /// Documents in memory.
@@ -99,6 +105,8 @@ impl crate::Engine {
             requests: c.requests,
             compactions: c.compactions,
             clocks_ahead: c.clocks_ahead,
+            epochs: c.epochs,
+            joins: c.joins,
             replicants: count(held().count()),
             resident: count(self.replicants.resident.len()),
             unsettled: count(held().filter(|entry| !entry.settled).count()),

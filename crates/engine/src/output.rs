@@ -20,7 +20,7 @@ pub enum Output {
         /// What to write.
         writes: Vec<Write>,
     },
-    /// Read all records of a replicant and answer [`crate::Input::Loaded`].
+    /// Read all records of a replicant that start with a prefix and answer [`crate::Input::Loaded`].
     Load {
         /// The replicant.
         replicant: ReplicantId,

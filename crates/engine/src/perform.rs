@@ -20,8 +20,9 @@ impl Engine {
             Task::Done { doing, result } => self.done(id, doing, result),
             Task::Side(side) => self.look(id, side),
             Task::Place => self.place(id),
-            Task::Compact if self.is_full() => {}
+            Task::Compact | Task::Close if self.is_full() => {}
             Task::Compact => self.compact(id),
+            Task::Close => self.close(id),
         }
     }
 
@@ -49,7 +50,8 @@ impl Engine {
             | Task::Done { .. }
             | Task::Side(_)
             | Task::Place
-            | Task::Compact => {}
+            | Task::Compact
+            | Task::Close => {}
         }
     }
 }

@@ -192,7 +192,7 @@ impl Engine {
 
     /// Of the holders that are alive, and of which `counts` is true, the first by name decides, so that not all do it at
     /// once. Two that cannot see each other both do; one decision wins.
-    fn decides(&self, id: &ReplicantId, counts: impl Fn(&SiteName) -> bool) -> bool {
+    pub(crate) fn decides(&self, id: &ReplicantId, counts: impl Fn(&SiteName) -> bool) -> bool {
         let Some(placement) = self.replicants.held(id).and_then(|entry| entry.placement.as_ref()) else { return false };
         let here = &self.config.site;
         let may = |site: &&SiteName| *site == here || (self.liveness(site) == Liveness::Alive && counts(site));

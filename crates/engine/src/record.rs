@@ -4,6 +4,7 @@
 //! i/<id>                          index: epoch, kind, scope, placement, heads, status; read at start, all of them
 //! d/<id>/<epoch>/s                snapshot of the document
 //! d/<id>/<epoch>/c/<n>            raw changes since, in the order they came
+//! a/<id>/<epoch>                  the last document of a closed epoch, for its history
 //! d/<id>/w                        what this site has applied, and its intent
 //! d/<id>/r/<site>                 the newest report of a site
 //! m/...                           this node: clock, sequence numbers, sites it knows
@@ -69,6 +70,20 @@ pub(crate) fn work_key(id: &ReplicantId) -> Vec<u8> {
 
 pub(crate) fn report_key(id: &ReplicantId, site: &SiteName) -> Vec<u8> {
     [replicant_prefix(id).as_slice(), b"r/", site.as_str().as_bytes()].concat()
+}
+
+/// What the keys of the archived epochs of a replicant start with.
+pub(crate) fn archives_prefix(id: &ReplicantId) -> Vec<u8> {
+    [b"a/", id.as_str().as_bytes(), b"/"].concat()
+}
+
+pub(crate) fn archive_key(id: &ReplicantId, epoch: u64) -> Vec<u8> {
+    [archives_prefix(id).as_slice(), &epoch.to_be_bytes()].concat()
+}
+
+/// The epoch of an archived document, by what stands in its key after [`archives_prefix`].
+pub(crate) fn archived_epoch(rest: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(rest.try_into().ok()?))
 }
 
 pub(crate) fn clock_key() -> Vec<u8> {

@@ -30,6 +30,8 @@ pub(crate) enum Due {
     Wait(Origin),
     /// Decide placements anew that depend on who is alive.
     Place,
+    /// See whether an epoch can be closed.
+    Close(ReplicantId),
     /// Compact what has grown and drop documents from memory that nobody uses.
     Sweep,
 }

@@ -79,6 +79,9 @@ pub(crate) struct SyncFrame {
     /// The numbers of the reports that the sender has, in its first frame.
     pub(crate) have: Option<BTreeMap<SiteName, u64>>,
     pub(crate) reports: Vec<Report>,
+    /// Where the epoch before this document's was closed.
+    #[serde(default)]
+    pub(crate) cut: Option<ChangeHash>,
 }
 
 /// Changes and reports of one document.
@@ -90,6 +93,9 @@ pub(crate) struct Push {
     /// The heads that the sender has, so that a receiver sees what it lacks.
     pub(crate) heads: Vec<ChangeHash>,
     pub(crate) reports: Vec<Report>,
+    /// Where the epoch before this document's was closed.
+    #[serde(default)]
+    pub(crate) cut: Option<ChangeHash>,
 }
 
 /// What one node asks another.

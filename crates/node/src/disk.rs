@@ -237,7 +237,7 @@ impl Writer {
             Err(error) => (Vec::new(), vec![error.to_string()]),
         };
         self.metrics.loaded(started.elapsed());
-        let _ = self.inputs.send(Input::Loaded { replicant, records, damaged });
+        let _ = self.inputs.send(Input::Loaded { replicant, prefix: prefix.to_vec(), records, damaged });
     }
 }
 

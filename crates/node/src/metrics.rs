@@ -180,6 +180,8 @@ impl Collector for Shared {
             ("requests", "Requests of users", e.requests),
             ("compactions", "Snapshots written", e.compactions),
             ("clocks_ahead", "Clock values of others too far ahead to follow", e.clocks_ahead),
+            ("epochs", "Epochs of documents that were closed", e.epochs),
+            ("joins", "Changes made to bring concurrent ones together", e.joins),
         ] {
             counter(&mut encoder, &format!("khufu_engine_{name}"), help, value)?;
         }

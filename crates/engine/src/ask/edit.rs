@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use khufu_crdt::{
     Author, Change, DocumentId, EditError, OperationId, Payload, Placement, Replicant, ReplicantId, SiteName, Spec,
-    cut_for, frontier,
+    cut_after, frontier,
 };
 use serde_json::Value;
 
@@ -14,9 +14,6 @@ use crate::origin::Origin;
 use crate::replicant::Resident;
 use crate::work::{Side, Work};
 use crate::{Engine, Operate, Put, Request, RequestError, Response};
-
-/// The most entries of one answer about history.
-const MAX_HISTORY: usize = 10_000;
 
 fn refused(error: EditError) -> RequestError {
     match error {
@@ -80,7 +77,7 @@ impl Engine {
             Request::Plan { .. } => return self.plan_everywhere(id, origin),
             Request::Verify { .. } => return self.verify(origin, Some(id.clone())),
             Request::Get { .. } => self.view(id).map(|view| Response::Replicant(Box::new(view))),
-            Request::History { limit, .. } => self.history(id, limit),
+            Request::History { limit, .. } => return self.history(id, origin, limit),
             Request::Conflicts { .. } => {
                 let resident = self.replicants.resident.get(id);
                 resident.map(|resident| Response::Conflicts(resident.doc.conflicts())).ok_or_else(|| not_found(id))
@@ -95,13 +92,6 @@ impl Engine {
             Request::List(_) | Request::Sites | Request::Explain { .. } => return,
         };
         self.answer(&origin, answer);
-    }
-
-    fn history(&self, id: &ReplicantId, limit: usize) -> Result<Response, RequestError> {
-        let resident = self.replicants.resident.get(id).ok_or_else(|| not_found(id))?;
-        let mut history = resident.doc.history();
-        let skip = history.len().saturating_sub(limit.clamp(1, MAX_HISTORY));
-        Ok(Response::History(history.split_off(skip)))
     }
 
     /// Makes one edit of a replicant that is not deleted, and answers with what it is then.
@@ -179,7 +169,11 @@ impl Engine {
         Ok(())
     }
 
-    fn put(&mut self, id: &ReplicantId, origin: &Origin, who: &str, put: Put) {
+    fn put(&mut self, id: &ReplicantId, origin: &Origin, who: &str, mut put: Put) {
+        if let (Some(base), Some(resident)) = (&mut put.base, self.replicants.resident.get(id)) {
+            // What the user saw may have got another name with the epoch since.
+            base.iter_mut().for_each(|head| *head = resident.renamed.get(head).copied().unwrap_or(*head));
+        }
         let deleted = self.replicants.held(id).is_some_and(|entry| entry.deleted);
         if deleted {
             return self.put_again(id, origin, who, put);
@@ -226,7 +220,8 @@ impl Engine {
             Ok(placement) => self.with_leaving(id, placement),
             Err(error) => return self.answer(origin, Err(error)),
         };
-        self.create_in(origin, who, put, &kind, scope, placement, entry.epoch.saturating_add(1));
+        let epoch = DocumentId { replicant: id.clone(), epoch: entry.epoch }.next_life().epoch;
+        self.create_in(origin, who, put, &kind, scope, placement, epoch);
     }
 
     /// Makes a replicant that lives here.
@@ -239,12 +234,10 @@ impl Engine {
         scope: String,
         placement: Placement,
     ) {
-        let epoch = self
-            .replicants
-            .index
-            .get(&put.id)
-            .filter(|entry| entry.dropped)
-            .map_or(0, |entry| entry.epoch.saturating_add(u64::from(entry.deleted)));
+        let epoch = self.replicants.index.get(&put.id).filter(|entry| entry.dropped).map_or(0, |entry| {
+            let last = DocumentId { replicant: put.id.clone(), epoch: entry.epoch };
+            if entry.deleted { last.next_life().epoch } else { last.epoch }
+        });
         self.create_in(origin, who, put, kind, scope, placement, epoch);
     }
 
@@ -292,6 +285,7 @@ impl Engine {
     ) -> Result<(Resident, Vec<Change>), RequestError> {
         let invalid = |message: String| RequestError::Invalid { message };
         let document = DocumentId { replicant: put.id, epoch };
+        let life = document.life();
         let mut doc = Replicant::genesis(document, &self.actors.next())
             .map_err(|error| invalid(error.to_string()))?
             .with_limits(self.config.limits.clone());
@@ -305,7 +299,7 @@ impl Engine {
             overrides: put.overrides.unwrap_or_default(),
         };
         let change = doc.create(&author, spec).map_err(refused)?;
-        let work = Work { epoch, ..Work::default() };
+        let work = Work { epoch: life, ..Work::default() };
         let changes = change.into_iter().collect();
         Ok((Resident::new(doc, work, BTreeMap::<SiteName, _>::new(), true), changes))
     }
@@ -333,7 +327,11 @@ impl Engine {
         };
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
         let state = resident.doc.state();
-        if let Some(known) = state.operations.get(&operation) {
+        if resident.doc.was_left_out(&operation) {
+            let message = format!("operation {operation} was asked for before, and has been replaced since");
+            return Err(RequestError::Conflict { message });
+        }
+        if let Some(known) = state.operation(&operation) {
             // Asked twice, which is the same as once.
             if known.op_type == operate.op_type && known.payload == Payload::Value(operate.payload) {
                 return Ok(operation);
@@ -342,7 +340,7 @@ impl Engine {
             return Err(RequestError::Conflict { message });
         }
         let parents = frontier(&state.operations);
-        let cut = cut_for(&state.operations, &parents, &operate.op_type, &state.policy);
+        let cut = cut_after(&state.base, &state.operations, &parents, &operate.op_type, &state.policy);
         let payload = Payload::Value(operate.payload);
         let change = resident
             .doc

@@ -2,6 +2,7 @@
 
 mod edit;
 mod gather;
+mod history;
 mod search;
 mod verify;
 mod view;
@@ -52,6 +53,8 @@ pub(crate) struct Asks {
     jobs: BTreeMap<u64, Job>,
     waits: BTreeMap<Origin, Wait>,
     by_replicant: BTreeMap<ReplicantId, BTreeSet<Origin>>,
+    /// Who waits for archived epochs, and for how many entries.
+    histories: BTreeMap<ReplicantId, Vec<(Origin, usize)>>,
 }
 
 impl Asks {
@@ -62,6 +65,11 @@ impl Asks {
 
     /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.pending.len() + self.searches.len() + self.gathers.len() + self.jobs.len() + self.waits.len()
+        self.pending.len()
+            + self.searches.len()
+            + self.gathers.len()
+            + self.jobs.len()
+            + self.waits.len()
+            + self.histories.len()
     }
 }

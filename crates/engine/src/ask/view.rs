@@ -101,7 +101,7 @@ impl Engine {
             ));
         }
         let operations = state
-            .operations
+            .all_operations()
             .values()
             .map(|operation| OperationView {
                 fate: resolved.fates.get(&operation.id).cloned().unwrap_or(Fate::Live),
@@ -149,6 +149,7 @@ impl Engine {
         let resident = self.replicants.resident.get_mut(id)?;
         let resolved = resident.resolved().clone();
         let state = resident.doc.state();
+        let operations = state.all_operations().into_owned();
         let capabilities = self.config.kinds.get(&state.kind).copied().unwrap_or_default();
         let effective = resident.doc.effective(&here);
         let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));
@@ -187,7 +188,7 @@ impl Engine {
             forecast.plan.steps.push(format!("write the desired state {}", digest.get(..12).unwrap_or(digest)));
             forecast.work.push(DiffWork::Desired(effective));
         }
-        let plan = plan(&applied, &resolved, &state.operations, &state.policy, &capabilities);
+        let plan = plan(&applied, &resolved, &operations, &state.policy, &capabilities);
         forecast.plan.rule = plan.rule;
         forecast.plan.rebuild |= plan.rebuild;
         forecast.plan.needs_attention = plan.needs_attention.or_else(|| resident.work.attention.clone());
@@ -199,7 +200,7 @@ impl Engine {
                 Step::Reset => ("reset the replica", None),
                 Step::Forget(op) => ("forget what failed:", Some(op)),
             };
-            let operation = op.and_then(|op| state.operations.get(op));
+            let operation = op.and_then(|op| operations.get(op));
             let what =
                 operation.map(|operation| format!(" {} ({})", operation.id, operation.op_type)).unwrap_or_default();
             forecast.plan.steps.push(format!("{words}{what}"));

@@ -31,7 +31,7 @@ impl Engine {
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
         let resolved = resident.resolved().list.clone();
         let state = resident.doc.state();
-        let operation = state.operations.get(operation).cloned().ok_or_else(|| not_found(id))?;
+        let operation = state.operation(operation).cloned().ok_or_else(|| not_found(id))?;
         let epoch = resident.doc.id().epoch;
         let sites: BTreeMap<SiteName, OperationReport> = state
             .placement
@@ -81,6 +81,16 @@ impl Engine {
         }
     }
 
+    /// Answers those who wait for certain operations with what is known by now.
+    pub(crate) fn end_waits_for(&mut self, id: &ReplicantId, which: impl Fn(&OperationId) -> bool) {
+        let Some(origins) = self.asks.by_replicant.get(id) else { return };
+        for origin in origins.clone() {
+            if self.asks.waits.get(&origin).is_some_and(|wait| which(&wait.operation)) {
+                self.wait_timed_out(&origin);
+            }
+        }
+    }
+
     fn end_wait(&mut self, origin: &Origin) -> Option<Wait> {
         self.timers.cancel(&Due::Wait(origin.clone()));
         let wait = self.asks.waits.remove(origin)?;
@@ -107,6 +117,6 @@ impl Engine {
 
     /// Whether somebody waits for news of a replicant.
     pub(crate) fn is_waited_for(&self, id: &ReplicantId) -> bool {
-        self.asks.by_replicant.contains_key(id)
+        self.asks.by_replicant.contains_key(id) || self.asks.histories.contains_key(id)
     }
 }

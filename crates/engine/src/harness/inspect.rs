@@ -21,6 +21,12 @@ impl World {
         !self.stored(site, name).is_empty()
     }
 
+    /// How many documents of a replicant are on the disk of a site: one for each epoch that it has not left behind.
+    #[must_use]
+    pub fn stored_documents(&self, site: &str, name: &str) -> usize {
+        self.stored(site, name).len()
+    }
+
     /// Whether all that the disk of a site holds of a replicant is on that of another, too.
     #[must_use]
     pub fn covers(&self, other: &str, site: &str, name: &str) -> bool {
@@ -33,6 +39,9 @@ impl World {
         let Some((epoch, stored)) = ours.last_key_value() else { return true };
         let Some((newest, others)) = theirs.last_key_value() else { return false };
         match (read(*epoch, stored), read(*newest, others)) {
+            (Some(ours), Some(mut theirs)) if newest > epoch && theirs.replicant.is_successor() => {
+                ours.replicant.carry_into(&mut theirs.replicant, &[]).is_ok_and(|carried| carried.made.is_empty())
+            }
             _ if newest > epoch => true,
             (Some(ours), Some(theirs)) if newest == epoch => {
                 ours.replicant.heads().iter().all(|head| theirs.replicant.has(head))
@@ -50,7 +59,8 @@ impl World {
             let document = DocumentId { replicant: replicant.clone(), epoch };
             let read = Replicant::load(document, &Actor::new([0xee; 16]), stored.snapshot.as_deref(), &stored.changes);
             if let Ok(loaded) = read {
-                operations.extend(loaded.replicant.state().operations.keys().cloned());
+                operations.extend(loaded.replicant.state().all_operations().keys().cloned());
+                operations.extend(loaded.replicant.left_out());
             }
         }
         operations

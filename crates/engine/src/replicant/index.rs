@@ -45,6 +45,20 @@ pub(crate) struct Entry {
     pub(crate) next_change: u64,
     /// The number of the first change that is not in the snapshot.
     pub(crate) first_change: u64,
+    /// How many changes the document has.
+    #[serde(default)]
+    pub(crate) changes: usize,
+    /// When its epoch began and was last written to, in milliseconds by the clocks of those who did; 0 while it is short.
+    #[serde(default)]
+    pub(crate) begun_ms: u64,
+    #[serde(default)]
+    pub(crate) latest_ms: u64,
+    /// The closed epochs that are kept beside it, ascending.
+    #[serde(default)]
+    pub(crate) archives: Vec<Epoch>,
+    /// Whether it was seen that its epoch cannot be closed yet, and nothing has changed since.
+    #[serde(skip)]
+    pub(crate) looked: bool,
     /// When the document last changed, on the monotonic clock of this process; 0 before.
     #[serde(skip)]
     pub(crate) changed_us: u64,
@@ -71,6 +85,11 @@ impl Entry {
             doubtful: false,
             next_change: 0,
             first_change: 0,
+            changes: 0,
+            begun_ms: 0,
+            latest_ms: 0,
+            archives: Vec::new(),
+            looked: false,
             changed_us: 0,
         }
     }
@@ -103,7 +122,7 @@ impl Entry {
         let mut worst = if self.deleted { Status::Removed } else { Status::Applied };
         for site in &placement.sites {
             let status = match self.reports.get(site) {
-                Some((_, status, epoch)) if *epoch == self.epoch => *status,
+                Some((_, status, epoch)) if *epoch == self.epoch || self.current.contains(site) => *status,
                 _ => Status::Pending,
             };
             // A finished report about older heads says nothing yet of what is new.

@@ -125,7 +125,7 @@ impl Engine {
         let forgotten = doubtful || (work.is_none() && !provisional);
         let mut work = work.unwrap_or_default();
         if forgotten {
-            work.distrust(replicant.state().operations.is_empty() && !says_nothing(&replicant.effective(here)));
+            work.distrust(replicant.state().all_operations().is_empty() && !says_nothing(&replicant.effective(here)));
             reports.remove(here);
         }
         if let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {
@@ -169,6 +169,9 @@ impl Engine {
                 Some(resident) if !created => entry.heads = resident.doc.heads(),
                 _ => self.refresh_index(id),
             }
+        }
+        if let (Some(entry), Some(resident)) = (self.replicants.index.get_mut(id), self.replicants.resident.get(id)) {
+            entry.changes = resident.doc.change_count();
         }
         let unsettled = self.replicants.index.get(id).is_some_and(|entry| !entry.settled);
         if unsettled {
@@ -214,6 +217,7 @@ impl Engine {
             self.run(id, Task::Compact);
         }
         self.nudge();
+        self.close_idle();
         let mut idle: Vec<_> = self
             .replicants
             .resident

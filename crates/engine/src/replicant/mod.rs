@@ -7,12 +7,12 @@ mod persist;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) use index::{Entry, ItemPrefix, item_prefix};
-use khufu_crdt::{Replicant, ReplicantId, Report, Resolved, SiteName, Status, resolve};
+use khufu_crdt::{ChangeHash, DocumentId, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
 use serde_bytes::ByteBuf;
 
-use crate::CallId;
 use crate::engine::Task;
 use crate::work::{Side, Work, says_nothing};
+use crate::{CallId, NodeId};
 
 /// The most changes of one document that wait to be applied.
 pub(crate) const MAX_QUEUED_CHANGES: usize = 4096;
@@ -36,6 +36,12 @@ pub(crate) struct Resident {
     /// Known from others, and not (yet) known to live here: nothing of it is on disk.
     pub(crate) provisional: bool,
     pub(crate) used_us: u64,
+    /// A later epoch that is being fetched, and from whom.
+    pub(crate) next: Option<(Replicant, NodeId)>,
+    /// When concurrent changes were last brought together here.
+    pub(crate) joined_us: Option<u64>,
+    /// What the changes of the epoch before are called in this one, for users who have seen them.
+    pub(crate) renamed: BTreeMap<ChangeHash, ChangeHash>,
     resolved: Option<Resolved>,
 }
 
@@ -51,6 +57,9 @@ impl Resident {
             retry_us: None,
             provisional,
             used_us: 0,
+            next: None,
+            joined_us: None,
+            renamed: BTreeMap::new(),
             resolved: None,
         }
     }
@@ -58,10 +67,7 @@ impl Resident {
     /// The list of operations as they are to be run.
     pub(crate) fn resolved(&mut self) -> &Resolved {
         let doc = &self.doc;
-        self.resolved.get_or_insert_with(|| {
-            let state = doc.state();
-            resolve(&state.operations, &state.policy)
-        })
+        self.resolved.get_or_insert_with(|| doc.state().resolved())
     }
 
     /// The document changed.
@@ -69,18 +75,44 @@ impl Resident {
         self.resolved = None;
     }
 
+    /// Whether a report speaks of the very heads that the document has, or had when the epoch before was closed.
+    pub(crate) fn is_current(&self, report: &Report) -> bool {
+        let epoch = self.doc.id().epoch;
+        let before = report.epoch.saturating_add(1) == epoch;
+        if report.epoch != epoch && !before {
+            return false;
+        }
+        let name = |head: &String| {
+            let head = head.parse::<ChangeHash>().ok()?;
+            if before { self.renamed.get(&head).copied() } else { Some(head) }
+        };
+        let heads: Option<BTreeSet<ChangeHash>> = report.heads.iter().map(name).collect();
+        heads.is_some_and(|heads| self.doc.heads().into_iter().eq(heads))
+    }
+
     /// The sites that have said that they have cleaned up, and know where it lives as it is decided now. Whoever said so
     /// of an earlier decision may have been put back since, and whoever speaks of what is not known here, a deletion
     /// perhaps, has yet to be asked for it.
     pub(crate) fn cleaned(&self) -> BTreeSet<SiteName> {
-        let epoch = self.doc.id().epoch;
+        let id = self.doc.id();
+        let placement = self.doc.state().placement.as_ref();
         let knows = |report: &&Report| {
+            if report.epoch < id.epoch {
+                // It has given the document away, so it will not say so again in every epoch.
+                let decided = placement.map(|placement| (placement.decided_at, &placement.decided_by));
+                return decided.is_some() && decided == report.decided_at.zip(report.decided_by.as_ref());
+            }
             let heads: Result<Vec<_>, _> = report.heads.iter().map(|head| head.parse()).collect();
             heads.is_ok_and(|heads| self.doc.knew_placement(&heads))
         };
+        let same_life = |report: &&Report| {
+            let other = DocumentId { replicant: id.replicant.clone(), epoch: report.epoch };
+            report.epoch <= id.epoch && other.life() == id.life()
+        };
         self.reports
             .values()
-            .filter(|report| report.status == Status::Removed && report.epoch == epoch)
+            .filter(|report| report.status == Status::Removed)
+            .filter(same_life)
             .filter(knows)
             .map(|report| report.site.clone())
             .collect()
@@ -92,7 +124,7 @@ impl Resident {
         let forgot = self.work.forgot(report);
         if forgot {
             let value = !says_nothing(&self.doc.effective(&report.site));
-            let only_a_value = self.doc.state().operations.is_empty() && value;
+            let only_a_value = self.doc.state().all_operations().is_empty() && value;
             self.work.remember(report, only_a_value);
         }
         forgot

@@ -25,6 +25,7 @@ impl Engine {
             entry.next_change += 1;
         }
         entry.changed_us = self.now.monotonic_us;
+        entry.latest_ms = self.clock.last().ms();
         entry.settled = false;
         let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
         if local {
@@ -40,11 +41,13 @@ impl Engine {
         if conflicts > conflicts_before {
             self.event(Happening::Conflicted { replicant: id.clone(), fields: conflicts });
         }
+        self.close_soon(id);
     }
 
     /// Brings the index entry of a resident document up to date and writes it.
     pub(crate) fn refresh_index(&mut self, id: &ReplicantId) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
+        let aged = self.config.epochs.aged_changes;
         let state = resident.doc.state();
         let Some(entry) = self.replicants.index.get_mut(id) else { return };
         let was_deleted = entry.deleted;
@@ -56,18 +59,17 @@ impl Engine {
         entry.scope.clone_from(&state.scope);
         entry.placement.clone_from(&state.placement);
         entry.deleted = state.deleted.is_some();
-        entry.operations = state.operations.len();
+        entry.operations = state.operations.len().saturating_add(state.base.operations.len());
+        entry.changes = resident.doc.change_count();
+        if entry.begun_ms == 0 && entry.changes >= aged {
+            entry.begun_ms = resident.doc.begun().ms();
+        }
         entry.heads = resident.doc.heads();
         entry.conflicts = resident.doc.conflicts().len();
         entry.moving = crate::place::is_moving(&state.scope);
-        let heads: Vec<String> = entry.heads.iter().map(ToString::to_string).collect();
-        entry.current = resident
-            .reports
-            .values()
-            .filter(|report| report.heads == heads)
-            .map(|report| report.site.clone())
-            .collect();
-        let newest = state.operations.values().map(|operation| operation.at).max();
+        let current = resident.reports.values().filter(|report| resident.is_current(report));
+        entry.current = current.map(|report| report.site.clone()).collect();
+        let newest = state.operations.values().map(|operation| operation.at).max().max(state.base.clock);
         let (deleted, sites) = (
             entry.deleted && !was_deleted,
             entry.placement.as_ref().map(|placement| placement.sites.iter().cloned().collect::<Vec<_>>()),
@@ -135,6 +137,7 @@ impl Engine {
             .map(|known| DocumentId { replicant: id.clone(), epoch: known.epoch });
         if let Some(older) = &older {
             self.delete_document(older);
+            self.delete_archives(id);
         }
         let known = self.replicants.index.get(id);
         let mut entry = Entry::new(document.epoch);
@@ -202,6 +205,7 @@ impl Engine {
         let Some(resident) = self.replicants.resident.remove(id) else { return };
         let document = resident.doc.id().clone();
         self.delete_document(&document);
+        self.delete_archives(id);
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.dropped = true;
             entry.settled = true;

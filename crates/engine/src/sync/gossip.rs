@@ -29,6 +29,7 @@ impl Engine {
             document: resident.doc.id().clone(),
             changes: changes.iter().filter(|_| small).map(|change| ByteBuf::from(change.bytes.clone())).collect(),
             heads: resident.doc.heads(),
+            cut: resident.doc.cut(),
             reports: Vec::new(),
         };
         self.tell(id, push, direct);
@@ -41,6 +42,7 @@ impl Engine {
             document: resident.doc.id().clone(),
             changes: Vec::new(),
             heads: resident.doc.heads(),
+            cut: resident.doc.cut(),
             reports: vec![report.clone()],
         };
         self.tell(id, push, false);
@@ -53,6 +55,7 @@ impl Engine {
             document: resident.doc.id().clone(),
             changes: Vec::new(),
             heads: resident.doc.heads(),
+            cut: resident.doc.cut(),
             reports: Vec::new(),
         };
         for node in self.holder_nodes(id) {

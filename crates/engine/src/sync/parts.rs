@@ -67,8 +67,10 @@ impl Engine {
         changes: Vec<ByteBuf>,
         heads: Vec<ChangeHash>,
     ) {
+        let resident = self.replicants.resident.get(&document.replicant);
+        let cut = resident.filter(|resident| resident.doc.id() == document).and_then(|resident| resident.doc.cut());
         let push =
-            |changes, heads| Frame::Push(Push { document: document.clone(), changes, heads, reports: Vec::new() });
+            |changes, heads| Frame::Push(Push { document: document.clone(), changes, heads, reports: Vec::new(), cut });
         let mut batch = Vec::<ByteBuf>::new();
         let mut bytes = 0_usize;
         for change in changes {

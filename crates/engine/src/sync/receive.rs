@@ -17,7 +17,7 @@ const MAX_PROVISIONAL: usize = 1024;
 /// The highest number of a report that is believed, so that there is always a next one. Numbers are clock values.
 const MAX_SEQ: u64 = 1 << 60;
 /// The highest epoch that is believed. Every deletion makes one.
-const MAX_EPOCH: u64 = u32::MAX as u64;
+const MAX_EPOCH: u64 = 1 << 40;
 
 fn is_believable(id: &ReplicantId, report: &Report) -> bool {
     report.replicant == *id && report.seq <= MAX_SEQ
@@ -29,10 +29,18 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let epoch = resident.doc.id().epoch;
         if push.document.epoch < epoch {
-            // The sender has not heard that this replicant was deleted and made anew.
+            // The sender has not heard that this replicant was deleted and made anew, or that its epoch was closed.
+            if push.document.life() == resident.doc.id().life() {
+                self.take_reports(id, push.reports);
+            }
             return self.meet(id, from);
         }
-        if push.document.epoch > epoch {
+        if self.is_later_epoch(id, &push.document) {
+            if !self.follow(id, from, &push.document, push.cut) {
+                self.take_reports(id, push.reports);
+                return self.meet(id, from);
+            }
+        } else if push.document.epoch > epoch {
             self.shelve(id, push.document.clone());
         }
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -235,7 +243,7 @@ impl Engine {
             if resident.provisional {
                 continue;
             }
-            let current = resident.doc.heads().iter().map(ToString::to_string).eq(report.heads.iter().cloned());
+            let current = resident.is_current(&report);
             let cleaned = resident.cleaned();
             self.write_report(&report);
             if let Some(entry) = self.replicants.index.get_mut(id) {
@@ -256,6 +264,7 @@ impl Engine {
         }
         if !news.is_empty() {
             self.write_index(id);
+            self.close_soon(id);
             // A site that is to leave waits for another to have everything.
             let here = &self.config.site;
             let leaving = |entry: &Entry| entry.placement.as_ref().is_some_and(|at| !at.sites.contains(here));

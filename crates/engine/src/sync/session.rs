@@ -26,6 +26,8 @@ const MAX_HEADS: usize = 64;
 pub(crate) struct Session {
     number: u64,
     began_here: bool,
+    /// The epoch of the document that it is about.
+    epoch: u64,
     state: SyncState,
     next_in: u32,
     next_out: u32,
@@ -39,10 +41,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(number: u64, began_here: bool) -> Self {
+    fn new(number: u64, began_here: bool, epoch: u64) -> Self {
         Self {
             number,
             began_here,
+            epoch,
             state: SyncState::default(),
             next_in: 0,
             next_out: 0,
@@ -80,9 +83,10 @@ impl Engine {
             self.sync.queue(with, id);
             return;
         }
+        let Some(epoch) = self.epoch_with(id, with) else { return };
         self.sync.next_session += 1;
         self.counters.syncs += 1;
-        self.sync.sessions.insert(key, Session::new(self.sync.next_session, true));
+        self.sync.sessions.insert(key, Session::new(self.sync.next_session, true, epoch));
         self.say(id, with);
     }
 
@@ -136,6 +140,15 @@ impl Engine {
             return;
         }
         if document.epoch < epoch {
+            let later = khufu_crdt::DocumentId { replicant: id.clone(), epoch };
+            if later.life() == document.life() && self.is_only_copy(id) {
+                let message = format!(
+                    "site {} was taken out while it was away, and what was asked for here since then is known nowhere \
+                     else: name it in the scope again",
+                    self.config.site
+                );
+                return self.warn(Some(id.clone()), message);
+            }
             // What is here was deleted, and what was made anew does not live here.
             return self.expelled(id, heads);
         }
@@ -170,6 +183,14 @@ impl Engine {
         }
     }
 
+    /// Whether no other site has said that it has all that is here.
+    fn is_only_copy(&self, id: &ReplicantId) -> bool {
+        let Some(resident) = self.replicants.resident.get(id) else { return false };
+        let others = resident.reports.values().filter(|report| report.site != self.config.site);
+        let shared: Vec<ChangeHash> = others.flat_map(|of| &of.heads).filter_map(|head| head.parse().ok()).collect();
+        !resident.doc.changes_since(&shared).is_empty()
+    }
+
     /// This site was taken out while it knew nothing of it, and is not waited for: it cleans up by itself.
     fn expelled(&mut self, id: &ReplicantId, heads: &[ChangeHash]) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -195,16 +216,22 @@ impl Engine {
             }
             return self.begin_session(id, from);
         }
-        if frame.document.epoch > epoch {
+        let epoch = frame.document.epoch;
+        if self.is_later_epoch(id, &frame.document) {
+            self.follow(id, from, &frame.document, frame.cut);
+        } else if self.replicants.resident.get(id).is_none_or(|resident| epoch > resident.doc.id().epoch) {
             self.shelve(id, frame.document.clone());
         }
-        if self.replicants.resident.get(id).is_none_or(|resident| resident.doc.id().epoch != frame.document.epoch) {
-            return;
-        }
-        if !self.may_share(id, from) {
+        let Some(document) = self.document_mut(id, epoch) else { return };
+        // Of what is only being fetched, nothing is known that the other does not have.
+        let fetched = !document.is_created();
+        if !fetched && !self.may_share(id, from) {
             return self.say_not_holder(id, from, Vec::new());
         }
         let key = (from.clone(), id.clone());
+        if self.sync.sessions.get(&key).is_some_and(|session| session.epoch < epoch) {
+            self.sync.sessions.remove(&key);
+        }
         if frame.initiator && frame.seq == 0 {
             let ours_wins = self
                 .sync
@@ -217,10 +244,10 @@ impl Engine {
             if self.sync.sessions_with(from) >= self.config.sessions.saturating_mul(4).max(16) {
                 return;
             }
-            self.sync.sessions.insert(key.clone(), Session::new(frame.session, false));
+            self.sync.sessions.insert(key.clone(), Session::new(frame.session, false, epoch));
         }
         let Some(session) = self.sync.sessions.get_mut(&key) else { return };
-        if session.number != frame.session || session.began_here == frame.initiator {
+        if session.number != frame.session || session.began_here == frame.initiator || session.epoch != epoch {
             return;
         }
         if session.next_in != frame.seq || frame.seq >= MAX_FRAMES {
@@ -243,12 +270,16 @@ impl Engine {
         if let Some(message) = message {
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
             let Some(session) = self.sync.sessions.get_mut(&key) else { return };
-            match resident.doc.receive_sync(&mut session.state, &message) {
+            let held = resident.doc.id().epoch == epoch;
+            let document = match &mut resident.next {
+                Some((next, _)) if !held && next.id().epoch == epoch => next,
+                _ => &mut resident.doc,
+            };
+            match document.receive_sync(&mut session.state, &message) {
                 Ok(received) => {
                     self.recall(id, &frame.reports);
-                    if self.took(id, received)
-                        && let Some(session) = self.sync.sessions.get_mut(&key)
-                    {
+                    let news = if held { self.took(id, received) } else { self.took_next(id, &received) };
+                    if news && let Some(session) = self.sync.sessions.get_mut(&key) {
                         session.news = true;
                     }
                 }
@@ -276,8 +307,13 @@ impl Engine {
         else {
             return false;
         };
+        let document = match &resident.next {
+            Some((next, _)) if next.id().epoch == session.epoch => next,
+            _ if resident.doc.id().epoch == session.epoch => &resident.doc,
+            _ => return false,
+        };
         if session.parts.all_sent()
-            && let Some(message) = resident.doc.sync_message(&mut session.state)
+            && let Some(message) = document.sync_message(&mut session.state)
         {
             session.parts.cut(&message, self.config.part_bytes());
         }
@@ -307,7 +343,7 @@ impl Engine {
         let says = message.is_some() || !reports.is_empty();
         session.quiet = !says;
         let frame = SyncFrame {
-            document: resident.doc.id().clone(),
+            document: document.id().clone(),
             session: session.number,
             seq: session.next_out,
             initiator: session.began_here,
@@ -315,6 +351,7 @@ impl Engine {
             more,
             have,
             reports,
+            cut: document.cut(),
         };
         session.next_out += 1;
         self.timers.set(Due::Session(to.clone(), id.clone()), self.now.plus(self.config.session_timeout));
@@ -366,6 +403,18 @@ impl Engine {
             self.replicants.resident.get(id).is_some_and(|resident| resident.provisional && resident.is_idle());
         if strange {
             self.replicants.resident.remove(id);
+        }
+    }
+
+    /// Sessions about epochs before this one are over.
+    pub(crate) fn end_old_sessions(&mut self, id: &ReplicantId, epoch: u64) {
+        let sessions = self.sync.sessions.iter();
+        let old = sessions.filter(|((_, of), session)| of == id && session.epoch < epoch);
+        let nodes: Vec<_> = old.map(|((node, _), _)| node.clone()).collect();
+        for node in nodes {
+            self.timers.cancel(&Due::Session(node.clone(), id.clone()));
+            self.sync.sessions.remove(&(node.clone(), id.clone()));
+            self.next_queued(&node);
         }
     }
 

@@ -235,7 +235,7 @@ impl Engine {
         resident.work.removing = false;
         match result {
             Ok(_) => {
-                let (seq, epoch) = (resident.work.seq, resident.doc.id().epoch);
+                let (seq, epoch) = (resident.work.seq, resident.doc.id().life());
                 let expelled = std::mem::take(&mut resident.work.expelled);
                 let (born, past) = (resident.work.born, resident.work.past);
                 resident.work =

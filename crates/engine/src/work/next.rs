@@ -233,7 +233,9 @@ impl Engine {
         }
         let resolved = resident.resolved().clone();
         let state = resident.doc.state();
-        let epoch = resident.doc.id().epoch;
+        // Only a deletion ends what was done so far.
+        let epoch = resident.doc.id().life();
+        let operations = state.all_operations().into_owned();
         let effective = resident.doc.effective(&here);
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
@@ -269,10 +271,10 @@ impl Engine {
             }
             return Next::Nothing { settled: true };
         };
-        let operation = |op: &khufu_crdt::OperationId| state.operations.get(op).cloned();
+        let operation = |op: &khufu_crdt::OperationId| operations.get(op).cloned();
         let pause = Pause { until_us: resident.retry_us.filter(|at| *at > now_us) };
         if let (Some(step), Some(recovery)) =
-            (work.applied.intent().cloned(), work.applied.recovery(&state.operations, &state.policy, &capabilities))
+            (work.applied.intent().cloned(), work.applied.recovery(&operations, &state.policy, &capabilities))
         {
             return resume(work, &step, recovery, operation, pause);
         }
@@ -367,7 +369,7 @@ impl Engine {
             work.desired_report = None;
         }
         work.attention = None;
-        let plan = plan(&work.applied, &resolved, &state.operations, &state.policy, &capabilities);
+        let plan = plan(&work.applied, &resolved, &operations, &state.policy, &capabilities);
         for skipped in &plan.skipped {
             // Also one that was run before the replica was started over: it is not run again.
             let report = work.operations.entry(skipped.clone()).or_default();
@@ -387,7 +389,7 @@ impl Engine {
             work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
             return Next::Nothing { settled: true };
         };
-        let absolute = step.operation().and_then(|op| state.operations.get(op));
+        let absolute = step.operation().and_then(|op| operations.get(op));
         let absolute = absolute.is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
         if work.is_blank() && !work.looked && !absolute && capabilities.observe {
             if pause.holds(work, "look") {

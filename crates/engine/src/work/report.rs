@@ -46,6 +46,8 @@ impl Engine {
             operations,
             local_id: work.local_id.clone().filter(|id| id.len() <= MAX_OUTPUT_BYTES),
             observed: work.observed.clone(),
+            decided_at: state.placement.as_ref().map(|placement| placement.decided_at),
+            decided_by: state.placement.as_ref().map(|placement| placement.decided_by.clone()),
         };
         if let Some(drift) = report.observed.as_mut().and_then(|seen| seen.drift.as_mut()) {
             *drift = clip_output(drift);
@@ -88,6 +90,7 @@ impl Engine {
         self.tell_report(id, &report);
         self.event(Happening::Reported { replicant: id.clone(), site, status: report.status, seq });
         self.check_waits(id);
+        self.close_soon(id);
     }
 }
 
@@ -105,7 +108,8 @@ fn reported_operations(
 ) -> BTreeMap<OperationId, OperationReport> {
     let fates = resident.resolved().fates.clone();
     let state = resident.doc.state();
-    let mut newest: Vec<_> = state.operations.values().map(|operation| (operation.at, operation.id.clone())).collect();
+    let operations = state.all_operations();
+    let mut newest: Vec<_> = operations.values().map(|operation| (operation.at, operation.id.clone())).collect();
     newest.sort();
     let skip = newest.len().saturating_sub(MAX_REPORTED);
     let work = &resident.work;
