@@ -22,7 +22,7 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Placement {
-    /// The sites that have, or shall have, a replica.
+    /// The sites where it lives. Which of them have a replica, says [`Placement::has_replica`].
     pub sites: BTreeSet<SiteName>,
     /// Sites that were taken out and have yet to remove their replica. They belong to the replica set until they
     /// report that they did. A site that a losing concurrent decision named is among them.
@@ -47,6 +47,17 @@ impl Placement {
     #[must_use]
     pub fn holds(&self, site: &SiteName) -> bool {
         self.sites.contains(site) || self.leaving.contains(site)
+    }
+
+    /// Whether a site of the placement has, or shall have, a replica of its own. Of what spans sites there is one, at the
+    /// prime, or at the first site by name where none of them is named as that.
+    #[must_use]
+    pub fn has_replica(&self, site: &SiteName) -> bool {
+        let holds_all = match self.mode {
+            Mode::Replicate => return self.sites.contains(site),
+            Mode::Cross => self.prime.as_ref().filter(|prime| self.sites.contains(*prime)),
+        };
+        holds_all.or(self.sites.first()) == Some(site)
     }
 
     /// All sites that are to hold the document, those that leave included.

@@ -1,6 +1,6 @@
 //! Where replicants live: scopes turned into placements, and decided anew when sites come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use khufu_crdt::{Mode, Placement, ReplicantId, SiteName};
@@ -60,6 +60,24 @@ fn rtt(ms: BTreeMap<SiteName, f64>) -> BTreeMap<String, Duration> {
         .collect()
 }
 
+fn names_prime(scope: &str) -> bool {
+    khufu_scope::parse(scope).is_ok_and(|scope| scope.items().iter().any(|item| matches!(item, Item::Prime(_))))
+}
+
+/// Keeps sites of an older decision in the next one. Of what spans sites there is one replica, so they keep no more than the
+/// document; where the next decision makes several replicas they are among those that leave instead, which give nothing
+/// away before others have it either.
+fn keep(old: Mode, next: &mut Placement, staying: BTreeSet<SiteName>) {
+    if old == Mode::Cross && next.mode == Mode::Replicate && !staying.is_empty() {
+        if next.sites.len() > 1 {
+            return;
+        }
+        next.prime = next.sites.first().cloned();
+        next.mode = Mode::Cross;
+    }
+    next.sites.extend(staying);
+}
+
 impl Engine {
     /// The sites as seen from here, for a scope that was written at `here`, each in the state that `state_of` gives.
     fn scope_view(&self, here: &SiteName, state_of: impl Fn(&SiteName) -> Liveness) -> View {
@@ -109,8 +127,21 @@ impl Engine {
         let site = |name: &String| {
             SiteName::new(name.as_str()).map_err(|error| RequestError::Invalid { message: error.to_string() })
         };
-        let sites = place.sites.iter().map(site).collect::<Result<std::collections::BTreeSet<_>, _>>()?;
-        for site in &sites {
+        let sites = place.sites.iter().map(site).collect::<Result<BTreeSet<_>, _>>()?;
+        let mode = match place.mode {
+            khufu_scope::Mode::Replicate => Mode::Replicate,
+            khufu_scope::Mode::Cross => Mode::Cross,
+        };
+        let placement = Placement {
+            sites,
+            leaving: BTreeSet::new(),
+            mode,
+            prime: place.prime.as_ref().map(site).transpose()?,
+            expression: scope.to_owned(),
+            decided_at: self.clock.tick(self.now.wall_ms),
+            decided_by: self.config.site.clone(),
+        };
+        for site in placement.sites.iter().filter(|site| placement.has_replica(site)) {
             let drives = if *site == self.config.site {
                 Some(self.config.kinds.contains_key(kind))
             } else {
@@ -123,19 +154,7 @@ impl Engine {
                 return Err(RequestError::Invalid { message });
             }
         }
-        let mode = match place.mode {
-            khufu_scope::Mode::Replicate => Mode::Replicate,
-            khufu_scope::Mode::Cross => Mode::Cross,
-        };
-        Ok(Placement {
-            sites,
-            leaving: std::collections::BTreeSet::new(),
-            mode,
-            prime: place.prime.as_ref().map(site).transpose()?,
-            expression: scope.to_owned(),
-            decided_at: self.clock.tick(self.now.wall_ms),
-            decided_by: self.config.site.clone(),
-        })
+        Ok(placement)
     }
 
     pub(crate) fn explain(&self, scope: &str, here: &SiteName) -> Result<Response, RequestError> {
@@ -233,15 +252,21 @@ impl Engine {
                 return self.warn(Some(id.clone()), message);
             }
         };
+        // A prime that was chosen stays where it is while it works.
+        if let (Mode::Cross, Some(prime)) = (next.mode, &old.prime)
+            && next.sites == old.sites
+            && !names_prime(&entry.scope)
+            && !self.is_down(prime)
+        {
+            next.prime = Some(prime.clone());
+        }
         // Nobody is taken out because of silence, nor before those who follow have the contents.
         let ready = |site: &SiteName| self.liveness(site) == Liveness::Alive && (entry.current.contains(site));
         let all_ready = next.sites.iter().all(ready);
         let wanted = next.sites.clone();
-        for site in &old.sites {
-            if self.is_down(site) || !all_ready {
-                next.sites.insert(site.clone());
-            }
-        }
+        let stays = |site: &&SiteName| !next.sites.contains(*site) && (self.is_down(site) || !all_ready);
+        let staying = old.sites.iter().filter(stays).cloned().collect();
+        keep(old.mode, &mut next, staying);
         let behind = |site: &SiteName| self.liveness(site) == Liveness::Alive && !entry.current.contains(site);
         if wanted != next.sites && wanted.iter().any(behind) {
             // Who is to leave is seen again when those who follow have had their time.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use khufu_crdt::{ReplicantId, SiteName, Status};
+use khufu_crdt::{Placement, ReplicantId, SiteName, Status};
 
 use super::gather::Kind;
 use crate::engine::Task;
@@ -34,7 +34,7 @@ pub(super) struct Job {
 /// A comparison of all sites.
 #[derive(Debug)]
 pub(super) struct Verification {
-    expected: BTreeMap<ReplicantId, BTreeSet<SiteName>>,
+    expected: BTreeMap<ReplicantId, Placement>,
     found: BTreeMap<ReplicantId, BTreeMap<SiteName, Holding>>,
     unknown: BTreeSet<SiteName>,
 }
@@ -46,12 +46,12 @@ impl Engine {
             .index
             .iter()
             .filter(|(id, entry)| !entry.dropped && !entry.deleted && only.as_ref().is_none_or(|only| only == *id))
-            .filter_map(|(id, entry)| Some((id.clone(), entry.placement.as_ref()?.sites.clone())))
+            .filter_map(|(id, entry)| Some((id.clone(), entry.placement.clone()?)))
             .take(MAX_VERIFIED)
             .collect();
         let mut by_site = BTreeMap::<SiteName, Vec<ReplicantId>>::new();
-        for (id, sites) in &expected {
-            for site in sites {
+        for (id, placement) in &expected {
+            for site in &placement.sites {
                 by_site.entry(site.clone()).or_default().push(id.clone());
             }
         }
@@ -158,10 +158,10 @@ impl Verification {
     pub(super) fn report(mut self) -> VerifyReport {
         let mut report =
             VerifyReport { same: true, checked: self.expected.len(), unknown: self.unknown, ..Default::default() };
-        for (id, sites) in self.expected {
+        for (id, placement) in self.expected {
             let mut found = self.found.remove(&id).unwrap_or_default();
-            found.retain(|site, _| sites.contains(site));
-            let differences = differences(&sites, &found);
+            found.retain(|site, _| placement.sites.contains(site));
+            let differences = differences(&placement, &found);
             let same = differences.is_empty();
             report.same &= same;
             report.replicants.push(VerifyEntry { id, same, differences, sites: found });
@@ -170,9 +170,9 @@ impl Verification {
     }
 }
 
-fn differences(sites: &BTreeSet<SiteName>, found: &BTreeMap<SiteName, Holding>) -> Vec<String> {
+fn differences(placement: &Placement, found: &BTreeMap<SiteName, Holding>) -> Vec<String> {
     let mut differences = Vec::new();
-    for site in sites {
+    for site in &placement.sites {
         match found.get(site) {
             None => differences.push(format!("{site} does not answer")),
             Some(Holding { document: None, .. }) => differences.push(format!("{site} does not hold it")),
@@ -192,9 +192,9 @@ fn differences(sites: &BTreeSet<SiteName>, found: &BTreeMap<SiteName, Holding>) 
     }
     // Contents are the same where nothing is laid over them.
     let contents: BTreeSet<_> = found
-        .values()
-        .filter(|holding| !holding.overridden && holding.document.is_some())
-        .map(|holding| holding.observed.as_ref().and_then(|seen| seen.digest.as_ref()))
+        .iter()
+        .filter(|(site, holding)| placement.has_replica(site) && !holding.overridden && holding.document.is_some())
+        .map(|(_, holding)| holding.observed.as_ref().and_then(|seen| seen.digest.as_ref()))
         .collect();
     if contents.len() > 1 {
         differences.push("the contents on the platforms differ".to_owned());

@@ -155,7 +155,7 @@ impl Engine {
         let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));
         let member = state.deleted.is_none()
             && resident.work.expelled.is_empty()
-            && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
+            && state.placement.as_ref().is_some_and(|placement| placement.has_replica(&here));
         let mut forecast = Forecast {
             plan: SitePlan {
                 site: here,

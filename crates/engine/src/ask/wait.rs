@@ -36,7 +36,7 @@ impl Engine {
         let sites: BTreeMap<SiteName, OperationReport> = state
             .placement
             .iter()
-            .flat_map(|placement| &placement.sites)
+            .flat_map(|placement| placement.sites.iter().filter(|site| placement.has_replica(site)))
             .map(|site| {
                 let report = resident.reports.get(site).filter(|report| report.epoch == epoch);
                 let known = report.and_then(|report| {

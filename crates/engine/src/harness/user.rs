@@ -142,10 +142,9 @@ impl World {
             let mut seen = None;
             for (name, site, engine) in &running {
                 let Some(entry) = engine.replicants.held(&id) else { continue };
-                let placed = entry
-                    .placement
-                    .as_ref()
-                    .is_some_and(|placement| placement.sites.iter().any(|at| at.as_str() == *name));
+                let placed = entry.placement.as_ref().is_some_and(|placement| {
+                    placement.sites.iter().any(|at| at.as_str() == *name && placement.has_replica(at))
+                });
                 let value = (entry.epoch, &entry.heads, entry.deleted);
                 match &seen {
                     None => seen = Some(value),

@@ -179,8 +179,9 @@ impl Engine {
             return true;
         }
         entry.placement.as_ref().is_some_and(|placement| {
-            let has_it = |site: &khufu_crdt::SiteName| *site == self.config.site || entry.current.contains(site);
-            placement.sites.iter().any(has_it)
+            let has_it = |site: &&khufu_crdt::SiteName| **site == self.config.site || entry.current.contains(*site);
+            // The one replica of what spans sites does not go before there can be another.
+            placement.sites.iter().filter(has_it).any(|site| placement.has_replica(site))
         })
     }
 
@@ -240,7 +241,7 @@ impl Engine {
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
             && resident.work.expelled.is_empty()
-            && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
+            && state.placement.as_ref().is_some_and(|placement| placement.has_replica(&here));
         let deleted = state.deleted.is_some();
         let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);
         let known = self.config.kinds.get(&kind).copied();
@@ -261,9 +262,9 @@ impl Engine {
         let Some(capabilities) = known else {
             if member {
                 work.attention = Some(format!("this site has no driver of kind {kind:?}: start its node with one"));
-            } else if work.is_blank() && !work.touched {
+            } else if work.removed || (work.is_blank() && !work.touched) {
                 work.removed = true;
-                return Next::Again;
+                return Next::Nothing { settled: handed_over };
             } else {
                 work.attention = Some(format!(
                     "the replica cannot be removed, since this site has no driver of kind {kind:?}: start its node with one"

@@ -30,9 +30,10 @@ impl Engine {
         // Whoever says that it is gone is told nothing more, so that is said last.
         let leaves = work.removed && handed_over;
         let state = resident.doc.state();
-        let member = state.deleted.is_none()
-            && work.expelled.is_empty()
-            && state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&site));
+        let placement = state.placement.as_ref().filter(|_| state.deleted.is_none() && work.expelled.is_empty());
+        let member = placement.is_some_and(|placement| placement.has_replica(&site));
+        // Of what spans sites most of them hold only the document.
+        let keeps = placement.is_some_and(|placement| placement.sites.contains(&site)) && !member;
         let old = resident.reports.get(&site);
         let mut report = Report {
             replicant: id.clone(),
@@ -43,7 +44,7 @@ impl Engine {
             heads: resident.doc.heads().iter().map(ToString::to_string).collect(),
             applied: newest_applied(work),
             desired: work.desired_report.clone(),
-            operations,
+            operations: if keeps && leaves { BTreeMap::new() } else { operations },
             local_id: work.local_id.clone().filter(|id| id.len() <= MAX_OUTPUT_BYTES),
             observed: work.observed.clone(),
             decided_at: state.placement.as_ref().map(|placement| placement.decided_at),
@@ -52,7 +53,9 @@ impl Engine {
         if let Some(drift) = report.observed.as_mut().and_then(|seen| seen.drift.as_mut()) {
             *drift = clip_output(drift);
         }
-        report.status = if leaves {
+        report.status = if leaves && keeps {
+            Status::Applied
+        } else if leaves {
             Status::Removed
         } else if work.attention.is_some() {
             Status::NeedsAttention

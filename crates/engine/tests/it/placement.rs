@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use khufu_crdt::{ReplicantId, Status};
 use khufu_engine::harness::World;
+use khufu_engine::{Operate, Put, ReplicantView, Request, Response};
 use serde_json::json;
 
+use crate::file_policy;
 use crate::foreign::{Frame, hand, record};
 
 /// Paris and one of nantes and rennes; nantes has just been lost.
@@ -69,4 +72,115 @@ fn a_site_that_was_away_for_a_moment_causes_no_failover_although_another_comes_a
         world.start("lyon");
         watch(&mut world, 3_000);
     }
+}
+
+fn scoped(name: &str, scope: &str) -> Request {
+    Request::Put(Put {
+        id: ReplicantId::new(name).unwrap(),
+        kind: Some("text".into()),
+        scope: Some(scope.into()),
+        policy: None,
+        desired: None,
+        overrides: None,
+        base: None,
+    })
+}
+
+fn view(world: &mut World, site: &str, name: &str) -> ReplicantView {
+    match world.request(site, Request::Get { id: ReplicantId::new(name).unwrap() }) {
+        Ok(Response::Replicant(view)) => *view,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The sites that have a replica of `web`.
+fn replicas(world: &World) -> Vec<&str> {
+    let sites = ["lyon", "nantes", "paris", "rennes"];
+    sites.into_iter().filter(|site| world.text(site, "web").is_some()).collect()
+}
+
+#[test]
+fn what_spans_sites_is_one_resource_that_the_prime_holds() {
+    for (scope, prime) in [("paris % rennes, prime: rennes", "rennes"), ("rennes % paris", "rennes")] {
+        let mut world = World::new(303);
+        world.sites(&["nantes", "paris", "rennes"]);
+        world.put("paris", "web", scope, json!({"a": 1}));
+        world.settle();
+        assert_eq!(replicas(&world), [prime], "{scope}");
+        // All hold the document, so any of them can be asked and written to.
+        world.isolate("rennes");
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.heal();
+        world.settle();
+        assert_eq!(world.text(prime, "web").as_deref(), Some("{\"a\":2}\n"));
+        assert!(world.stores("paris", "web") && !world.stores("nantes", "web"));
+        world.until("paris has heard that it is done", Duration::from_secs(10), |world| {
+            view(world, "paris", "web").status == Status::Applied
+        });
+        let Ok(Response::Verify(report)) = world.request("paris", Request::Verify { id: None }) else { panic!() };
+        assert!(report.same, "{report:?}");
+    }
+}
+
+#[test]
+fn an_operation_on_what_spans_sites_waits_for_the_prime_only() {
+    let mut world = World::new(304);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris % rennes, prime: rennes", &file_policy());
+    world.settle();
+    let ask = Request::Operate(Operate {
+        id: ReplicantId::new("log").unwrap(),
+        operation: None,
+        op_type: "add".into(),
+        payload: json!("once"),
+        wait_ms: 30_000,
+    });
+    let Ok(Response::Operation(answer)) = world.request("paris", ask) else { panic!("no answer") };
+    let sites: Vec<_> = answer.sites.iter().map(|(site, report)| (site.as_str(), report.status)).collect();
+    assert_eq!((sites, answer.complete), (vec![("rennes", Status::Applied)], true));
+    assert_eq!((world.text("paris", "log"), world.text("rennes", "log").as_deref()), (None, Some("once")));
+}
+
+#[test]
+fn another_prime_takes_the_resource_over_before_the_last_gives_it_up() {
+    let mut world = World::new(305);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.put("paris", "web", "paris % rennes, prime: paris", json!({"a": 1}));
+    world.settle();
+    assert_eq!(replicas(&world), ["paris"]);
+    world.isolate("rennes");
+    world.request("paris", scoped("web", "paris % rennes, prime: rennes")).unwrap();
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(replicas(&world), ["paris"], "rennes knows nothing of it yet");
+    world.heal();
+    world.settle();
+    assert_eq!(replicas(&world), ["rennes"]);
+    // From one resource to one replica each, and back.
+    world.request("rennes", scoped("web", "paris & nantes")).unwrap();
+    world.settle();
+    assert_eq!(replicas(&world), ["nantes", "paris"]);
+    world.request("paris", scoped("web", "nantes % paris")).unwrap();
+    world.settle();
+    assert_eq!(replicas(&world), ["nantes"]);
+}
+
+#[test]
+fn what_spans_sites_fails_over_as_a_whole_and_comes_back() {
+    let mut world = World::new(306);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.put("paris", "web", "paris % rennes | nantes", json!({"a": 1}));
+    world.settle();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(replicas(&world), ["paris"]);
+    world.isolate("paris");
+    // The silent site keeps what it has; rennes still has none.
+    world.until("nantes takes over", Duration::from_secs(60), |world| replicas(world) == ["nantes", "paris"]);
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(replicas(&world), ["nantes", "paris"]);
+    world.heal();
+    world.until("paris has it again, alone", Duration::from_secs(60), |world| {
+        world.disagreement().is_none() && replicas(world) == ["paris"]
+    });
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(replicas(&world), ["paris"]);
 }
