@@ -196,19 +196,22 @@ impl Replicant {
         self.doc.get_missing_deps(std::slice::from_ref(hash)).is_empty()
     }
 
-    /// Whether whoever had these heads knew where it lives as it is decided now, all decisions that compete included.
+    /// The changes that say where it lives, several where decisions compete.
     #[must_use]
-    pub fn knew_placement(&self, heads: &[ChangeHash]) -> bool {
-        if !heads.iter().all(|head| self.has(head)) {
-            return false;
-        }
-        let heads: Vec<automerge::ChangeHash> = heads.iter().map(|head| (*head).into()).collect();
-        let decided = super::state::placement_changes(&self.doc);
-        if decided.iter().all(|change| heads.contains(change)) {
+    pub fn placement_changes(&self) -> Vec<ChangeHash> {
+        super::state::placement_changes(&self.doc).into_iter().map(ChangeHash::from).collect()
+    }
+
+    /// Whether whoever had these heads, which this document has, knew these changes. The answer stays the same for ever. To
+    /// find it takes time in proportion to what came after the heads.
+    #[must_use]
+    pub fn knew(&self, heads: &[ChangeHash], changes: &[ChangeHash]) -> bool {
+        if changes.iter().all(|change| heads.contains(change)) {
             return true;
         }
+        let heads: Vec<automerge::ChangeHash> = heads.iter().map(|head| (*head).into()).collect();
         let later = self.doc.get_changes(&heads);
-        !later.iter().any(|change| decided.contains(&change.hash()))
+        !later.iter().any(|change| changes.contains(&change.hash().into()))
     }
 
     /// The changes that others wait for, sorted: neither in the document nor waiting themselves.

@@ -43,6 +43,9 @@ pub(crate) struct Resident {
     /// What the changes of the epoch before are called in this one, for users who have seen them.
     pub(crate) renamed: BTreeMap<ChangeHash, ChangeHash>,
     resolved: Option<Resolved>,
+    /// What was found out of reports of sites that have left: the number of the report, the decision, and whether it was
+    /// known there.
+    knew: BTreeMap<SiteName, (u64, Vec<ChangeHash>, bool)>,
 }
 
 impl Resident {
@@ -61,6 +64,7 @@ impl Resident {
             joined_us: None,
             renamed: BTreeMap::new(),
             resolved: None,
+            knew: BTreeMap::new(),
         }
     }
 
@@ -93,29 +97,37 @@ impl Resident {
     /// The sites that have said that they have cleaned up, and know where it lives as it is decided now. Whoever said so
     /// of an earlier decision may have been put back since, and whoever speaks of what is not known here, a deletion
     /// perhaps, has yet to be asked for it.
-    pub(crate) fn cleaned(&self) -> BTreeSet<SiteName> {
-        let id = self.doc.id();
-        let placement = self.doc.state().placement.as_ref();
-        let knows = |report: &&Report| {
+    pub(crate) fn cleaned(&mut self) -> BTreeSet<SiteName> {
+        let Self { doc, reports, knew, .. } = self;
+        let id = doc.id();
+        let placement = doc.state().placement.as_ref();
+        let decided = doc.placement_changes();
+        let mut cleaned = BTreeSet::new();
+        for report in reports.values().filter(|report| report.status == Status::Removed && report.epoch <= id.epoch) {
             if report.epoch < id.epoch {
+                let same_life =
+                    DocumentId { replicant: id.replicant.clone(), epoch: report.epoch }.life() == id.life();
                 // It has given the document away, so it will not say so again in every epoch.
-                let decided = placement.map(|placement| (placement.decided_at, &placement.decided_by));
-                return decided.is_some() && decided == report.decided_at.zip(report.decided_by.as_ref());
+                let decision = placement.map(|placement| (placement.decided_at, &placement.decided_by));
+                let said = report.decided_at.zip(report.decided_by.as_ref());
+                if same_life && decision.is_some() && decision == said {
+                    cleaned.insert(report.site.clone());
+                }
+                continue;
             }
-            let heads: Result<Vec<_>, _> = report.heads.iter().map(|head| head.parse()).collect();
-            heads.is_ok_and(|heads| self.doc.knew_placement(&heads))
-        };
-        let same_life = |report: &&Report| {
-            let other = DocumentId { replicant: id.replicant.clone(), epoch: report.epoch };
-            report.epoch <= id.epoch && other.life() == id.life()
-        };
-        self.reports
-            .values()
-            .filter(|report| report.status == Status::Removed)
-            .filter(same_life)
-            .filter(knows)
-            .map(|report| report.site.clone())
-            .collect()
+            let heads: Result<Vec<ChangeHash>, _> = report.heads.iter().map(|head| head.parse()).collect();
+            let Some(heads) = heads.ok().filter(|heads| heads.iter().all(|head| doc.has(head))) else { continue };
+            // To find out takes time in proportion to all that came later.
+            let found = knew.get(&report.site).filter(|(seq, of, _)| *seq == report.seq && *of == decided);
+            let knows = found.map_or_else(|| doc.knew(&heads, &decided), |(_, _, knows)| *knows);
+            if found.is_none() {
+                knew.insert(report.site.clone(), (report.seq, decided.clone(), knows));
+            }
+            if knows {
+                cleaned.insert(report.site.clone());
+            }
+        }
+        cleaned
     }
 
     /// Takes in what this site itself said, as others have kept it. Whether that was before it lost its disk, and says

@@ -46,13 +46,14 @@ impl Engine {
 
     /// Brings the index entry of a resident document up to date and writes it.
     pub(crate) fn refresh_index(&mut self, id: &ReplicantId) {
-        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let cleaned_now = resident.cleaned();
         let aged = self.config.epochs.aged_changes;
         let state = resident.doc.state();
         let Some(entry) = self.replicants.index.get_mut(id) else { return };
         let was_deleted = entry.deleted;
         let placed = entry.placement != state.placement;
-        let cleaned = std::mem::replace(&mut entry.cleaned, resident.cleaned());
+        let cleaned = std::mem::replace(&mut entry.cleaned, cleaned_now);
         let shared = placed || cleaned != entry.cleaned;
         entry.epoch = resident.doc.id().epoch;
         entry.kind.clone_from(&state.kind);

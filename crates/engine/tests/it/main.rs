@@ -8,6 +8,7 @@ mod foreign;
 mod full;
 mod fuzz;
 mod large;
+mod limits;
 mod placement;
 mod scope;
 
