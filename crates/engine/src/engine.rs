@@ -92,7 +92,7 @@ pub struct Engine {
     pub(crate) sync: Sync,
     pub(crate) asks: Asks,
     pub(crate) calls: BTreeMap<CallId, (ReplicantId, Doing)>,
-    pub(crate) waiting_calls: std::collections::BTreeSet<ReplicantId>,
+    pub(crate) waiting_calls: crate::work::Queue,
     pub(crate) next_call: u64,
     /// The disk is full, in its words.
     pub(crate) full: Option<String>,
@@ -160,7 +160,7 @@ impl Engine {
             record,
             replicants,
             calls: BTreeMap::new(),
-            waiting_calls: std::collections::BTreeSet::new(),
+            waiting_calls: crate::work::Queue::default(),
             next_call: 0,
             full: None,
             counters: Counters::default(),
@@ -199,8 +199,9 @@ impl Engine {
         let unsettled: Vec<_> =
             self.replicants.index.iter().filter(|(_, entry)| !entry.settled).map(|(id, _)| id.clone()).collect();
         for id in unsettled {
-            self.timers.set(Due::Work(id), self.now.monotonic_us);
+            self.waiting_calls.push(id);
         }
+        self.next_waiting_call();
     }
 
     /// Takes in what happened at `now` and gives what is to be done about it, in that order.
@@ -228,6 +229,8 @@ impl Engine {
                     self.archives_loaded(&replicant, &records);
                 } else {
                     self.loaded(&replicant, &records, &damaged);
+                    self.waiting_calls.has_read(&replicant);
+                    self.next_waiting_call();
                 }
             }
             Input::Driver { call, result } => self.driver_done(call, result),
@@ -270,12 +273,16 @@ impl Engine {
             Due::Announce => self.announce_periodically(),
             Due::Reconcile(node) => self.reconcile_with(&node),
             Due::Flush(id) => self.flush(&id),
-            Due::Work(id) => {
-                if let Some(resident) = self.replicants.resident.get_mut(&id) {
+            Due::Work(id) => match self.replicants.resident.get_mut(&id) {
+                Some(resident) => {
                     resident.retry_us = None;
+                    self.run(id, Task::Work);
                 }
-                self.run(id, Task::Work);
-            }
+                None => {
+                    self.waiting_calls.push(id);
+                    self.next_waiting_call();
+                }
+            },
             Due::Session(node, id) => self.session_timed_out(&node, &id),
             Due::Ask(nonce) => self.ask_timed_out(nonce),
             Due::Gather(number) => self.gather_timed_out(number),

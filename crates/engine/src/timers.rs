@@ -64,6 +64,11 @@ impl Timers {
         self.by_what.contains_key(due)
     }
 
+    /// When it is due, if it is set.
+    pub(crate) fn at(&self, due: &Due) -> Option<u64> {
+        self.by_what.get(due).copied()
+    }
+
     /// Forgets; nothing happens if it was not set.
     pub(crate) fn cancel(&mut self, due: &Due) {
         if let Some(at) = self.by_what.remove(due) {

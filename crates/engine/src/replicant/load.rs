@@ -64,6 +64,10 @@ impl Engine {
         for task in tasks {
             self.run(id.clone(), task);
         }
+        // Documents can be read faster than they are swept.
+        if self.replicants.resident.len() > self.replicants.crowded.max(self.config.resident.saturating_mul(2)) {
+            self.evict();
+        }
     }
 
     /// What cannot be done now: whoever waits for it is told.
@@ -174,7 +178,12 @@ impl Engine {
             entry.changes = resident.doc.change_count();
         }
         let unsettled = self.replicants.index.get(id).is_some_and(|entry| !entry.settled);
-        if unsettled {
+        // What is to be tried again later is not tried sooner for having been out of memory.
+        let later = self.timers.at(&Due::Work(id.clone())).filter(|at| *at > self.now.monotonic_us);
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.retry_us = later;
+        }
+        if unsettled && later.is_none() {
             self.timers.set_by(Due::Work(id.clone()), self.now.monotonic_us);
         }
     }
@@ -218,26 +227,33 @@ impl Engine {
         }
         self.nudge();
         self.close_idle();
+        self.evict();
+        self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
+    }
+
+    /// Takes documents out of memory that nobody uses: those that were only hearsay, and those beyond the limit. What only
+    /// waits to be tried again is read again then.
+    fn evict(&mut self) {
+        let later =
+            |id: &ReplicantId| self.timers.at(&Due::Work(id.clone())).is_none_or(|at| at > self.now.monotonic_us);
         let mut idle: Vec<_> = self
             .replicants
             .resident
             .iter()
             .filter(|(id, resident)| {
-                resident.is_idle()
-                    && !self.is_waited_for(id)
-                    && !self.sync.has_session(id)
-                    && !self.timers.is_set(&Due::Work((*id).clone()))
+                resident.may_leave() && !self.is_waited_for(id) && !self.sync.has_session(id) && later(id)
             })
-            .map(|(id, resident)| (!resident.provisional, resident.used_us, id.clone()))
+            .map(|(id, resident)| (!resident.provisional, resident.retry_us.is_some(), resident.used_us, id.clone()))
             .collect();
         idle.sort();
         let over = self.replicants.resident.len().saturating_sub(self.config.resident);
-        for (number, (kept, used_us, id)) in idle.into_iter().enumerate() {
+        for (number, (kept, _, used_us, id)) in idle.into_iter().enumerate() {
             let stale = self.now.since(used_us) > self.config.session_timeout;
             if (!kept && stale) || number < over {
                 self.replicants.resident.remove(&id);
             }
         }
-        self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
+        // Where most are in use, looking again at each that comes would take too long.
+        self.replicants.crowded = self.replicants.resident.len().saturating_mul(2).saturating_add(64);
     }
 }

@@ -151,9 +151,14 @@ impl Resident {
         self.retry_us = old.retry_us;
     }
 
-    /// Whether it may leave memory.
+    /// Whether it may leave memory, where it may be read again.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.incoming.is_empty() && self.call.is_none() && self.side.is_empty()
+    }
+
+    /// Whether nothing is under way or to be tried again.
     pub(crate) fn is_idle(&self) -> bool {
-        self.incoming.is_empty() && self.call.is_none() && self.side.is_empty() && self.retry_us.is_none()
+        self.may_leave() && self.retry_us.is_none()
     }
 }
 
@@ -165,6 +170,8 @@ pub(crate) struct Replicants {
     /// What waits for documents that are being read.
     pub(crate) parked: BTreeMap<ReplicantId, Vec<Task>>,
     pub(crate) by_prefix: BTreeMap<ItemPrefix, ReplicantId>,
+    /// With so many documents in memory it is time to see which of them nobody uses.
+    pub(crate) crowded: usize,
 }
 
 impl Replicants {

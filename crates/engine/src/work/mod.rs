@@ -2,9 +2,11 @@
 
 mod done;
 mod next;
+mod queue;
 mod report;
 
 pub(crate) use self::next::{digest, says_nothing};
+pub(crate) use self::queue::Queue;
 
 use std::collections::BTreeMap;
 

@@ -106,7 +106,7 @@ impl Engine {
                 break;
             }
             if self.calls.len() >= self.config.calls {
-                self.waiting_calls.insert(id.clone());
+                self.waiting_calls.push(id.clone());
                 break;
             }
             if let Some(side) = self.replicants.resident.get_mut(id).and_then(|resident| resident.side.pop_front()) {
@@ -187,9 +187,13 @@ impl Engine {
 
     /// A place for a driver call has become free.
     pub(crate) fn next_waiting_call(&mut self) {
-        // Whoever is next may need none any more; then it is for the one after.
-        while self.calls.len() < self.config.calls {
-            let Some(id) = self.waiting_calls.pop_first() else { return };
+        // Whoever is next may need none any more; then it is for the one after. No more are read from disk than may then
+        // have something done.
+        while self.calls.len().saturating_add(self.waiting_calls.reading()) < self.config.calls {
+            let Some(id) = self.waiting_calls.pop() else { return };
+            if self.replicants.index.contains_key(&id) && !self.replicants.resident.contains_key(&id) {
+                self.waiting_calls.reads(&id);
+            }
             self.run(id, crate::engine::Task::Work);
         }
     }
