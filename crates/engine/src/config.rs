@@ -53,7 +53,7 @@ pub struct Config {
     pub gossip_bytes: usize,
     /// The most gossip topics: one for each replica set, beyond which changes are pushed to each site.
     pub topics: usize,
-    /// The most documents in memory that nothing is done with right now; for a moment there may be twice as many.
+    /// The most documents in memory that nothing is done with right now. For a moment there may be some more.
     pub resident: usize,
     /// The most sync sessions with one node at a time.
     pub sessions: usize,

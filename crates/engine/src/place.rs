@@ -96,7 +96,7 @@ impl Engine {
         let own = SiteView {
             labels: self.config.labels.clone(),
             state: State::Alive,
-            load: self.replicants.index.len() as f64,
+            load: self.load(),
             rtt: rtt(self.members.distances()),
             held: false,
         };

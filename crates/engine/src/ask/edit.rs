@@ -12,6 +12,7 @@ use super::view::not_found;
 use crate::engine::Task;
 use crate::origin::Origin;
 use crate::replicant::Resident;
+use crate::sync::MAX_EPOCH;
 use crate::work::{Side, Work};
 use crate::{Engine, Operate, Put, Request, RequestError, Response};
 
@@ -253,6 +254,12 @@ impl Engine {
         epoch: u64,
     ) {
         let id = put.id.clone();
+        if epoch > MAX_EPOCH {
+            // Nobody else would believe it.
+            let message =
+                format!("{id} was deleted and made anew as often as can be: choose another name for the next");
+            return self.answer(origin, Err(RequestError::Conflict { message }));
+        }
         let made = self.make(who, put, kind, scope, placement, epoch);
         let answer = match made {
             Ok((mut resident, changes)) => {

@@ -254,7 +254,14 @@ impl Members {
 
     /// The mean round-trip times to all sites, to tell others.
     pub(crate) fn distances(&self) -> BTreeMap<SiteName, f64> {
-        self.sites().into_iter().filter_map(|site| Some((site.clone(), self.rtt_ms(&site)?))).collect()
+        let mut distances = BTreeMap::<SiteName, f64>::new();
+        for (node, link) in &self.links {
+            if let (Some(ms), Some(site)) = (link.rtt_ms, self.site_of(node)) {
+                let least = distances.entry(site.clone()).or_insert(ms);
+                *least = least.min(ms);
+            }
+        }
+        distances
     }
 
     /// All records, to pass on.

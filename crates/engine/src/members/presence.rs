@@ -1,5 +1,7 @@
 //! Keeping in touch: records announced and learned, heartbeats, and what follows from who is there.
 
+use std::collections::BTreeMap;
+
 use khufu_crdt::SiteName;
 use serde_bytes::ByteBuf;
 
@@ -35,12 +37,31 @@ impl Engine {
 
     pub(crate) fn peer_up(&mut self, node: &NodeId) {
         self.members.up(node, self.now);
-        let mut records = vec![SignedRecord::sign(&self.record, &*self.keys)];
-        records.extend(self.members.records().cloned());
-        self.send_now(node, &Frame::Members { records });
-        self.ping(node);
+        self.tell_members(node);
+        self.ping(node, self.load(), self.members.distances());
         self.judge();
         self.reconcile_soon(node);
+    }
+
+    /// Tells a node of all sites that are known here, this one first, in frames of bounded size.
+    fn tell_members(&mut self, node: &NodeId) {
+        let mut records = vec![SignedRecord::sign(&self.record, &*self.keys)];
+        let mut size = records.iter().map(SignedRecord::size).sum::<usize>();
+        let known: Vec<_> = self.members.records().cloned().collect();
+        for record in known {
+            if size.saturating_add(record.size()) > self.config.part_bytes() {
+                self.send_now(node, &Frame::Members { records: std::mem::take(&mut records) });
+                size = 0;
+            }
+            size = size.saturating_add(record.size());
+            records.push(record);
+        }
+        self.send_now(node, &Frame::Members { records });
+    }
+
+    /// How much there is to do for this site: the replicants that it holds.
+    pub(crate) fn load(&self) -> f64 {
+        self.replicants.index.values().filter(|entry| !entry.dropped).count() as f64
     }
 
     pub(crate) fn peer_down(&mut self, node: &NodeId) {
@@ -148,16 +169,15 @@ impl Engine {
 
     pub(crate) fn heartbeat(&mut self) {
         let nodes: Vec<_> = self.members.connected().cloned().collect();
+        let (load, rtt_ms) = (self.load(), self.members.distances());
         for node in nodes {
-            self.ping(&node);
+            self.ping(&node, load, rtt_ms.clone());
         }
         self.judge();
         self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
     }
 
-    fn ping(&mut self, node: &NodeId) {
-        let load = self.replicants.index.len() as f64;
-        let rtt_ms = self.members.distances();
+    fn ping(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>) {
         let known = self.members.member(node).map_or(0, |member| member.record.seq);
         self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms, known });
     }

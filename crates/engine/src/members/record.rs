@@ -48,6 +48,11 @@ pub(crate) enum RecordError {
 }
 
 impl SignedRecord {
+    /// About how many bytes of a frame it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.body.len().saturating_add(self.signature.len()).saturating_add(32)
+    }
+
     pub(crate) fn sign(record: &SiteRecord, keys: &dyn Keys) -> Self {
         let body = wire::encode(record);
         let signature = keys.sign(&body);

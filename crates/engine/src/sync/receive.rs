@@ -10,22 +10,27 @@ use crate::wire::{self, Push};
 use crate::work::Work;
 use crate::{Engine, Happening, NodeId, Status};
 
+/// The most heads that are believed. Each is of somebody who wrote without knowing of the others.
+const MAX_HEADS: usize = 1024;
 /// The most reports that are kept of a document that is not known to live here.
 const MAX_PROVISIONAL_REPORTS: usize = 256;
 /// The most documents that are in memory only because somebody told of them.
 const MAX_PROVISIONAL: usize = 1024;
 /// The highest number of a report that is believed, so that there is always a next one. Numbers are clock values.
 const MAX_SEQ: u64 = 1 << 60;
-/// The highest epoch that is believed. Every deletion makes one.
-const MAX_EPOCH: u64 = 1 << 40;
+/// The highest epoch that is believed, and made. Every deletion makes one.
+pub(crate) const MAX_EPOCH: u64 = 1 << 40;
 
 fn is_believable(id: &ReplicantId, report: &Report) -> bool {
-    report.replicant == *id && report.seq <= MAX_SEQ
+    report.replicant == *id && report.seq <= MAX_SEQ && report.heads.len() <= MAX_HEADS
 }
 
 impl Engine {
     /// Changes and reports came in for a resident document.
     pub(crate) fn pushed(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
+        if push.heads.len() > MAX_HEADS {
+            return self.refuse(from, format!("{} heads of {id}, {MAX_HEADS} are allowed", push.heads.len()));
+        }
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let epoch = resident.doc.id().epoch;
         if push.document.epoch < epoch {

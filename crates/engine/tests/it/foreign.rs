@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use khufu_crdt::{ChangeHash, DocumentId, Report};
 use khufu_engine::harness::{SimulatedKeys, World};
 use khufu_engine::{Input, Keys, NodeId};
 use serde::Serialize;
@@ -10,6 +11,15 @@ use serde_bytes::ByteBuf;
 #[derive(Serialize)]
 pub(crate) enum Frame {
     Members { records: Vec<Signed> },
+    Push(Push),
+}
+
+#[derive(Serialize)]
+pub(crate) struct Push {
+    pub(crate) document: DocumentId,
+    pub(crate) changes: Vec<ByteBuf>,
+    pub(crate) heads: Vec<ChangeHash>,
+    pub(crate) reports: Vec<Report>,
 }
 
 #[derive(Serialize)]

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use khufu_crdt::ReplicantId;
-use khufu_engine::harness::World;
-use khufu_engine::{Put, Request};
+use khufu_crdt::{Actor, Author, ChangeHash, DocumentId, Hlc, Replicant, ReplicantId, Spec};
+use khufu_engine::harness::{SimulatedKeys, World};
+use khufu_engine::{Config, Engine, Input, Output, Put, Request, RequestError, Response, Time};
+use serde_bytes::ByteBuf;
 use serde_json::json;
+
+use crate::foreign::{Frame, Push, hand, node, record};
 
 fn scoped(name: &str, scope: &str) -> Request {
     Request::Put(Put {
@@ -65,6 +68,21 @@ fn a_node_that_starts_with_much_to_do_reads_it_a_little_at_a_time_and_does_all_o
         world.put("paris", name, "paris", json!({"a": 1}));
     }
     world.run_for(Duration::from_secs(30));
+    // No more is read than a driver may be at work for.
+    let records =
+        Engine::RESTORE_PREFIXES.into_iter().flat_map(|prefix| world.sites["paris"].disk.scan(prefix)).collect();
+    let now = Time { monotonic_us: 0, wall_ms: 1_790_000_000_000 + world.now().as_millis() as u64 };
+    let config = Config::fast("paris".parse().unwrap(), node("paris"));
+    let calls = config.calls;
+    let (mut engine, outputs) =
+        Engine::new(config, Box::new(SimulatedKeys(node("paris"))), [1; 16], records, now).unwrap();
+    let stored = outputs.iter().find_map(|output| match output {
+        Output::Persist { token, .. } => Some(*token),
+        _ => None,
+    });
+    let then = engine.handle(now, Input::Stored { token: stored.unwrap() });
+    let reads = outputs.iter().chain(&then).filter(|output| matches!(output, Output::Load { .. })).count();
+    assert_eq!(reads, calls);
     world.restart("paris");
     let mut most = 0;
     for _ in 0..1000 {
@@ -106,4 +124,88 @@ fn what_is_tried_again_later_is_not_tried_sooner_because_it_was_out_of_memory() 
     world.weather.driver_failure = 0;
     world.settle();
     assert_eq!(world.text("paris", "log").as_deref(), Some("x"));
+}
+
+#[test]
+fn a_node_that_knows_many_large_records_tells_them_in_frames_of_bounded_size() {
+    // Frames of 128 KiB, of which a part of a message takes a quarter.
+    let mut world = World::configured(313, |config| config.frame_bytes = 1 << 17);
+    world.sites(&["paris", "rennes"]);
+    let names: Vec<_> = (0..800).map(|number| format!("{}{number}", "site-of-a-long-name-".repeat(4))).collect();
+    for name in &names {
+        let now = (1_790_000_000_000 + world.now().as_millis() as u64) << 10;
+        hand(&mut world, "paris", "rennes", &Frame::Members { records: vec![record(name, now)] });
+    }
+    world.sites(&["nantes"]);
+    let Ok(Response::Sites(sites)) = world.request("nantes", Request::Sites) else { panic!("no answer") };
+    let known: std::collections::BTreeSet<_> = sites.iter().map(|site| site.site.as_str()).collect();
+    assert!(names.iter().all(|name| known.contains(name.as_str())), "{} sites are known", known.len());
+    assert_eq!(world.sites["nantes"].engine().unwrap().metrics().refused, 0);
+}
+
+#[test]
+fn more_heads_than_there_can_be_are_refused() {
+    let mut world = World::new(315);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.settle();
+    let heads: Vec<_> = (0..2000_u32)
+        .map(|number| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            ChangeHash(bytes)
+        })
+        .collect();
+    let refused = |world: &World| world.sites["paris"].engine().unwrap().metrics().refused;
+    for (number, expected) in [(1000, 0), (2000, 1)] {
+        let heads = heads[..number].to_vec();
+        let document = DocumentId { replicant: ReplicantId::new("web").unwrap(), epoch: 0 };
+        hand(&mut world, "paris", "rennes", &Frame::Push(Push { document, changes: vec![], heads, reports: vec![] }));
+        assert_eq!(refused(&world), expected, "{number} heads");
+    }
+}
+
+#[test]
+fn a_replicant_that_nobody_would_believe_is_not_made() {
+    let mut world = World::new(316);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.settle();
+    let Ok(Response::Replicant(seen)) = world.request("paris", Request::Get { id: ReplicantId::new("web").unwrap() })
+    else {
+        panic!("no answer")
+    };
+    // One of the two is the last epoch that is believed, or near to it.
+    for epoch in [u64::from(u32::MAX), 1 << 40] {
+        let document = DocumentId { replicant: ReplicantId::new("web").unwrap(), epoch };
+        let mut doc = Replicant::genesis(document.clone(), &Actor::new([9; 16])).unwrap();
+        let author = Author {
+            site: "rennes".parse().unwrap(),
+            at: Hlc::from_ms(1_790_000_000_000),
+            who: "x".into(),
+            why: "x".into(),
+        };
+        let spec = Spec {
+            kind: "text".into(),
+            scope: "paris & rennes".into(),
+            placement: seen.placement.clone().unwrap(),
+            policy: Default::default(),
+            desired: json!({"b": 1}),
+            overrides: Default::default(),
+        };
+        let changes: Vec<_> =
+            doc.create(&author, spec).unwrap().into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
+        for (at, from) in [("paris", "rennes"), ("rennes", "paris")] {
+            let (document, changes) = (document.clone(), changes.clone());
+            hand(&mut world, at, from, &Frame::Push(Push { document, changes, heads: doc.heads(), reports: vec![] }));
+        }
+        world.settle();
+    }
+    assert_eq!(world.text("paris", "web").as_deref(), Some("{\"b\":1}\n"));
+    world.request("paris", Request::Delete { id: ReplicantId::new("web").unwrap(), keep: false }).unwrap();
+    world.settle();
+    let refused = world.try_put("paris", "web", "paris & rennes", Some(json!({"c": 1})), None);
+    assert!(matches!(refused, Err(RequestError::Conflict { .. })), "{refused:?}");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.disagreement(), None);
 }
