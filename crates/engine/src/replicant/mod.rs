@@ -105,8 +105,7 @@ impl Resident {
         let mut cleaned = BTreeSet::new();
         for report in reports.values().filter(|report| report.status == Status::Removed && report.epoch <= id.epoch) {
             if report.epoch < id.epoch {
-                let same_life =
-                    DocumentId { replicant: id.replicant.clone(), epoch: report.epoch }.life() == id.life();
+                let same_life = DocumentId { replicant: id.replicant.clone(), epoch: report.epoch }.life() == id.life();
                 // It has given the document away, so it will not say so again in every epoch.
                 let decision = placement.map(|placement| (placement.decided_at, &placement.decided_by));
                 let said = report.decided_at.zip(report.decided_by.as_ref());

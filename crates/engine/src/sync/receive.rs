@@ -1,6 +1,6 @@
 //! Taking in what others know: changes in batches, reports by number.
 
-use khufu_crdt::{DocumentId, Received, Replicant, ReplicantId, Report, SiteName};
+use khufu_crdt::{DocumentId, Hlc, Received, Replicant, ReplicantId, Report, SiteName};
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 
@@ -16,16 +16,23 @@ const MAX_HEADS: usize = 1024;
 const MAX_PROVISIONAL_REPORTS: usize = 256;
 /// The most documents that are in memory only because somebody told of them.
 const MAX_PROVISIONAL: usize = 1024;
-/// The highest number of a report that is believed, so that there is always a next one. Numbers are clock values.
-const MAX_SEQ: u64 = 1 << 60;
+/// How far ahead of this site's clock the number of a report may be, in milliseconds: a hundred years, more than any clock
+/// that is merely wrong. Numbers are clock values, so the bound moves on, and there is a next one for whoever is at it.
+const MAX_AHEAD_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// The highest epoch that is believed, and made. Every deletion makes one.
 pub(crate) const MAX_EPOCH: u64 = 1 << 40;
 
-fn is_believable(id: &ReplicantId, report: &Report) -> bool {
-    report.replicant == *id && report.seq <= MAX_SEQ && report.heads.len() <= MAX_HEADS
-}
-
 impl Engine {
+    /// Those of the reports that came from a node which can be true. Each is of any of the holders, and all come from one of
+    /// them: whoever is no holder as far as is known here has nothing to say of replicas.
+    fn believable(&self, id: &ReplicantId, from: &NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+        let newest = Hlc::from_ms(self.now.wall_ms.saturating_add(MAX_AHEAD_MS)).0;
+        let may = self.may_share(id, from);
+        reports
+            .retain(|report| may && report.replicant == *id && report.seq <= newest && report.heads.len() <= MAX_HEADS);
+        reports
+    }
+
     /// Changes and reports came in for a resident document.
     pub(crate) fn pushed(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
         if push.heads.len() > MAX_HEADS {
@@ -36,13 +43,13 @@ impl Engine {
         if push.document.epoch < epoch {
             // The sender has not heard that this replicant was deleted and made anew, or that its epoch was closed.
             if push.document.life() == resident.doc.id().life() {
-                self.take_reports(id, push.reports);
+                self.take_reports(id, from, push.reports);
             }
             return self.meet(id, from);
         }
         if self.is_later_epoch(id, &push.document) {
             if !self.follow(id, from, &push.document, push.cut) {
-                self.take_reports(id, push.reports);
+                self.take_reports(id, from, push.reports);
                 return self.meet(id, from);
             }
         } else if push.document.epoch > epoch {
@@ -56,7 +63,7 @@ impl Engine {
         let dropped = push.changes.len() > room;
         resident.incoming.extend(push.changes.into_iter().take(room));
         let waiting = !resident.incoming.is_empty();
-        self.take_reports(id, push.reports);
+        self.take_reports(id, from, push.reports);
         if waiting && !self.timers.is_set(&Due::Flush(id.clone())) {
             // The first comes in at once; what follows within the window is applied together.
             let quiet = |changed_us| self.now.since(changed_us) >= self.config.batch;
@@ -201,21 +208,20 @@ impl Engine {
 
     /// Changes came in with reports. What this site said of its replica, before it lost its disk, counts before anything
     /// is done about them.
-    pub(crate) fn recall(&mut self, id: &ReplicantId, reports: &[Report]) {
+    pub(crate) fn recall(&mut self, id: &ReplicantId, from: &NodeId, reports: &[Report]) {
+        let own = reports.iter().filter(|report| report.site == self.config.site).cloned().collect();
+        let own = self.believable(id, from, own);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        for report in reports.iter().filter(|report| report.site == self.config.site && is_believable(id, report)) {
+        for report in &own {
             resident.remember(report);
         }
     }
 
     /// Reports came in for a resident document.
-    pub(crate) fn take_reports(&mut self, id: &ReplicantId, reports: Vec<Report>) {
+    pub(crate) fn take_reports(&mut self, id: &ReplicantId, from: &NodeId, reports: Vec<Report>) {
         let mut news = Vec::<SiteName>::new();
-        for report in reports {
+        for report in self.believable(id, from, reports) {
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-            if !is_believable(id, &report) {
-                continue;
-            }
             if report.site == self.config.site {
                 if resident.remember(&report) {
                     news.push(report.site.clone());
@@ -270,9 +276,9 @@ impl Engine {
         if !news.is_empty() {
             self.write_index(id);
             self.close_soon(id);
-            // A site that is to leave waits for another to have everything.
+            // A site whose replica is to go waits for another to have everything.
             let here = &self.config.site;
-            let leaving = |entry: &Entry| entry.placement.as_ref().is_some_and(|at| !at.sites.contains(here));
+            let leaving = |entry: &Entry| entry.placement.as_ref().is_some_and(|at| !at.has_replica(here));
             if news.contains(here) || self.replicants.held(id).is_some_and(leaving) {
                 self.work(id);
             }

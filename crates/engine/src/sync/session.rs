@@ -277,7 +277,7 @@ impl Engine {
             };
             match document.receive_sync(&mut session.state, &message) {
                 Ok(received) => {
-                    self.recall(id, &frame.reports);
+                    self.recall(id, from, &frame.reports);
                     let news = if held { self.took(id, received) } else { self.took_next(id, &received) };
                     if news && let Some(session) = self.sync.sessions.get_mut(&key) {
                         session.news = true;
@@ -289,7 +289,7 @@ impl Engine {
                 }
             }
         }
-        self.take_reports(id, frame.reports);
+        self.take_reports(id, from, frame.reports);
         let Some(session) = self.sync.sessions.get(&key) else { return };
         if over && session.quiet {
             return self.end_session(from, id);

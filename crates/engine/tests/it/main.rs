@@ -9,6 +9,7 @@ mod full;
 mod fuzz;
 mod large;
 mod limits;
+mod members;
 mod placement;
 mod scope;
 

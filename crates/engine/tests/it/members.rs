@@ -1,0 +1,78 @@
+//! What members of the network can make others do, and cannot.
+
+use std::time::Duration;
+
+use khufu_crdt::{DocumentId, ReplicantId, Report};
+use khufu_engine::harness::World;
+use khufu_engine::{Put, Request, Response};
+use serde_json::json;
+
+use crate::foreign::{Frame, Push, hand};
+
+fn id(name: &str) -> ReplicantId {
+    ReplicantId::new(name).unwrap()
+}
+
+/// Has a site hear what another says that a third has done.
+fn says(world: &mut World, to: &str, from: &str, report: serde_json::Value) {
+    let report: Report = serde_json::from_value(report).unwrap();
+    let document = DocumentId { replicant: report.replicant.clone(), epoch: 0 };
+    let push = Push { document, changes: vec![], heads: vec![], reports: vec![report] };
+    hand(world, to, from, &Frame::Push(push));
+}
+
+#[test]
+fn a_site_that_is_no_holder_cannot_have_the_last_copy_given_away() {
+    let mut world = World::new(320);
+    world.sites(&["lyon", "paris", "rennes"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    world.cut("paris", "rennes");
+    world.cut("lyon", "rennes");
+    world.run_for(Duration::from_secs(5));
+    let put = Put {
+        id: id("web"),
+        kind: None,
+        scope: Some("rennes".into()),
+        policy: None,
+        desired: None,
+        overrides: None,
+        base: None,
+    };
+    world.request("paris", Request::Put(put)).unwrap();
+    world.run_for(Duration::from_secs(5));
+    let Ok(Response::Replicant(seen)) = world.request("paris", Request::Get { id: id("web") }) else { panic!() };
+    let heads: Vec<_> = seen.heads.iter().map(ToString::to_string).collect();
+    let seq = 1_800_000_000_000_u64 << 10;
+    let report =
+        json!({"replicant": "web", "epoch": 0, "site": "rennes", "seq": seq, "status": "applied", "heads": heads});
+    says(&mut world, "paris", "lyon", report);
+    world.run_for(Duration::from_secs(10));
+    assert!(world.stores("paris", "web") && world.text("paris", "web").is_some());
+    world.heal();
+    world.settle();
+    assert!(world.text("rennes", "web").is_some());
+}
+
+#[test]
+fn no_number_that_others_make_up_silences_a_site() {
+    // The highest that was once believed, and one that still is, from one who may say so.
+    let century = 100 * 365 * 24 * 3600 * 1000;
+    for seq in [1 << 60, (1_790_000_000_000_u64 + century) << 10, u64::MAX] {
+        let mut world = World::new(321);
+        world.sites(&["paris", "rennes"]);
+        world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+        world.settle();
+        for to in ["paris", "rennes"] {
+            let report = json!({"replicant": "web", "epoch": 0, "site": "paris", "seq": seq, "status": "pending"});
+            let from = if to == "paris" { "rennes" } else { "paris" };
+            says(&mut world, to, from, report);
+        }
+        world.run_for(Duration::from_secs(2));
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.settle();
+        world.restart("paris");
+        world.patch("paris", "web", json!({"a": 3})).unwrap();
+        world.settle();
+    }
+}
