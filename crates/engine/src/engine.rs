@@ -286,6 +286,7 @@ impl Engine {
             Due::Session(node, id) => self.session_timed_out(&node, &id),
             Due::Ask(nonce) => self.ask_timed_out(nonce),
             Due::Gather(number) => self.gather_timed_out(number),
+            Due::Job(number) => self.job_timed_out(number),
             Due::Wait(origin) => self.wait_timed_out(&origin),
             Due::Place => self.place_all(),
             Due::Close(id) => self.run(id, Task::Close),

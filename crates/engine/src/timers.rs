@@ -26,6 +26,8 @@ pub(crate) enum Due {
     Ask(u64),
     /// Answer with what is known by now.
     Gather(u64),
+    /// Answer another node with what was looked at by now.
+    Job(u64),
     /// Answer an operation with what is known by now.
     Wait(Origin),
     /// Decide placements anew that depend on who is alive.

@@ -170,6 +170,7 @@ impl Engine {
             self.timers.cancel(&Due::Ask(nonce));
             self.ask_timed_out(nonce);
         }
+        self.end_jobs_of(node);
     }
 
     fn give_up(&mut self, nonce: u64, purpose: Purpose, node: &NodeId) {

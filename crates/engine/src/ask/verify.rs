@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use khufu_crdt::{Placement, ReplicantId, SiteName, Status};
 
+use super::Asks;
 use super::gather::Kind;
 use crate::engine::Task;
 use crate::origin::Origin;
+use crate::timers::Due;
 use crate::wire::{Ask, Frame, Reply};
 use crate::work::Side;
-use crate::{Engine, Holding, VerifyEntry, VerifyReport};
+use crate::{Engine, Holding, NodeId, VerifyEntry, VerifyReport};
 
 /// The most replicants that are compared at a time.
 const MAX_VERIFIED: usize = 10_000;
 /// The time that a site is given for each replica.
 const LOOK: Duration = Duration::from_millis(20);
+/// The most questions of one node at a time.
+const MAX_JOBS_OF_ONE: usize = 16;
 /// The most that are looked at at the same time.
 const AT_ONCE: usize = 16;
 
@@ -29,6 +33,14 @@ pub(super) struct Job {
     found: BTreeMap<ReplicantId, Holding>,
     /// The next are being begun right now: what is found at once does not begin them again.
     busy: bool,
+}
+
+impl Asks {
+    /// What a node wants to have looked at.
+    fn jobs_of(&self, node: &NodeId) -> Vec<u64> {
+        let is = |job: &Job| matches!(&job.asked_by, Some(Origin::Node(of, _)) if of == node);
+        self.jobs.iter().filter(|(_, job)| is(job)).map(|(number, _)| *number).collect()
+    }
 }
 
 /// A comparison of all sites.
@@ -73,10 +85,17 @@ impl Engine {
     /// Looks at some replicants of this site.
     pub(super) fn begin_job(&mut self, asked_by: Option<Origin>, gather: Option<u64>, mut ids: Vec<ReplicantId>) {
         ids.truncate(MAX_VERIFIED);
-        if self.asks.waiting() >= self.config.requests {
+        let places = match &asked_by {
+            Some(Origin::Node(node, _)) => self.asks.jobs_of(node).len() < MAX_JOBS_OF_ONE,
+            _ => self.asks.waiting() < self.config.requests,
+        };
+        if !places {
             ids.clear();
         }
         let number = self.asks.number();
+        // Whoever asked does not wait for longer.
+        let patience = self.config.ask_timeout + LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        self.timers.set(Due::Job(number), self.now.plus(patience));
         let (under_way, found) = (BTreeSet::new(), BTreeMap::new());
         let job = Job { asked_by, gather, waiting: ids.into(), under_way, found, busy: false };
         self.asks.jobs.insert(number, job);
@@ -102,11 +121,29 @@ impl Engine {
             return;
         }
         let Some(job) = self.asks.jobs.remove(&number) else { return };
+        self.timers.cancel(&Due::Job(number));
         if let Some(gather) = job.gather {
             let site = self.config.site.clone();
             self.gathered(gather, &site, job.found);
         } else if let Some(Origin::Node(node, nonce)) = job.asked_by {
             self.send(&node, &Frame::Reply { nonce, reply: Box::new(Reply::Holdings(job.found)) });
+        }
+    }
+
+    /// Time is up: the answer is what was found by now.
+    pub(crate) fn job_timed_out(&mut self, number: u64) {
+        if let Some(job) = self.asks.jobs.get_mut(&number) {
+            job.waiting.clear();
+            job.under_way.clear();
+        }
+        self.go_on(number);
+    }
+
+    /// A node is gone, and nobody waits for what it asked.
+    pub(super) fn end_jobs_of(&mut self, node: &NodeId) {
+        for number in self.asks.jobs_of(node) {
+            self.asks.jobs.remove(&number);
+            self.timers.cancel(&Due::Job(number));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{ChangeHash, DocumentId, Report};
+use khufu_crdt::{ChangeHash, DocumentId, ReplicantId, Report};
 use khufu_engine::harness::{SimulatedKeys, World};
 use khufu_engine::{Input, Keys, NodeId};
 use serde::Serialize;
@@ -12,6 +12,12 @@ use serde_bytes::ByteBuf;
 pub(crate) enum Frame {
     Members { records: Vec<Signed> },
     Push(Push),
+    Ask { nonce: u64, who: String, here: String, ask: Ask },
+}
+
+#[derive(Serialize)]
+pub(crate) enum Ask {
+    Holdings(Vec<ReplicantId>),
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@ use khufu_engine::harness::World;
 use khufu_engine::{Put, Request, Response};
 use serde_json::json;
 
-use crate::foreign::{Frame, Push, hand};
+use crate::foreign::{Ask, Frame, Push, hand};
 
 fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
@@ -75,4 +75,44 @@ fn no_number_that_others_make_up_silences_a_site() {
         world.patch("paris", "web", json!({"a": 3})).unwrap();
         world.settle();
     }
+}
+
+#[test]
+fn what_another_node_wants_looked_at_leaves_places_for_all_who_ask_here() {
+    let mut world = World::new(322);
+    world.sites(&["paris", "rennes"]);
+    let names: Vec<_> = (0..60).map(|number| format!("r{number}")).collect();
+    for name in &names {
+        world.put("paris", name, "paris", json!({"a": 1}));
+    }
+    world.settle();
+    for nonce in 0..1100 {
+        let ids = (0..60).map(|number| id(&names[(number + nonce * 16) % 60])).collect();
+        let ask = Ask::Holdings(ids);
+        let frame = Frame::Ask { nonce: nonce as u64, who: String::new(), here: "rennes".into(), ask };
+        hand(&mut world, "paris", "rennes", &frame);
+    }
+    let waiting = |world: &World| world.sites["paris"].engine().unwrap().metrics().waiting;
+    assert!((1..=16).contains(&waiting(&world)), "{} wait", waiting(&world));
+    assert!(world.request("paris", Request::Get { id: id("r1") }).is_ok());
+    // Nobody waits for what a node asked that is gone.
+    world.isolate("paris");
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(waiting(&world), 0);
+}
+
+#[test]
+fn what_a_driver_does_not_answer_keeps_no_place_for_ever() {
+    let mut world = World::new(323);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris", &crate::file_policy());
+    world.settle();
+    world.sites.get_mut("paris").unwrap().hang_next_call = true;
+    world.operate("paris", "log", "add", "x").unwrap();
+    world.run_for(Duration::from_secs(1));
+    let ask = Ask::Holdings(vec![id("log")]);
+    hand(&mut world, "paris", "rennes", &Frame::Ask { nonce: 1, who: String::new(), here: "rennes".into(), ask });
+    let waiting = |world: &World| world.sites["paris"].engine().unwrap().metrics().waiting;
+    assert_eq!(waiting(&world), 1);
+    world.until("time is up", Duration::from_secs(10), |world| waiting(world) == 0);
 }

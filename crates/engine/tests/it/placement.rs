@@ -184,3 +184,23 @@ fn what_spans_sites_fails_over_as_a_whole_and_comes_back() {
     world.run_for(Duration::from_secs(20));
     assert_eq!(replicas(&world), ["paris"]);
 }
+
+#[test]
+fn where_it_lives_is_what_its_document_says_also_if_the_index_went_back() {
+    let mut world = World::new(307);
+    world.sites(&["nantes", "paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.settle();
+    let old = world.sites["paris"].disk.clone();
+    world.request("paris", scoped("web", "paris & rennes & nantes")).unwrap();
+    world.settle();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.roll_back(&old, b"i/web");
+    world.start("paris");
+    // Whoever asks has it read.
+    view(&mut world, "paris", "web");
+    world.settle();
+    let Ok(Response::List(page)) = world.request("paris", Request::List(Default::default())) else { panic!() };
+    assert_eq!(page.items[0].scope, "paris & rennes & nantes");
+    assert_eq!(page.items[0].sites.len(), 3);
+}
