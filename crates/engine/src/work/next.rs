@@ -1,6 +1,6 @@
 //! What the driver is to do next. Decided anew after every step and every change.
 
-use khufu_crdt::{Operation, OperationId, Outcome, Recovery, ReplicantId, Step, plan};
+use khufu_crdt::{Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -366,12 +366,18 @@ impl Engine {
             }
             work.desired_intent = Some(wanted.clone());
             let report = work.desired_report.get_or_insert_default();
-            report.status = khufu_crdt::Status::Pending;
+            report.status = Status::Pending;
             report.at = now_ms;
             return Next::Call(Doing::Desired(wanted), DriverCall::Desired(effective));
         }
-        if wanted.is_none() {
-            work.desired_report = None;
+        match work.desired_report.as_mut() {
+            Some(_) if wanted.is_none() => work.desired_report = None,
+            // Another was tried and failed, and then this one was wanted again: the replica has it still.
+            Some(report) if report.status != Status::Applied => {
+                report.status = Status::Applied;
+                report.output.clear();
+            }
+            _ => {}
         }
         work.attention = None;
         let plan = plan(&work.applied, &resolved, &operations, &state.policy, &capabilities);

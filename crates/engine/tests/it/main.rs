@@ -11,6 +11,7 @@ mod large;
 mod limits;
 mod members;
 mod placement;
+mod reports;
 mod scope;
 
 use khufu_crdt::Policy;
