@@ -69,7 +69,7 @@ pub struct Report {
     pub site: SiteName,
     /// Grows with every report of that site about that replicant.
     pub seq: u64,
-    /// The worst of what follows, or `removed`.
+    /// The worst of all operations that count and the desired state, or `removed`.
     pub status: Status,
     /// Heads of the document that the site had, as hexadecimal hashes.
     #[serde(default)]
@@ -81,7 +81,7 @@ pub struct Report {
     /// What became of the desired state; none while the replicant has none.
     #[serde(default)]
     pub desired: Option<OperationReport>,
-    /// What became of each operation (of the newest ones, where there are very many).
+    /// What became of each operation (where there are very many, of those that failed or are pending, and the newest).
     #[serde(default)]
     pub operations: BTreeMap<OperationId, OperationReport>,
     /// What the platform calls the replica.

@@ -61,6 +61,8 @@ pub struct Config {
     pub calls: usize,
     /// The most user requests that wait for something.
     pub requests: usize,
+    /// The most operations that a report speaks of.
+    pub reported: usize,
     /// Raw changes stored beside a snapshot before they are compacted into the next.
     pub compact_after: u64,
     /// When the epoch of a document is closed: its history is left behind, and what it says stays. The same at all sites.
@@ -111,6 +113,7 @@ impl Config {
             sessions: 16,
             calls: 16,
             requests: 1024,
+            reported: 500,
             compact_after: 64,
             epochs: EpochRule::default(),
             archives: 8,

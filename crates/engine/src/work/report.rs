@@ -1,5 +1,6 @@
 //! What this site says of its replica.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use khufu_crdt::{
@@ -8,8 +9,6 @@ use khufu_crdt::{
 
 use crate::{Engine, Happening};
 
-/// The most operations that a report speaks of, the newest ones.
-const MAX_REPORTED: usize = 500;
 /// The bytes of what is said of one operation besides its id and what the platform said, roughly.
 const OPERATION_BYTES: usize = 64;
 
@@ -24,7 +23,8 @@ impl Engine {
         }
         let settled = self.replicants.index.get(id).is_none_or(|entry| entry.settled);
         // The rest is heads, names and what was executed.
-        let operations = reported_operations(resident, self.config.report_bytes() / 2);
+        let (together, operations) =
+            reported_operations(resident, self.config.reported, self.config.report_bytes() / 2);
         let resident = &*resident;
         let work = &resident.work;
         // Whoever says that it is gone is told nothing more, so that is said last.
@@ -42,7 +42,7 @@ impl Engine {
             seq: old.map_or(0, |old| old.seq),
             status: Status::Pending,
             heads: resident.doc.heads().iter().map(ToString::to_string).collect(),
-            applied: newest_applied(work),
+            applied: newest_applied(work, self.config.reported),
             desired: work.desired_report.clone(),
             operations: if keeps && leaves { BTreeMap::new() } else { operations },
             local_id: work.local_id.clone().filter(|id| id.len() <= MAX_OUTPUT_BYTES),
@@ -60,10 +60,12 @@ impl Engine {
         } else if work.attention.is_some() {
             Status::NeedsAttention
         } else if member {
-            match worst(&report) {
+            match (together, work.desired_report.as_ref().map_or(Status::Applied, |desired| desired.status)) {
+                (Status::Failed, _) | (_, Status::Failed) => Status::Failed,
+                (Status::Pending, _) | (_, Status::Pending) => Status::Pending,
                 // Something is under way, or what has just come in has not been looked at yet.
-                Status::Applied if !settled => Status::Pending,
-                status => status,
+                _ if !settled => Status::Pending,
+                _ => Status::Applied,
             }
         } else {
             // The replica is to go and is still there, or nobody else has the document yet.
@@ -98,64 +100,63 @@ impl Engine {
 }
 
 /// What was executed since the base; the newest, where it is very much.
-fn newest_applied(work: &super::Work) -> Vec<OperationId> {
+fn newest_applied(work: &super::Work, most: usize) -> Vec<OperationId> {
     let all = work.applied.sequence();
-    all.iter().skip(all.len().saturating_sub(MAX_REPORTED)).map(|id| (*id).clone()).collect()
+    all.iter().skip(all.len().saturating_sub(most)).map(|id| (*id).clone()).collect()
 }
 
-/// What is said of each operation: what was noted of it, and `skipped` for those that will not be run. What the platform
-/// said of the older ones is left out where it comes to more than so many bytes.
+/// How all operations are together, and what is said of each: what was noted of it, and `skipped` for those that will not
+/// be run. Of more than `most`, what failed or is pending is named first, then the newest; and what the platform said of the
+/// rest is left out where it comes to more than `room` bytes.
 fn reported_operations(
     resident: &mut crate::replicant::Resident,
+    most: usize,
     room: usize,
-) -> BTreeMap<OperationId, OperationReport> {
+) -> (Status, BTreeMap<OperationId, OperationReport>) {
     let fates = resident.resolved().fates.clone();
     let state = resident.doc.state();
-    let operations = state.all_operations();
-    let mut newest: Vec<_> = operations.values().map(|operation| (operation.at, operation.id.clone())).collect();
-    newest.sort();
-    let skip = newest.len().saturating_sub(MAX_REPORTED);
+    let known = state.all_operations();
     let work = &resident.work;
+    let outcomes: BTreeMap<_, _> = work.applied.entries().iter().map(|entry| (&entry.id, entry.outcome)).collect();
     // What is about to be started over from a replica as new is not done, whatever was noted of it.
     let again = work.rebuild || matches!(work.applied.intent(), Some(Step::Reset));
+    let mut all = Vec::new();
+    let mut together = Status::Applied;
+    for operation in known.values() {
+        let id = &operation.id;
+        let noted = work.operations.get(id);
+        let executed = outcomes.get(id).copied().filter(|outcome| !again || *outcome == Outcome::Failed);
+        let live = matches!(fates.get(id), Some(Fate::Live));
+        // A noted success counts while the operation is still part of the replica, or was replaced since.
+        let status = match (live, executed, noted.map(|noted| noted.status)) {
+            (_, Some(Outcome::Failed), _) => Status::Failed,
+            (true, Some(Outcome::Succeeded), _) => Status::Applied,
+            (true, Some(Outcome::Skipped), _) => Status::Skipped,
+            (true, None, Some(Status::Skipped)) => Status::Skipped,
+            (true, None, _) => Status::Pending,
+            (false, _, _) => Status::Skipped,
+        };
+        // What failed and was replaced is over.
+        let urgent = live && matches!(status, Status::Failed | Status::Pending);
+        if urgent && together != Status::Failed {
+            together = status;
+        }
+        all.push((!urgent, Reverse((operation.at, id)), status, noted));
+    }
+    all.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     let mut left = room;
-    newest
+    let operations = all
         .into_iter()
-        .skip(skip)
-        .rev()
-        .map(|(_, id)| {
-            let noted = work.operations.get(&id).cloned().unwrap_or_default();
-            let executed = work.applied.outcome(&id).filter(|outcome| !again || *outcome == Outcome::Failed);
-            let live = matches!(fates.get(&id), Some(Fate::Live));
-            // A noted success counts while the operation is still part of the replica, or was replaced since.
-            let status = match (live, executed, noted.status) {
-                (_, Some(Outcome::Failed), _) => Status::Failed,
-                (true, Some(Outcome::Succeeded), _) => Status::Applied,
-                (true, Some(Outcome::Skipped), _) => Status::Skipped,
-                (true, None, Status::Skipped) => Status::Skipped,
-                (true, None, _) => Status::Pending,
-                (false, _, _) => Status::Skipped,
-            };
-            (id, OperationReport { status, ..noted })
-        })
-        .map_while(|(id, mut said)| {
+        .take(most)
+        .map_while(|(_, Reverse((_, id)), status, noted)| {
             left = left.checked_sub(id.as_str().len().saturating_add(OPERATION_BYTES))?;
+            let mut said = OperationReport { status, ..noted.cloned().unwrap_or_default() };
             match left.checked_sub(said.output.len()) {
                 Some(rest) => left = rest,
                 None => said.output.clear(),
             }
-            Some((id, said))
+            Some((id.clone(), said))
         })
-        .collect()
-}
-
-fn worst(report: &Report) -> Status {
-    let all = || report.operations.values().chain(&report.desired).map(|part| part.status);
-    if all().any(|status| status == Status::Failed) {
-        Status::Failed
-    } else if all().any(|status| status == Status::Pending) {
-        Status::Pending
-    } else {
-        Status::Applied
-    }
+        .collect();
+    (together, operations)
 }

@@ -43,3 +43,40 @@ fn a_write_that_failed_and_is_wanted_no_more_is_not_reported_failed() {
     assert_eq!(report(&mut world, "paris", "web").desired.unwrap().output, "");
     assert_eq!(world.text("paris", "web").as_deref(), Some("{\"a\":1}\n"));
 }
+
+#[test]
+fn a_failure_is_still_reported_after_very_many_operations_and_until_it_is_replaced() {
+    let mut world = World::configured(81, |config| config.reported = 10);
+    world.sites(&["paris", "rennes"]);
+    let mut policy = file_policy();
+    policy.after_failure = AfterFailure::Continue;
+    world.put_with("paris", "log", "paris & rennes", &policy);
+    let ask = |name: &str, op_type: &str| {
+        Request::Operate(Operate {
+            id: id("log"),
+            operation: Some(OperationId::new(name).unwrap()),
+            op_type: op_type.into(),
+            payload: json!("x"),
+            wait_ms: 0,
+        })
+    };
+    world.request("paris", ask("wrong", "no-such-type")).unwrap();
+    for number in 0..15 {
+        world.request("paris", ask(&format!("right-{number}"), "add")).unwrap();
+    }
+    world.settle();
+    let wrong = OperationId::new("wrong").unwrap();
+    for site in ["paris", "rennes"] {
+        let said = report(&mut world, site, "log");
+        assert_eq!(said.status, Status::Failed, "{site}");
+        assert_eq!(said.operations[&wrong].status, Status::Failed, "{site}");
+        assert!(said.operations.len() <= 10, "{site} speaks of {}", said.operations.len());
+        assert!(said.operations.contains_key(&OperationId::new("right-14").unwrap()), "{site} leaves the newest out");
+    }
+    // What is written over everything stands for what failed before it, too.
+    world.request("paris", ask("over", "set")).unwrap();
+    world.settle();
+    world.until("nothing is said to fail", Duration::from_secs(30), |world| {
+        view(world, "paris", "log").status == Status::Applied
+    });
+}
