@@ -144,6 +144,9 @@ impl Engine {
                 let noted = self.noted(Status::Pending, &failure.message, attempt);
                 self.note_operation(id, op.clone(), noted);
             }
+            if last {
+                self.no_answer(id, failure);
+            }
             return self.work_later(id, pause);
         }
         match step {
@@ -172,6 +175,18 @@ impl Engine {
         self.work_later(id, pause);
     }
 
+    /// The driver has had its attempts, and nobody knows what became of them. What comes after must wait, so that is said;
+    /// it is tried on, since the platform may come back.
+    fn no_answer(&mut self, id: &ReplicantId, failure: &DriverFailure) {
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            let what = &resident.work.trying;
+            resident.work.attention = Some(format!(
+                "the driver does not say what became of \"{what}\" ({}): see whether its platform answers; it is asked on",
+                clip_output(&failure.message)
+            ));
+        }
+    }
+
     /// The platform was looked at to see whether the step that a crash interrupted was carried out.
     fn looked_up(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -181,6 +196,9 @@ impl Engine {
             Err(failure) => {
                 resident.work.attempt = resident.work.attempt.saturating_add(1);
                 let pause = self.pause_ms(id, &failure);
+                if self.is_final(id, &failure) {
+                    self.no_answer(id, &failure);
+                }
                 return self.work_later(id, pause);
             }
         };

@@ -65,15 +65,21 @@ fn call_for(step: &Step, operation: impl Fn(&OperationId) -> Option<Operation>) 
     }
 }
 
-/// A crash, or a driver that gave no answer, left an intent behind. It counts as executed until it is known, so it is never just forgotten: what may be
-/// done twice is done again, and for the rest the platform is asked.
+/// A crash, or a driver that gave no answer, left an intent behind. It counts as executed until it is known, so it is
+/// never just forgotten: what may be done twice is done again, as often as the policy says, and else the platform is asked.
 fn resume(
     work: &mut Work,
     step: &Step,
     recovery: Recovery,
     operation: impl Fn(&OperationId) -> Option<Operation>,
     pause: Pause,
+    (attempts, observe): (u32, bool),
 ) -> Next {
+    let tried_enough = work.attempt >= attempts && work.trying == name(step);
+    let recovery = match (recovery, step) {
+        (Recovery::Repeat, Step::Run(_) | Step::Rebase(_)) if tried_enough && observe => Recovery::Observe,
+        _ => recovery,
+    };
     match (recovery, call_for(step, operation)) {
         (Recovery::Repeat, Some(call)) => {
             if pause.holds(work, &name(step)) {
@@ -281,7 +287,8 @@ impl Engine {
         if let (Some(step), Some(recovery)) =
             (work.applied.intent().cloned(), work.applied.recovery(&operations, &state.policy, &capabilities))
         {
-            return resume(work, &step, recovery, operation, pause);
+            let attempts = state.policy.retry.attempts.max(1);
+            return resume(work, &step, recovery, operation, pause, (attempts, capabilities.observe));
         }
         if !member {
             if work.removed {

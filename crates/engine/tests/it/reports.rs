@@ -80,3 +80,30 @@ fn a_failure_is_still_reported_after_very_many_operations_and_until_it_is_replac
         view(world, "paris", "log").status == Status::Applied
     });
 }
+
+#[test]
+fn an_operation_that_gets_no_answer_is_run_as_often_as_the_policy_says_and_then_needs_attention() {
+    let mut world = World::new(83);
+    world.sites(&["paris"]);
+    world.put_with("paris", "log", "paris", &file_policy());
+    world.settle();
+    world.weather.driver_silence = 100;
+    world.operate("paris", "log", "set", "x").unwrap();
+    world.operate("paris", "log", "add", "y").unwrap();
+    world.until("that is said", Duration::from_secs(3600), |world| {
+        view(world, "paris", "log").status == Status::NeedsAttention
+    });
+    world.run_for(Duration::from_secs(3600));
+    let attempts = view(&mut world, "paris", "log").policy.retry.attempts;
+    let said = report(&mut world, "paris", "log");
+    assert!(said.operations.values().all(|operation| operation.attempt <= attempts), "{:?}", said.operations);
+    let ran = world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len();
+    assert_eq!(ran, usize::try_from(attempts).unwrap(), "how often the platform saw it");
+    // The platform shows what was done once it answers again.
+    world.weather.driver_silence = 0;
+    world.settle();
+    assert_eq!(view(&mut world, "paris", "log").status, Status::Applied);
+    assert_eq!(world.text("paris", "log").as_deref(), Some("xy"));
+    let ran = world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len();
+    assert_eq!(ran, usize::try_from(attempts).unwrap() + 1);
+}
