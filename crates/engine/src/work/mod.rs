@@ -8,7 +8,7 @@ mod report;
 pub(crate) use self::next::{digest, says_nothing};
 pub(crate) use self::queue::Queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{Applied, ChangeHash, Epoch, Observation, OperationId, OperationReport, Report, Status};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub(crate) struct Work {
     pub(crate) desired_report: Option<OperationReport>,
     /// What became of each operation.
     pub(crate) operations: BTreeMap<OperationId, OperationReport>,
+    /// What the last plan left out.
+    pub(crate) skipped: BTreeSet<OperationId>,
     /// What the platform calls the replica.
     pub(crate) local_id: Option<String>,
     /// SHA-256 of the contents after the last driver call.

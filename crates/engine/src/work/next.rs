@@ -256,6 +256,8 @@ impl Engine {
         let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);
         let known = self.config.kinds.get(&kind).copied();
         let work = &mut resident.work;
+        // What is left out is said anew with every plan.
+        work.skipped.clear();
 
         // A crash left a call behind of which nobody knows whether it was carried out.
         if work.removing {
@@ -388,10 +390,12 @@ impl Engine {
         }
         work.attention = None;
         let plan = plan(&work.applied, &resolved, &operations, &state.policy, &capabilities);
-        for skipped in &plan.skipped {
-            // Also one that was run before the replica was started over: it is not run again.
-            let report = work.operations.entry(skipped.clone()).or_default();
-            report.status = khufu_crdt::Status::Skipped;
+        let is_absolute =
+            |op: &OperationId| operations.get(op).is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
+        // What is before an absolute operation is left out for good only with the success of that one. (And also what was
+        // run before the replica was started over: it is not run again.)
+        if !plan.steps.iter().filter_map(Step::operation).any(is_absolute) {
+            work.skipped = plan.skipped.into_iter().collect();
         }
         if let Some(reason) = plan.needs_attention {
             work.attention = Some(reason);
@@ -407,8 +411,7 @@ impl Engine {
             work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
             return Next::Nothing { settled: true };
         };
-        let absolute = step.operation().and_then(|op| operations.get(op));
-        let absolute = absolute.is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
+        let absolute = step.operation().is_some_and(is_absolute);
         if work.is_blank() && !work.looked && !absolute && capabilities.observe {
             if pause.holds(work, "look") {
                 return Next::Nothing { settled: false };

@@ -128,13 +128,13 @@ fn reported_operations(
         let executed = outcomes.get(id).copied().filter(|outcome| !again || *outcome == Outcome::Failed);
         let live = matches!(fates.get(id), Some(Fate::Live));
         // A noted success counts while the operation is still part of the replica, or was replaced since.
-        let status = match (live, executed, noted.map(|noted| noted.status)) {
-            (_, Some(Outcome::Failed), _) => Status::Failed,
-            (true, Some(Outcome::Succeeded), _) => Status::Applied,
-            (true, Some(Outcome::Skipped), _) => Status::Skipped,
-            (true, None, Some(Status::Skipped)) => Status::Skipped,
-            (true, None, _) => Status::Pending,
-            (false, _, _) => Status::Skipped,
+        let status = match (live, executed) {
+            (_, Some(Outcome::Failed)) => Status::Failed,
+            (true, Some(Outcome::Succeeded)) => Status::Applied,
+            (true, Some(Outcome::Skipped)) => Status::Skipped,
+            (true, None) if work.skipped.contains(id) => Status::Skipped,
+            (true, None) => Status::Pending,
+            (false, _) => Status::Skipped,
         };
         // What failed and was replaced is over.
         let urgent = live && matches!(status, Status::Failed | Status::Pending);

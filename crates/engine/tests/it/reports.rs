@@ -107,3 +107,45 @@ fn an_operation_that_gets_no_answer_is_run_as_often_as_the_policy_says_and_then_
     let ran = world.sites["paris"].platform.replica(&id("log")).unwrap().ran.len();
     assert_eq!(ran, usize::try_from(attempts).unwrap() + 1);
 }
+
+#[test]
+fn what_may_still_be_run_is_not_reported_skipped() {
+    let mut world = World::new(82);
+    world.sites(&["paris", "rennes"]);
+    let mut policy = file_policy();
+    let absolute = serde_json::from_value(json!({"absolute": true, "idempotent": true})).unwrap();
+    policy.types.insert("bad".into(), absolute);
+    world.put_with("paris", "log", "paris & rennes", &policy);
+    world.settle();
+    world.isolate("paris");
+    let ask = |op_type: &str, wait_ms: u64| {
+        Request::Operate(Operate {
+            id: id("log"),
+            operation: Some(OperationId::new(format!("the-{op_type}")).unwrap()),
+            op_type: op_type.into(),
+            payload: json!(op_type),
+            wait_ms,
+        })
+    };
+    world.run_for(Duration::from_secs(1));
+    let asked = world.ask("rennes", ask("add", 600_000));
+    world.run_for(Duration::from_secs(1));
+    // It is absolute, so that what is before it is not needed where it works; it works nowhere.
+    world.request("rennes", ask("bad", 0)).unwrap();
+    world.run_for(Duration::from_secs(1));
+    world.operate("paris", "log", "add", "later").unwrap();
+    world.run_for(Duration::from_secs(2));
+    world.heal();
+    let mut told = None;
+    world.until("an answer", Duration::from_secs(300), |world| {
+        told = world.answer("rennes", asked);
+        told.is_some()
+    });
+    let Some(Ok(Response::Operation(answer))) = told else { panic!("{told:?}") };
+    world.settle();
+    let add = OperationId::new("the-add").unwrap();
+    assert_eq!(report(&mut world, "paris", "log").operations[&add].status, Status::Applied);
+    let said = answer.sites[&SiteName::new("paris").unwrap()].status;
+    assert_eq!(said, Status::Applied, "it was said to be over before it ran");
+    assert_eq!(world.text("paris", "log"), world.text("rennes", "log"));
+}
