@@ -149,7 +149,7 @@ impl Engine {
         let resident = self.replicants.resident.get_mut(id)?;
         let resolved = resident.resolved().clone();
         let state = resident.doc.state();
-        let operations = state.all_operations().into_owned();
+        let operations = state.all_operations();
         let capabilities = self.config.kinds.get(&state.kind).copied().unwrap_or_default();
         let effective = resident.doc.effective(&here);
         let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));

@@ -246,7 +246,7 @@ impl Engine {
         let state = resident.doc.state();
         // Only a deletion ends what was done so far.
         let epoch = resident.doc.id().life();
-        let operations = state.all_operations().into_owned();
+        let operations = state.all_operations();
         let effective = resident.doc.effective(&here);
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
