@@ -233,6 +233,15 @@ impl Engine {
                     self.next_waiting_call();
                 }
             }
+            Input::Unread { replicant, prefix, error } => {
+                if prefix == archives_prefix(&replicant) {
+                    self.archives_unread(&replicant, &error);
+                } else {
+                    self.unread(&replicant, &error);
+                    self.waiting_calls.has_read(&replicant);
+                    self.next_waiting_call();
+                }
+            }
             Input::Driver { call, result } => self.driver_done(call, result),
             Input::Drifted { replicant } => {
                 if self.replicants.held(&replicant).is_some() && !self.is_full() {
@@ -273,6 +282,7 @@ impl Engine {
             Due::Announce => self.announce_periodically(),
             Due::Reconcile(node) => self.reconcile_with(&node),
             Due::Flush(id) => self.flush(&id),
+            Due::Read(id) => self.read_again(&id),
             Due::Work(id) => match self.replicants.resident.get_mut(&id) {
                 Some(resident) => {
                     resident.retry_us = None;

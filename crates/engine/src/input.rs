@@ -113,8 +113,18 @@ pub enum Input {
         prefix: Vec<u8>,
         /// Its records, sorted by key.
         records: Vec<Record>,
-        /// Records that could not be read, by name.
+        /// Records that are damaged and will not come back, by name.
         damaged: Vec<String>,
+    },
+    /// The records of a replicant could not be read this time, answering [`crate::Output::Load`]. They may be whole: it is
+    /// tried again, and nothing is put in their place.
+    Unread {
+        /// The replicant.
+        replicant: ReplicantId,
+        /// What the keys of the records start with.
+        prefix: Vec<u8>,
+        /// What the disk said.
+        error: String,
     },
     /// A driver is done with a call.
     Driver {

@@ -20,7 +20,8 @@ pub enum Output {
         /// What to write.
         writes: Vec<Write>,
     },
-    /// Read all records of a replicant that start with a prefix and answer [`crate::Input::Loaded`].
+    /// Read all records of a replicant that start with a prefix and answer [`crate::Input::Loaded`] or
+    /// [`crate::Input::Unread`].
     Load {
         /// The replicant.
         replicant: ReplicantId,

@@ -18,6 +18,8 @@ pub(crate) enum Due {
     Announce,
     /// Apply the changes of a document that have come in.
     Flush(ReplicantId),
+    /// Try again to read a document from disk.
+    Read(ReplicantId),
     /// Try again what a driver could not do.
     Work(ReplicantId),
     /// Give up a sync session that has gone silent.

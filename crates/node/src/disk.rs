@@ -71,7 +71,7 @@ impl Disk {
         let _ = self.jobs.send(Job::Forgotten);
     }
 
-    /// Answers [`Input::Loaded`], with all that was handed in before.
+    /// Answers [`Input::Loaded`], with all that was handed in before, or [`Input::Unread`].
     pub(crate) fn load(&self, replicant: ReplicantId, prefix: Vec<u8>) {
         let _ = self.jobs.send(Job::Load { replicant, prefix });
     }
@@ -226,18 +226,21 @@ impl Writer {
 
     fn load(&self, replicant: ReplicantId, prefix: &[u8]) {
         let started = Instant::now();
-        let (records, damaged) = match self.store.scan(prefix) {
-            Ok(scan) => (
-                scan.records.into_iter().map(|(key, value)| Record { key, value }).collect(),
-                scan.damaged
+        let input = match self.store.scan(prefix) {
+            Ok(scan) => Input::Loaded {
+                replicant,
+                prefix: prefix.to_vec(),
+                records: scan.records.into_iter().map(|(key, value)| Record { key, value }).collect(),
+                damaged: scan
+                    .damaged
                     .iter()
                     .map(|damaged| format!("{}: {}", damaged.key.escape_ascii(), damaged.reason))
                     .collect(),
-            ),
-            Err(error) => (Vec::new(), vec![error.to_string()]),
+            },
+            Err(error) => Input::Unread { replicant, prefix: prefix.to_vec(), error: error.to_string() },
         };
         self.metrics.loaded(started.elapsed());
-        let _ = self.inputs.send(Input::Loaded { replicant, prefix: prefix.to_vec(), records, damaged });
+        let _ = self.inputs.send(input);
     }
 }
 
@@ -328,6 +331,24 @@ mod tests {
             assert!(matches!(told.try_recv(), Ok(Input::StoreFailed { token, .. }) if token == Token(n)));
         }
         assert!(memory.get(b"b").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_called_damaged_or_missing() {
+        let faulty = FaultyStore::new(MemoryStore::new());
+        faulty.fail_scans(1);
+        let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let disk = Disk::start(Arc::new(faulty), false, metrics, inputs).unwrap();
+        disk.persist(Token(0), put("d/a/s"));
+        for _ in 0..2 {
+            disk.load(ReplicantId::new("a").unwrap(), b"d/a/".to_vec());
+        }
+        disk.close();
+        assert!(matches!(told.try_recv(), Ok(Input::Stored { .. })));
+        assert!(matches!(told.try_recv(), Ok(Input::Unread { error, .. }) if error.contains("cannot read")));
+        let Ok(Input::Loaded { records, damaged, .. }) = told.try_recv() else { panic!("it was not read") };
+        assert_eq!((records.len(), damaged.len()), (1, 0));
     }
 
     #[test]

@@ -382,6 +382,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::StoreFull { .. } => "store-full",
         Input::StoreRoom { .. } => "store-room",
         Input::Loaded { .. } => "loaded",
+        Input::Unread { .. } => "unread",
         Input::Driver { .. } => "driver",
         Input::Drifted { .. } => "drifted",
         Input::Addresses { .. } => "addresses",

@@ -33,6 +33,7 @@ struct State {
     held: VecDeque<(Vec<Write>, Done)>,
     poisoned: bool,
     crashed: bool,
+    unread: u64,
 }
 
 impl std::fmt::Debug for State {
@@ -57,6 +58,11 @@ impl<S: Store> FaultyStore<S> {
         let mut state = lock(&self.state);
         let at = state.seen + nth;
         state.faults.insert(at, fault);
+    }
+
+    /// Makes the next scans fail, so many of them, as if the system refused to read.
+    pub fn fail_scans(&self, scans: u64) {
+        lock(&self.state).unread = scans;
     }
 
     /// From now on batches are taken and neither kept nor acknowledged: they are written and not yet synced.
@@ -139,7 +145,16 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Scan, StoreError> {
-        if lock(&self.state).crashed { Err(StoreError::Closed) } else { self.inner.scan(prefix) }
+        let mut state = lock(&self.state);
+        if state.crashed {
+            return Err(StoreError::Closed);
+        }
+        if state.unread > 0 {
+            state.unread -= 1;
+            return Err(StoreError::io("read", Self::dir(), std::io::Error::other("a fault on purpose")));
+        }
+        drop(state);
+        self.inner.scan(prefix)
     }
 
     fn has_room(&self, bytes: u64) -> bool {

@@ -156,14 +156,16 @@ pub trait Store: Send + Sync + 'static {
     /// The value of a key. It may be of a batch that is applied and not acknowledged yet.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if there is a value and it cannot be read.
+    /// [`StoreError::Damaged`] if there is a value and it cannot be read, [`StoreError::Io`] if the system refused to
+    /// read it.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// All records whose key starts with `prefix`, as they were between two batches. A damaged record is named in the
     /// answer and does not hide the others.
     ///
     /// # Errors
-    /// [`StoreError::Closed`] after the end of the store; damage is no error here.
+    /// [`StoreError::Closed`] after the end of the store, [`StoreError::Io`] if the system refused to read: all may be
+    /// there, and another attempt may succeed. Damage is no error here.
     fn scan(&self, prefix: &[u8]) -> Result<Scan, StoreError>;
 
     /// Whether there is space for a batch of so many bytes at present. Where the answer is no, it would be refused as

@@ -37,6 +37,15 @@ impl Engine {
         }
     }
 
+    /// The archived epochs of a replicant could not be read.
+    pub(crate) fn archives_unread(&mut self, id: &ReplicantId, error: &str) {
+        let site = &self.config.site;
+        let message = format!("the history of {id} could not be read from the disk of site {site}: {error}; ask again");
+        for (origin, _) in self.asks.histories.remove(id).unwrap_or_default() {
+            self.answer(&origin, Err(RequestError::Storage { message: message.clone() }));
+        }
+    }
+
     /// The archived epochs of a replicant have been read.
     pub(crate) fn archives_loaded(&mut self, id: &ReplicantId, records: &[Record]) {
         let waiting = self.asks.histories.remove(id).unwrap_or_default();

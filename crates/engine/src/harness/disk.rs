@@ -9,6 +9,8 @@ use crate::{Record, Token, Write};
 pub struct SimulatedDisk {
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     queued: VecDeque<(Token, Vec<Write>)>,
+    /// The documents cannot be read, though they are there.
+    pub unreadable: bool,
     /// The disk is full: nothing can be stored until it is not.
     pub full: bool,
     /// The disk is broken: nothing can be stored any more.

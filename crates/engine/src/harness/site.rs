@@ -259,7 +259,12 @@ impl World {
             Output::Load { replicant, prefix } => {
                 let records = self.sites.get(site).map(|site| site.disk.scan(&prefix)).unwrap_or_default();
                 let after = 50 + self.below(500);
-                let input = Input::Loaded { replicant, prefix, records, damaged: Vec::new() };
+                let unreadable = self.sites.get(site).is_some_and(|site| site.disk.unreadable);
+                let input = if unreadable {
+                    Input::Unread { replicant, prefix, error: "input/output error".into() }
+                } else {
+                    Input::Loaded { replicant, prefix, records, damaged: Vec::new() }
+                };
                 self.at(after, site, Next::Arrive { life, input });
             }
             Output::Send { to, frame } => self.send(site, &to, frame),

@@ -33,9 +33,7 @@ impl Engine {
         let first = parked.is_empty();
         parked.push(task);
         if first {
-            let prefix = replicant_prefix(&id);
-            // What is read must include what was written last.
-            self.outbox.after(Output::Load { replicant: id, prefix });
+            self.read(&id);
         }
     }
 
@@ -68,6 +66,43 @@ impl Engine {
         if self.replicants.resident.len() > self.replicants.crowded.max(self.config.resident.saturating_mul(2)) {
             self.evict();
         }
+    }
+
+    /// A document could not be read. It is held all the same, and may be the only copy of what was acknowledged here: so
+    /// nothing takes its place, and it is read again. Users are told at once.
+    pub(crate) fn unread(&mut self, id: &ReplicantId, error: &str) {
+        if self.replicants.resident.contains_key(id) {
+            return self.loaded(id, &[], &[]);
+        }
+        let Some(tasks) = self.replicants.parked.remove(id) else { return };
+        let site = &self.config.site;
+        let message =
+            format!("the document of {id} could not be read from the disk of site {site}: {error}; it is tried again");
+        self.warn(Some(id.clone()), message.clone());
+        let (told, mut others): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|task| matches!(task, Task::Request { .. } | Task::Side(Side::Verify(_))));
+        for task in told {
+            self.put_off(id, task, &RequestError::Storage { message: message.clone() });
+        }
+        // Whoever asks in between waits for the next attempt. Others will say again what they said.
+        others.retain(|task| !matches!(task, Task::Push { .. } | Task::Sync { .. }));
+        if others.is_empty() {
+            others.push(Task::Work);
+        }
+        self.replicants.parked.insert(id.clone(), others);
+        self.timers.set(Due::Read(id.clone()), self.now.plus(self.config.session_timeout));
+    }
+
+    /// Reads a document again that could not be read.
+    pub(crate) fn read_again(&mut self, id: &ReplicantId) {
+        if self.replicants.parked.contains_key(id) {
+            self.read(id);
+        }
+    }
+
+    fn read(&mut self, id: &ReplicantId) {
+        // What is read must include what was written last.
+        self.outbox.after(Output::Load { replicant: id.clone(), prefix: replicant_prefix(id) });
     }
 
     /// What cannot be done now: whoever waits for it is told.

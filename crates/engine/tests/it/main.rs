@@ -13,6 +13,7 @@ mod members;
 mod placement;
 mod reports;
 mod scope;
+mod unread;
 
 use khufu_crdt::Policy;
 use serde_json::json;

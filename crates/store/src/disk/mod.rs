@@ -27,6 +27,7 @@ use layout::{Contents, Last, RECORD, guarded, record_key};
 use lock::Lock;
 use mark::Mark;
 use queue::Queue;
+use read::Unread;
 
 pub use recover::Recovery;
 pub use steps::{DiskSteps, SyncFiles};
@@ -192,6 +193,11 @@ impl SledStore {
         &self.dir
     }
 
+    /// The system refused to read.
+    fn refused(&self, reason: String) -> StoreError {
+        StoreError::io("read the files under", &self.dir, std::io::Error::other(reason))
+    }
+
     fn tree(&self) -> Result<&sled::Tree, StoreError> {
         self.handles.as_ref().map(|(_, tree)| tree).ok_or(StoreError::Closed)
     }
@@ -315,9 +321,13 @@ impl Store for SledStore {
         let _still = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let stored = record_key(key);
         let damaged = |reason| StoreError::Damaged { key: Printed(key.to_vec()), reason };
+        let unread = |unread| match unread {
+            Unread::Damaged(reason) => damaged(reason),
+            Unread::Refused(reason) => self.refused(reason),
+        };
         match guarded(&self.dir, || tree.get(&stored)) {
             Ok(None) => Ok(None),
-            Ok(Some(bytes)) => read::value(tree, &stored, &bytes).map(Some).map_err(damaged),
+            Ok(Some(bytes)) => read::value(tree, &stored, &bytes).map(Some).map_err(unread),
             Err(StoreError::Corrupt { reason, .. }) => Err(damaged(reason)),
             Err(error) => Err(error),
         }
@@ -333,12 +343,17 @@ impl Store for SledStore {
         for (key, bytes) in entries {
             match read::value(tree, &key, &bytes) {
                 Ok(value) => scan.records.push((bare(&key), value)),
-                Err(reason) => scan.damaged.push(Damaged { key: bare(&key), until: None, reason }),
+                Err(Unread::Damaged(reason)) => scan.damaged.push(Damaged { key: bare(&key), until: None, reason }),
+                Err(Unread::Refused(reason)) => return Err(self.refused(reason)),
             }
         }
         for gap in gaps {
+            let reason = match gap.reason {
+                Unread::Damaged(reason) => reason,
+                Unread::Refused(reason) => return Err(self.refused(reason)),
+            };
             let until = Some(gap.before.as_deref().map(bare).unwrap_or_default());
-            scan.damaged.push(Damaged { key: bare(&gap.after), until, reason: gap.reason });
+            scan.damaged.push(Damaged { key: bare(&gap.after), until, reason });
         }
         scan.damaged.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(scan)

@@ -14,7 +14,43 @@ type Entry = (sled::IVec, sled::IVec);
 pub(super) struct Gap {
     pub(super) after: Vec<u8>,
     pub(super) before: Option<Vec<u8>>,
-    pub(super) reason: String,
+    pub(super) reason: Unread,
+}
+
+/// Why something could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// What is there is not what was written.
+    Damaged(String),
+    /// The system refused to read it. It may be whole, and another attempt may succeed.
+    Refused(String),
+}
+
+impl Unread {
+    /// In words.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Self::Damaged(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
+impl From<sled::Error> for Unread {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            // A file that is cut short is no better the next time.
+            sled::Error::Io(source) if source.kind() != std::io::ErrorKind::UnexpectedEof => {
+                Self::Refused(source.to_string())
+            }
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<&str> for Unread {
+    fn from(reason: &str) -> Self {
+        Self::Damaged(reason.to_owned())
+    }
 }
 
 impl Gap {
@@ -78,14 +114,14 @@ fn backward(tree: &sled::Tree, gap: Gap, entries: &mut Vec<Entry>) -> Gap {
     }
 }
 
-fn pull(range: impl Iterator<Item = sled::Result<Entry>>, entries: &mut Vec<Entry>) -> Result<(), String> {
+fn pull(range: impl Iterator<Item = sled::Result<Entry>>, entries: &mut Vec<Entry>) -> Result<(), Unread> {
     let pulled = catch_unwind(AssertUnwindSafe(|| {
         for entry in range {
-            entries.push(entry.map_err(|error| error.to_string())?);
+            entries.push(entry?);
         }
         Ok(())
     }));
-    pulled.unwrap_or_else(|panic| Err(said(panic.as_ref())))
+    pulled.unwrap_or_else(|panic| Err(Unread::Damaged(said(panic.as_ref()))))
 }
 
 /// Joins gaps with nothing readable between them.
@@ -131,7 +167,7 @@ pub(super) fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The value in a record, wherever it is.
-pub(super) fn value(tree: &sled::Tree, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn value(tree: &sled::Tree, key: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Unread> {
     let record = record::decode(key, bytes)?;
     match record.kind {
         Kind::Inline => Ok(record.payload.to_vec()),
@@ -142,19 +178,23 @@ pub(super) fn value(tree: &sled::Tree, key: &[u8], bytes: &[u8]) -> Result<Vec<u
     }
 }
 
-fn pieces(tree: &sled::Tree, chunks: Chunks) -> Result<Vec<u8>, String> {
+fn pieces(tree: &sled::Tree, chunks: Chunks) -> Result<Vec<u8>, Unread> {
     let mut out = Vec::new();
     for index in 0..chunks.count {
         let key = chunk_key(chunks.id, index);
         let piece = catch_unwind(AssertUnwindSafe(|| tree.get(&key)))
             .unwrap_or_else(|panic| Err(sled::Error::ReportableBug(said(panic.as_ref()))))
-            .map_err(|error| format!("its piece {index} cannot be read: {error}"))?
-            .ok_or_else(|| format!("its piece {index} is missing"))?;
-        let piece = record::decode(&key, &piece).map_err(|reason| format!("its piece {index}: {reason}"))?;
+            .map_err(|error| match error.into() {
+                Unread::Damaged(why) => Unread::Damaged(format!("its piece {index} cannot be read: {why}")),
+                Unread::Refused(why) => Unread::Refused(format!("its piece {index} cannot be read: {why}")),
+            })?
+            .ok_or_else(|| Unread::Damaged(format!("its piece {index} is missing")))?;
+        let piece =
+            record::decode(&key, &piece).map_err(|reason| Unread::Damaged(format!("its piece {index}: {reason}")))?;
         out.extend_from_slice(piece.payload);
     }
     if out.len() != chunks.bytes as usize || crc32fast::hash(&out) != chunks.crc {
-        return Err("its pieces do not fit together".to_owned());
+        return Err("its pieces do not fit together".into());
     }
     Ok(out)
 }

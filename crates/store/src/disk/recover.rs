@@ -90,7 +90,8 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
     let mut target = Parts::open(dir, &new, options)?;
     let mut salvage = Salvage::new(dir, &mut target);
     let mut recovery = Recovery { reason, rolled_back, ..Recovery::default() };
-    let mut doubtful = vec![Gap { after: Vec::new(), before: None, reason: recovery.reason.clone() }];
+    let mut doubtful =
+        vec![Gap { after: Vec::new(), before: None, reason: read::Unread::Damaged(recovery.reason.clone()) }];
     if let Some((source, complete)) = source {
         let gaps = salvage.copy(source, &mut recovery)?;
         // Where sled has lost entries without a word, any of them may be the old version of one.
@@ -138,7 +139,7 @@ fn look(dir: &Path, parts: &Parts) -> Result<Look, StoreError> {
     let tree = &parts.applier.tree;
     let (entries, gaps) = read::range(tree, &[], None);
     if let Some(gap) = gaps.into_iter().next() {
-        return Ok(Look::Unreadable(gap.reason));
+        return Ok(Look::Unreadable(gap.reason.reason()));
     }
     if Contents::of(entries.iter().map(|(key, stored)| (&key[..], &stored[..]))) != parts.applier.contents {
         return Ok(Look::Missing("records are missing from it".to_owned(), None));
@@ -146,7 +147,7 @@ fn look(dir: &Path, parts: &Parts) -> Result<Look, StoreError> {
     let records = entries.iter().filter(|(key, _)| key.first() == Some(&RECORD));
     let damaged = records
         .filter_map(|(key, bytes)| Some((key, read::value(tree, key, bytes).err()?)))
-        .map(|(key, reason)| Damaged { key: key[1..].to_vec(), until: None, reason })
+        .map(|(key, unread)| Damaged { key: key[1..].to_vec(), until: None, reason: unread.reason() })
         .collect();
     Ok(Look::Fine(damaged))
 }
@@ -201,5 +202,5 @@ fn named(gap: &Gap) -> Option<Damaged> {
     }
     let bare = |key: &[u8]| key.strip_prefix(&[RECORD]).unwrap_or_default().to_vec();
     let until = Some(gap.before.as_deref().map(bare).unwrap_or_default());
-    Some(Damaged { key: bare(&gap.after), until, reason: gap.reason.clone() })
+    Some(Damaged { key: bare(&gap.after), until, reason: gap.reason.clone().reason() })
 }

@@ -61,7 +61,7 @@ impl<'a> Salvage<'a> {
                     let mut before = key.to_vec();
                     before.push(0);
                     let after = key.to_vec();
-                    gaps.push(Gap { after, before: Some(before), reason: String::new() });
+                    gaps.push(Gap { after, before: Some(before), reason: reason.into() });
                 }
             }
         }
@@ -161,7 +161,8 @@ impl<'a> Salvage<'a> {
                         used.extend(Chunks::decode(payload).map(|chunks| chunks.id));
                     }
                 }
-                Err(reason) => {
+                Err(unread) => {
+                    let reason = unread.reason();
                     tracing::error!(key = %Printed(key[1..].to_vec()), reason, "a record is lost");
                     recovery.damaged.push(Damaged { key: key[1..].to_vec(), until: None, reason });
                     changes.insert(key.to_vec(), None);
