@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Clock, ReplicantId};
+use khufu_crdt::{Clock, DocumentId, ReplicantId};
 
 use crate::actors::Actors;
 use crate::ask::Asks;
@@ -72,6 +72,26 @@ pub(crate) enum Task {
     Compact,
     /// See whether the epoch can be closed.
     Close,
+}
+
+impl Task {
+    /// The document that a frame of another node is about, and who sent it.
+    pub(crate) fn document(&self) -> Option<(&DocumentId, &NodeId)> {
+        match self {
+            Self::Push { from, push } => Some((&push.document, from)),
+            Self::Sync { from, frame } => Some((&frame.document, from)),
+            _ => None,
+        }
+    }
+
+    /// Whether a document that is not here can be begun with it.
+    pub(crate) fn begins(&self) -> bool {
+        match self {
+            Self::Push { .. } => true,
+            Self::Sync { frame, .. } => frame.initiator && frame.seq == 0,
+            _ => false,
+        }
+    }
 }
 
 /// The brain of one node: a state machine without clock, disk, network or randomness of its own.
@@ -166,8 +186,10 @@ impl Engine {
             counters: Counters::default(),
         };
         for signed in members {
-            if let Ok(signed) = wire::decode(&signed) {
-                engine.learn_member(&signed, false);
+            if let Ok(signed) = wire::decode(&signed)
+                && let Err(error) = engine.learn_member(&signed, false)
+            {
+                engine.warn(None, format!("a stored site record is left out: {error}"));
             }
         }
         for message in warnings {
@@ -331,9 +353,11 @@ impl Engine {
             Frame::Want { items } => self.wanted(from, &items),
             Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
             Frame::NotHolder { document, heads, knows } => {
-                if self.replicants.held(&document.replicant).is_some() {
+                if self.is_shared_with(&document.replicant, from) {
                     let task = Task::Catchup { node: from.clone(), heads, knows, epoch: document.epoch };
                     self.run(document.replicant, task);
+                } else {
+                    self.counters.ignored += 1;
                 }
             }
             Frame::Push(push) => self.run(push.document.replicant.clone(), Task::Push { from: from.clone(), push }),
@@ -346,22 +370,37 @@ impl Engine {
         self.counters.gossip_in += 1;
         let signed = match wire::decode::<Signed>(bytes) {
             Ok(signed) => signed,
-            Err(error) => return self.refuse(source, error.to_string()),
+            Err(error) => return self.refuse_gossip(source, None, &error.to_string()),
         };
         if signed.author == self.config.node {
             return;
         }
         if !self.keys.verify(&signed.author, &signed.body, &signed.signature) {
-            return self.refuse(source, format!("gossip with a signature that is not that of {}", signed.author));
+            let reason = format!("gossip with a signature that is not that of {}", signed.author);
+            return self.refuse_gossip(source, None, &reason);
         }
         match wire::decode::<Gossip>(&signed.body) {
-            Ok(Gossip::Member(record)) => self.learn_member(&record, true),
+            Ok(Gossip::Member(record)) => {
+                if let Err(error) = self.learn_member(&record, true) {
+                    self.refuse_gossip(source, Some(&signed.author), &error.to_string());
+                }
+            }
             Ok(Gossip::Push(_)) if self.is_full() => {}
             Ok(Gossip::Push(push)) => {
                 self.run(push.document.replicant.clone(), Task::Push { from: signed.author, push })
             }
-            Err(error) => self.refuse(source, error.to_string()),
+            Err(error) => self.refuse_gossip(source, Some(&signed.author), &error.to_string()),
         }
+    }
+
+    /// Counts a gossiped message that broke the rules. Nodes pass on what they have not read, so nobody is disconnected
+    /// for it but its author.
+    fn refuse_gossip(&mut self, source: &NodeId, author: Option<&NodeId>, reason: &str) {
+        if author == Some(source) {
+            return self.refuse(source, reason.to_owned());
+        }
+        self.counters.refused += 1;
+        tracing::warn!(node = %source, ?author, %reason, "refused gossip");
     }
 
     /// Counts and disconnects a peer that broke the rules.
@@ -384,10 +423,10 @@ impl Engine {
         let connected = self.members.is_connected(to);
         if connected {
             let bytes = wire::encode(frame);
-            if bytes.len() > self.config.frame_bytes {
+            if bytes.len() > self.config.frame_bytes || wire::has_too_many(&bytes) {
                 self.warn(
                     None,
-                    format!("a frame of {} bytes for {to} is larger than the limit and was not sent", bytes.len()),
+                    format!("a frame of {} bytes for {to} is larger than the limits and was not sent", bytes.len()),
                 );
                 return false;
             }

@@ -8,6 +8,7 @@ pub(crate) struct Counters {
     pub(crate) gossip_in: u64,
     pub(crate) gossip_out: u64,
     pub(crate) refused: u64,
+    pub(crate) ignored: u64,
     pub(crate) changes_local: u64,
     pub(crate) changes_remote: u64,
     pub(crate) changes_rejected: u64,
@@ -37,6 +38,9 @@ pub struct Metrics {
     pub gossip_out: u64,
     /// Frames, messages and sessions that broke the rules.
     pub refused: u64,
+    /// What came too late, or from whom it does not concern: frames of sessions that are over, answers to no question,
+    /// reports and requests about replicants of which the sender is no holder as far as is known here.
+    pub ignored: u64,
     /// Changes made here.
     pub changes_local: u64,
     /// Changes taken in from others.
@@ -94,6 +98,7 @@ impl crate::Engine {
             gossip_in: c.gossip_in,
             gossip_out: c.gossip_out,
             refused: c.refused,
+            ignored: c.ignored,
             changes_local: c.changes_local,
             changes_remote: c.changes_remote,
             changes_rejected: c.changes_rejected,
@@ -108,7 +113,7 @@ impl crate::Engine {
             epochs: c.epochs,
             joins: c.joins,
             replicants: count(held().count()),
-            resident: count(self.replicants.resident.len()),
+            resident: count(self.replicants.resident.len() + self.replicants.later.len()),
             unsettled: count(held().filter(|entry| !entry.settled).count()),
             sessions: count(self.sync.sessions()),
             unstored: self.outbox.outstanding(),

@@ -31,12 +31,14 @@ impl Engine {
         match task {
             // Whoever tells of it thinks that it lives here. That is seen when it is complete.
             Task::Push { from, push } => {
-                if self.unknown(push.document.clone()) {
+                if self.unknown(push.document.clone(), &from) {
                     self.pushed(id, &from, push);
                 }
             }
             Task::Sync { from, frame } => {
-                if frame.initiator && frame.seq == 0 && self.unknown(frame.document.clone()) {
+                if !(frame.initiator && frame.seq == 0) {
+                    self.counters.ignored += 1;
+                } else if self.unknown(frame.document.clone(), &from) {
                     self.sync_step(id, &from, frame);
                 }
             }

@@ -237,6 +237,10 @@ impl Engine {
     pub(crate) fn place(&mut self, id: &ReplicantId) {
         let Some(entry) = self.replicants.held(id).cloned() else { return };
         let Some(old) = &entry.placement else { return };
+        // A document that could not be read says nothing, and must not be told as if it did.
+        if self.replicants.resident.get(id).is_none_or(|resident| resident.provisional) {
+            return;
+        }
         let here = if old.expression == entry.scope { old.decided_by.clone() } else { self.config.site.clone() };
         let mut view = self.scope_view(&here, |site| self.members.settled_state(site, self.now));
         for site in &old.sites {

@@ -13,6 +13,9 @@ use crate::{Holding, NodeId, Request, RequestError, Response, SitePlan};
 
 /// The version of all that is in this file.
 pub(crate) const VERSION: u8 = 1;
+/// The most values in one frame. Small ones take some 40 bytes of memory each, whatever the frame has; the largest change
+/// of a document has half as many.
+const MAX_ITEMS: usize = 2_000_000;
 
 /// What one node says to another, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,6 +154,8 @@ pub(crate) enum WireError {
     Version(u8),
     #[error("a malformed frame: {0}")]
     Malformed(String),
+    #[error("a frame of more than {MAX_ITEMS} values")]
+    TooMany,
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -167,7 +172,40 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> 
     if *version != VERSION {
         return Err(WireError::Version(*version));
     }
-    ciborium::de::from_reader_with_recursion_limit(rest, 200).map_err(|error| WireError::Malformed(error.to_string()))
+    if has_too_many(rest) {
+        return Err(WireError::TooMany);
+    }
+    let mut left = rest;
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut left, 200)
+        .map_err(|error| WireError::Malformed(error.to_string()))?;
+    if left.is_empty() { Ok(value) } else { Err(WireError::Malformed(format!("{} bytes too many", left.len()))) }
+}
+
+/// Whether a frame would be refused for the number of its values.
+pub(crate) fn has_too_many(bytes: &[u8]) -> bool {
+    bytes.len() > MAX_ITEMS && items(bytes) > MAX_ITEMS
+}
+
+/// How many values there are in some CBOR, those inside of others counted, up to the first that is cut off.
+fn items(mut bytes: &[u8]) -> usize {
+    let mut items = 0;
+    while let Some((head, rest)) = bytes.split_first() {
+        // The upper three bits are the kind; the lower ones the number that belongs to it, or in how many bytes it follows.
+        let (kind, low) = (head >> 5, head & 0x1f);
+        let follow = match low {
+            24..=27 => 1_usize << (low - 24),
+            _ => 0,
+        };
+        let Some((number, rest)) = rest.split_at_checked(follow) else { return items };
+        let number = number.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let number = if follow == 0 { u64::from(low) } else { number };
+        // Of strings the content follows, unless it comes in pieces (31), each with a head of its own.
+        let skip = if matches!(kind, 2 | 3) && low < 28 { number } else { 0 };
+        let Some(rest) = usize::try_from(skip).ok().and_then(|skip| rest.get(skip..)) else { return items };
+        bytes = rest;
+        items += 1;
+    }
+    items
 }
 
 #[cfg(test)]
@@ -183,6 +221,20 @@ mod tests {
         assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
         assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));
         assert_eq!(decode::<Frame>(&[]).unwrap_err(), WireError::Empty);
+        let longer = [encode(&frame).as_slice(), &[0]].concat();
+        assert!(matches!(decode::<Frame>(&longer), Err(WireError::Malformed(_))));
+    }
+
+    #[test]
+    fn values_are_counted_before_they_are_read() {
+        let value = serde_json::json!({"a": [1, 300, 70_000, 5_000_000_000_u64, -1, 1.5, null, true], "b": {"c": "x".repeat(300)}});
+        // The map, its two keys, the list and its eight values, the map within, its key and value.
+        assert_eq!(items(&encode(&value)[1..]), 1 + 2 + 9 + 3);
+        assert_eq!(items(&[0x82, 0x01]), 2);
+        assert_eq!(items(&[0x5f, 0x41, 0xff, 0xff]), 3);
+        assert_eq!(items(&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), 0);
+        let many = encode(&vec![0; MAX_ITEMS]);
+        assert_eq!(decode::<Vec<u8>>(&many).unwrap_err(), WireError::TooMany);
     }
 
     proptest! {
@@ -190,6 +242,7 @@ mod tests {
         fn garbage_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() { *first = VERSION; }
+            assert!(items(&bytes) <= bytes.len());
             let _ = decode::<Frame>(&bytes);
             let _ = decode::<Signed>(&bytes);
             let _ = decode::<Gossip>(&bytes);

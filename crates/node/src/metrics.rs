@@ -169,6 +169,7 @@ impl Collector for Shared {
             ("gossip_in", "Gossiped messages that came in", e.gossip_in),
             ("gossip_out", "Messages that were gossiped", e.gossip_out),
             ("refused", "Frames, messages and sessions that broke the rules", e.refused),
+            ("ignored", "Frames, reports and requests that came too late, or from whom they do not concern", e.ignored),
             ("changes_local", "Changes made here", e.changes_local),
             ("changes_remote", "Changes taken in from others", e.changes_remote),
             ("changes_rejected", "Changes of others that were refused", e.changes_rejected),

@@ -236,6 +236,12 @@ impl Replicant {
         self.queue.values().map(Change::from).collect()
     }
 
+    /// The bytes of the changes that wait for others.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.values().map(|change| change.raw_bytes().len()).sum()
+    }
+
     /// What the document says. Computed after a change when first asked for, then kept.
     #[must_use]
     pub fn state(&self) -> &State {

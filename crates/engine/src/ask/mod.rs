@@ -63,6 +63,14 @@ impl Asks {
         self.next
     }
 
+    /// How many wait for another node.
+    fn waiting_for(&self, node: &NodeId) -> usize {
+        let all = Origin::Node(node.clone(), 0)..=Origin::Node(node.clone(), u64::MAX);
+        let is = |origin: &Origin| matches!(origin, Origin::Node(of, _) if of == node);
+        let gathers = self.gathers.values().filter(|gather| is(&gather.origin));
+        self.waits.range(all).count() + gathers.count() + self.jobs_of(node).len()
+    }
+
     /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
         self.pending.len()

@@ -34,9 +34,7 @@ impl Engine {
 
     /// Somebody asks; `here` is the site whose node the user talks to.
     fn request(&mut self, origin: Origin, who: String, here: &SiteName, request: Request) {
-        // Other nodes cannot take the places of all who ask here.
-        let places = if matches!(origin, Origin::User(_)) { self.config.requests } else { self.config.requests / 2 };
-        if self.asks.waiting() >= places || self.outbox.outstanding() > 4096 {
+        if !self.has_place_for(&origin) || self.outbox.outstanding() > 4096 {
             let message = "too many requests wait at this node: ask again later".to_owned();
             return self.answer(&origin, Err(RequestError::Busy { message }));
         }
@@ -67,6 +65,16 @@ impl Engine {
                     self.not_found(origin, who, here, request);
                 }
             }
+        }
+    }
+
+    /// Whether one more can wait. Other nodes cannot take the places of all who ask here, nor one of them those of all
+    /// others.
+    pub(super) fn has_place_for(&self, origin: &Origin) -> bool {
+        let (waiting, places) = (self.asks.waiting(), self.config.requests);
+        match origin {
+            Origin::User(_) => waiting < places,
+            Origin::Node(node, _) => waiting < places / 2 && self.asks.waiting_for(node) < (places / 8).max(1),
         }
     }
 
@@ -121,7 +129,7 @@ impl Engine {
             }
             Ask::Request(request) => self.request(origin, who, here, request),
             Ask::Plan(id) => {
-                if self.replicants.held(&id).is_some() && self.asks.waiting() < self.config.requests {
+                if self.is_shared_with(&id, from) {
                     self.run(id, Task::Side(crate::work::Side::Diff(origin)));
                 } else {
                     let error = RequestError::NotFound { id, unreachable: Vec::new() };
@@ -135,6 +143,7 @@ impl Engine {
     /// Another node answers. Only the one that was asked is listened to.
     pub(crate) fn replied(&mut self, from: &NodeId, nonce: u64, reply: Reply) {
         if self.asks.pending.get(&nonce).is_none_or(|pending| pending.to != *from) {
+            self.counters.ignored += 1;
             return;
         }
         let Some(pending) = self.asks.pending.remove(&nonce) else { return };
@@ -171,6 +180,7 @@ impl Engine {
             self.ask_timed_out(nonce);
         }
         self.end_jobs_of(node);
+        self.end_waits_of(node);
     }
 
     fn give_up(&mut self, nonce: u64, purpose: Purpose, node: &NodeId) {

@@ -37,7 +37,7 @@ pub(super) struct Job {
 
 impl Asks {
     /// What a node wants to have looked at.
-    fn jobs_of(&self, node: &NodeId) -> Vec<u64> {
+    pub(super) fn jobs_of(&self, node: &NodeId) -> Vec<u64> {
         let is = |job: &Job| matches!(&job.asked_by, Some(Origin::Node(of, _)) if of == node);
         self.jobs.iter().filter(|(_, job)| is(job)).map(|(number, _)| *number).collect()
     }
@@ -92,11 +92,18 @@ impl Engine {
         if !places {
             ids.clear();
         }
+        let mut found = BTreeMap::new();
+        if let Some(Origin::Node(node, _)) = &asked_by {
+            // Only holders of a replicant compare it, so nothing is looked at for others.
+            let strange;
+            (ids, strange) = ids.into_iter().partition(|id| self.is_shared_with(id, node));
+            found.extend(strange.into_iter().map(|id: ReplicantId| (id, Holding::default())));
+        }
         let number = self.asks.number();
         // Whoever asked does not wait for longer.
         let patience = self.config.ask_timeout + LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
         self.timers.set(Due::Job(number), self.now.plus(patience));
-        let (under_way, found) = (BTreeSet::new(), BTreeMap::new());
+        let under_way = BTreeSet::new();
         let job = Job { asked_by, gather, waiting: ids.into(), under_way, found, busy: false };
         self.asks.jobs.insert(number, job);
         self.go_on(number);

@@ -8,7 +8,7 @@ use super::Wait;
 use super::view::not_found;
 use crate::origin::Origin;
 use crate::timers::Due;
-use crate::{Engine, OperationAnswer, RequestError, RequestId, Response};
+use crate::{Engine, NodeId, OperationAnswer, RequestError, RequestId, Response};
 
 /// The longest that anybody can wait, in milliseconds.
 const MAX_WAIT_MS: u64 = 10 * 60 * 1000;
@@ -106,6 +106,15 @@ impl Engine {
     /// Whoever asked has gone: a place is free for somebody else.
     pub(crate) fn abandoned(&mut self, id: RequestId) {
         self.end_wait(&Origin::User(id));
+    }
+
+    /// The same of a node, and all who asked there.
+    pub(super) fn end_waits_of(&mut self, node: &NodeId) {
+        let all = Origin::Node(node.clone(), 0)..=Origin::Node(node.clone(), u64::MAX);
+        let theirs: Vec<_> = self.asks.waits.range(all).map(|(origin, _)| origin.clone()).collect();
+        for origin in theirs {
+            self.end_wait(&origin);
+        }
     }
 
     /// Time is up: the answer is what is known by now.

@@ -23,18 +23,23 @@ impl Engine {
         cut: Option<ChangeHash>,
     ) -> bool {
         self.flush(id);
+        // Where an epoch ends is for holders to say. What others send is looked at, and believed if it fits.
+        let by_holder = self.is_shared_with(id, from);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
         let is_next = document.epoch == resident.doc.id().epoch.saturating_add(1);
-        if let Some(cut) = cut.filter(|cut| is_next && resident.doc.has(cut))
+        if let Some(cut) = cut.filter(|cut| by_holder && is_next && resident.doc.has(cut))
             && self.close_at(id, &cut)
         {
             return true;
         }
         let actor = self.actors.next();
+        let source = self.replicants.resident.get(id).and_then(|resident| resident.next.as_ref());
+        let of_holder = source.is_some_and(|(_, source)| self.is_shared_with(id, source));
         let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
-        let known = resident.next.as_mut().filter(|(next, _)| next.id().epoch >= document.epoch);
-        match known {
-            Some((next, source)) if next.id() == document => source.clone_from(from),
+        // Of two claims that of a holder counts, and then the later.
+        let stays = |next: &Replicant| (of_holder, next.id().epoch) >= (by_holder, document.epoch);
+        match resident.next.as_mut().filter(|(next, _)| stays(next)) {
+            Some((next, source)) if next.id() == document && by_holder => source.clone_from(from),
             Some(_) => {}
             None => match Replicant::genesis(document.clone(), &actor) {
                 Ok(next) => {

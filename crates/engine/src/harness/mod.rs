@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use disk::SimulatedDisk;
 pub use keys::SimulatedKeys;
-pub use network::Weather;
+pub use network::{Recorded, Weather};
 pub use platform::{SimulatedPlatform, SimulatedReplica, capabilities};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -69,6 +69,10 @@ pub struct World {
     network: Network,
     /// How the network treats what is sent.
     pub weather: Weather,
+    /// What is sent from now on, if somebody records it; also what is lost on its way.
+    pub recorded: Option<Vec<Recorded>>,
+    /// How often a site closed a connection because the other broke the rules.
+    pub disconnected: u64,
     trace: Sha256,
     steps: u64,
     requests: u64,
@@ -92,6 +96,8 @@ impl World {
             queued: 0,
             network: Network::default(),
             weather: Weather::default(),
+            recorded: None,
+            disconnected: 0,
             trace: Sha256::new(),
             steps: 0,
             requests: 0,

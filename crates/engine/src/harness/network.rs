@@ -38,6 +38,19 @@ impl Default for Weather {
     }
 }
 
+/// A frame or a gossiped message as somebody sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The site that sent it.
+    pub from: String,
+    /// The site that it was sent to, or that gossip took it to.
+    pub to: String,
+    /// Whether it was gossiped.
+    pub gossip: bool,
+    /// What was sent.
+    pub bytes: Vec<u8>,
+}
+
 /// Who can reach whom, and when the last frame on each connection arrives.
 #[derive(Debug, Default)]
 pub(super) struct Network {
@@ -133,6 +146,7 @@ impl World {
 
     pub(super) fn send(&mut self, from: &str, to: &NodeId, bytes: Vec<u8>) {
         let to = Self::site_of(to).to_owned();
+        self.note(from, &to, false, &bytes);
         let Some(link) = self.network.up.get(&ends(from, &to)).copied() else { return };
         if self.chance(self.weather.frame_loss) {
             return;
@@ -146,6 +160,12 @@ impl World {
         self.at(after, &to, Next::Frame { from: from.to_owned(), from_life, link, bytes });
     }
 
+    fn note(&mut self, from: &str, to: &str, gossip: bool, bytes: &[u8]) {
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push(Recorded { from: from.to_owned(), to: to.to_owned(), gossip, bytes: bytes.to_vec() });
+        }
+    }
+
     /// Whether the connection a frame was sent on is still there.
     pub(super) fn is_same_link(&self, a: &str, b: &str, link: u64) -> bool {
         self.network.up.get(&ends(a, b)) == Some(&link)
@@ -153,6 +173,7 @@ impl World {
 
     pub(super) fn disconnect(&mut self, site: &str, node: &NodeId) {
         let other = Self::site_of(node).to_owned();
+        self.disconnected += 1;
         if self.network.up.remove(&ends(site, &other)).is_some() {
             self.tell_link(site, &other, false);
             self.tell_link(&other, site, false);
@@ -176,6 +197,7 @@ impl World {
             for name in next {
                 reached.insert(name.clone());
                 edge.push(name.clone());
+                self.note(from, &name, true, bytes);
                 let copies = 1 + u64::from(self.chance(self.weather.gossip_twice));
                 for _ in 0..copies {
                     if self.chance(self.weather.gossip_loss) {

@@ -74,6 +74,18 @@ impl Members {
         })
     }
 
+    /// Has a node that is connected remembered, also where there are too many: one that was only heard of is forgotten,
+    /// since anybody can make up names. Which.
+    pub(crate) fn make_room_for(&mut self, node: &NodeId) -> Option<NodeId> {
+        if self.members.len() < MAX_NODES || self.members.contains_key(node) || !self.is_connected(node) {
+            return None;
+        }
+        let nobody = self.members.keys().find(|known| !self.links.contains_key(*known)).cloned()?;
+        self.forget(&nobody);
+        self.standings.retain(|site, _| self.by_site.contains_key(site));
+        Some(nobody)
+    }
+
     fn forget(&mut self, node: &NodeId) {
         let Some(member) = self.members.remove(node) else { return };
         if let Some(nodes) = self.by_site.get_mut(&member.record.site) {

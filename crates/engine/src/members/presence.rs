@@ -77,9 +77,8 @@ impl Engine {
             return self.refuse(from, format!("{} site records, {MAX_RECORDS} are allowed", records.len()));
         }
         for record in records {
-            match record.open(&*self.keys) {
-                Ok(_) => self.learn_member(record, true),
-                Err(error) => return self.refuse(from, error.to_string()),
+            if let Err(error) = self.learn_member(record, true) {
+                return self.refuse(from, error.to_string());
             }
         }
         // Only now may it be known which site the peer serves, and so what is shared with it.
@@ -87,32 +86,28 @@ impl Engine {
         self.reconcile_soon(from);
     }
 
-    /// Takes in a record from anywhere; one that is not genuine is ignored.
-    pub(crate) fn learn_member(&mut self, signed: &SignedRecord, store: bool) {
-        let record = match signed.open(&*self.keys) {
-            Ok(record) => record,
-            Err(error @ RecordError::Signature(_)) => {
-                self.counters.refused += 1;
-                tracing::warn!(%error, "ignored a site record");
-                return;
-            }
-            Err(_) => return,
-        };
+    /// Takes in a record from anywhere.
+    ///
+    /// # Errors
+    /// What is wrong with a record that its node has not signed like this. Nothing of it is kept.
+    pub(crate) fn learn_member(&mut self, signed: &SignedRecord, store: bool) -> Result<(), RecordError> {
+        let record = signed.open(&*self.keys)?;
         if record.node == self.config.node {
             // An earlier life of this node may have spoken with a higher number, if its clock ran ahead.
             if record.seq > self.record.seq {
                 self.record.seq = record.seq;
                 self.announce();
             }
-            return;
+            return Ok(());
         }
         let (node, site) = (record.node.clone(), record.site.clone());
         let known = self.members.member(&node).is_some();
-        if !self.members.learn(record, signed.clone()) {
-            return;
+        let forgotten = self.members.make_room_for(&node);
+        if !self.members.learn(record, signed.clone()) || !store {
+            return Ok(());
         }
-        if !store {
-            return;
+        if let Some(forgotten) = forgotten {
+            self.outbox.write(Write::Delete { key: node_key(&forgotten.0) });
         }
         self.outbox.write(Write::Put { key: node_key(&node.0), value: wire::encode(signed) });
         if !known {
@@ -125,6 +120,7 @@ impl Engine {
         if self.members.is_connected(&node) {
             self.reconcile_soon(&node);
         }
+        Ok(())
     }
 
     pub(crate) fn addresses(&mut self, mut addresses: Vec<String>) {

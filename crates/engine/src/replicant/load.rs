@@ -15,11 +15,16 @@ use crate::{Engine, Output, Record, RequestError};
 impl Engine {
     /// Works on a document, at once if it is in memory.
     pub(crate) fn run(&mut self, id: ReplicantId, task: Task) {
-        if self.replicants.resident.contains_key(&id) {
-            if let Some(resident) = self.replicants.resident.get_mut(&id) {
-                resident.used_us = self.now.monotonic_us;
-            }
-            return self.perform(&id, task);
+        if let Some(resident) = self.replicants.resident.get_mut(&id) {
+            resident.used_us = self.now.monotonic_us;
+            // Of a document that is only hearsay itself, the later one just takes the place.
+            let now = Some(resident.doc.id()).filter(|_| !resident.provisional);
+            let is_later = |now: &DocumentId, document: &DocumentId| document.life() > now.life();
+            let later = task.document().filter(|(document, _)| now.is_some_and(|now| is_later(now, document)));
+            return match later.map(|(document, from)| (document.clone(), from.clone())) {
+                Some((document, from)) => self.perform_on_later(&document, &from, task),
+                None => self.perform(&id, task),
+            };
         }
         // A replicant that was given away is read too: what it left behind tells that its replica is gone.
         if !self.replicants.index.contains_key(&id) {
@@ -45,6 +50,7 @@ impl Engine {
                     // A driver may still be at work for what was forgotten when the disk was full.
                     let busy = self.calls.iter().find(|(_, (of, _))| of == id);
                     resident.call = busy.map(|(call, _)| *call);
+                    resident.used_us = self.now.monotonic_us;
                     // What the index says of it is no longer so.
                     let other = self.replicants.index.get(id).is_some_and(|entry| entry.heads != resident.doc.heads());
                     self.replicants.resident.insert(id.clone(), resident);
@@ -261,6 +267,7 @@ impl Engine {
             self.run(id, Task::Compact);
         }
         self.nudge();
+        self.sweep_later();
         self.close_idle();
         self.evict();
         self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));

@@ -1,6 +1,7 @@
 //! The replicants that this node holds: a small index entry each, and the documents that are in use.
 
 mod index;
+mod later;
 mod load;
 mod persist;
 
@@ -35,6 +36,10 @@ pub(crate) struct Resident {
     pub(crate) retry_us: Option<u64>,
     /// Known from others, and not (yet) known to live here: nothing of it is on disk.
     pub(crate) provisional: bool,
+    /// Who told of it, while it is provisional.
+    pub(crate) told_by: Option<NodeId>,
+    /// The document of an earlier life that is held, while something is done about this one, which may take its place.
+    pub(crate) instead_of: Option<Box<Resident>>,
     pub(crate) used_us: u64,
     /// A later epoch that is being fetched, and from whom.
     pub(crate) next: Option<(Replicant, NodeId)>,
@@ -59,6 +64,8 @@ impl Resident {
             side: VecDeque::new(),
             retry_us: None,
             provisional,
+            told_by: None,
+            instead_of: None,
             used_us: 0,
             next: None,
             joined_us: None,
@@ -144,7 +151,11 @@ impl Resident {
     /// Takes over what was done for an older document of the same replicant.
     pub(crate) fn keep_work_of(&mut self, old: Self) {
         self.work = old.work;
-        self.reports = old.reports;
+        for (site, report) in old.reports {
+            if self.reports.get(&site).is_none_or(|newer| report.supersedes(newer)) {
+                self.reports.insert(site, report);
+            }
+        }
         self.call = old.call;
         self.side = old.side;
         self.retry_us = old.retry_us;
@@ -166,6 +177,8 @@ impl Resident {
 pub(crate) struct Replicants {
     pub(crate) index: BTreeMap<ReplicantId, Entry>,
     pub(crate) resident: BTreeMap<ReplicantId, Resident>,
+    /// Documents of a later life than those that are held, which are not complete yet.
+    pub(crate) later: BTreeMap<DocumentId, Resident>,
     /// What waits for documents that are being read.
     pub(crate) parked: BTreeMap<ReplicantId, Vec<Task>>,
     pub(crate) by_prefix: BTreeMap<ItemPrefix, ReplicantId>,
@@ -177,6 +190,17 @@ impl Replicants {
     /// Whether this node holds the replicant's document.
     pub(crate) fn held(&self, id: &ReplicantId) -> Option<&Entry> {
         self.index.get(id).filter(|entry| !entry.dropped)
+    }
+
+    /// The documents that are in memory because somebody told of them.
+    pub(crate) fn provisional(&self) -> impl Iterator<Item = &Resident> {
+        self.resident.values().filter(|resident| resident.provisional).chain(self.later.values())
+    }
+
+    /// The same, and those of later epochs that are being fetched.
+    pub(crate) fn on_hearsay(&self) -> impl Iterator<Item = &Replicant> {
+        let next = self.resident.values().filter_map(|resident| resident.next.as_ref()).map(|(next, _)| next);
+        self.provisional().map(|resident| &resident.doc).chain(next)
     }
 
     /// Storage was recovered from damage: every index entry may be old, and some may be missing. `found` are the

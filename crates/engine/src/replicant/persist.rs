@@ -120,6 +120,10 @@ impl Engine {
     pub(crate) fn adopt(&mut self, id: &ReplicantId, local: bool) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.provisional = false;
+        resident.told_by = None;
+        if let Some(held) = resident.instead_of.take() {
+            resident.keep_work_of(*held);
+        }
         // It is newer than what this site was told when it was out.
         resident.work.expelled.clear();
         let state = resident.doc.state();
@@ -147,7 +151,10 @@ impl Engine {
         entry.first_change = known.map_or(entry.next_change, |entry| entry.first_change);
         entry.changed_us = self.now.monotonic_us;
         entry.settled = false;
-        let Some(resident) = self.replicants.resident.get(id) else { return };
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        // What a stranger said while nobody knew where it lives is left out.
+        let placement = resident.doc.state().placement.clone();
+        resident.reports.retain(|site, _| placement.as_ref().is_some_and(|placement| placement.holds(site)));
         let reports: Vec<_> = resident.reports.values().cloned().collect();
         for report in &reports {
             entry.reported(report);

@@ -14,8 +14,11 @@ use crate::{Engine, Happening, NodeId, Status};
 const MAX_HEADS: usize = 1024;
 /// The most reports that are kept of a document that is not known to live here.
 const MAX_PROVISIONAL_REPORTS: usize = 256;
-/// The most documents that are in memory only because somebody told of them.
+/// The most documents that are in memory only because somebody told of them, and of these because one node did.
 const MAX_PROVISIONAL: usize = 1024;
+const MAX_PROVISIONAL_OF_ONE: usize = 256;
+/// How many of the largest documents they may come to together.
+const MAX_PROVISIONAL_LARGEST: usize = 16;
 /// How far ahead of this site's clock the number of a report may be, in milliseconds: a hundred years, more than any clock
 /// that is merely wrong. Numbers are clock values, so the bound moves on, and there is a next one for whoever is at it.
 const MAX_AHEAD_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
@@ -25,11 +28,19 @@ pub(crate) const MAX_EPOCH: u64 = 1 << 40;
 impl Engine {
     /// Those of the reports that came from a node which can be true. Each is of any of the holders, and all come from one of
     /// them: whoever is no holder as far as is known here has nothing to say of replicas.
-    fn believable(&self, id: &ReplicantId, from: &NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+    fn believable(&mut self, id: &ReplicantId, from: &NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+        if !reports.is_empty() && !self.may_share(id, from) {
+            self.counters.ignored += 1;
+            return Vec::new();
+        }
         let newest = Hlc::from_ms(self.now.wall_ms.saturating_add(MAX_AHEAD_MS)).0;
-        let may = self.may_share(id, from);
-        reports
-            .retain(|report| may && report.replicant == *id && report.seq <= newest && report.heads.len() <= MAX_HEADS);
+        let before = reports.len();
+        reports.retain(|report| report.replicant == *id && report.seq <= newest && report.heads.len() <= MAX_HEADS);
+        self.counters.refused += u64::try_from(before - reports.len()).unwrap_or(u64::MAX);
+        if self.replicants.resident.get(id).is_some_and(|resident| resident.instead_of.is_some()) {
+            // What this site has done is known with what is held.
+            reports.retain(|report| report.site != self.config.site);
+        }
         reports
     }
 
@@ -53,18 +64,26 @@ impl Engine {
                 return self.meet(id, from);
             }
         } else if push.document.epoch > epoch {
-            self.shelve(id, push.document.clone());
+            self.shelve(id, push.document.clone(), from);
         }
-        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let Some(resident) = self.replicants.resident.get(id) else { return };
         if resident.doc.id().epoch != push.document.epoch {
             return;
         }
+        if resident.provisional && !self.has_room_for(push.changes.iter().map(|change| change.len()).sum()) {
+            self.counters.refused += 1;
+            return;
+        }
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let room = MAX_QUEUED_CHANGES.saturating_sub(resident.incoming.len());
         let dropped = push.changes.len() > room;
         resident.incoming.extend(push.changes.into_iter().take(room));
-        let waiting = !resident.incoming.is_empty();
+        let (waiting, provisional) = (!resident.incoming.is_empty(), resident.provisional);
         self.take_reports(id, from, push.reports);
-        if waiting && !self.timers.is_set(&Due::Flush(id.clone())) {
+        if waiting && provisional {
+            // The timer is for what is held.
+            self.flush(id);
+        } else if waiting && !self.timers.is_set(&Due::Flush(id.clone())) {
             // The first comes in at once; what follows within the window is applied together.
             let quiet = |changed_us| self.now.since(changed_us) >= self.config.batch;
             if self.replicants.index.get(id).is_none_or(|entry| quiet(entry.changed_us)) {
@@ -87,12 +106,13 @@ impl Engine {
     }
 
     /// Something came in for a replicant that this node does not hold. It may have been placed here just now.
-    pub(crate) fn unknown(&mut self, document: DocumentId) -> bool {
+    pub(crate) fn unknown(&mut self, document: DocumentId, from: &NodeId) -> bool {
         let id = document.replicant.clone();
-        let provisional = self.replicants.resident.values().filter(|resident| resident.provisional).count();
-        if document.epoch > MAX_EPOCH || provisional >= MAX_PROVISIONAL {
+        let told = self.replicants.provisional().count();
+        let by_it = self.replicants.provisional().filter(|resident| resident.told_by.as_ref() == Some(from)).count();
+        if document.epoch > MAX_EPOCH || told >= MAX_PROVISIONAL || by_it >= MAX_PROVISIONAL_OF_ONE {
             self.counters.refused += 1;
-            tracing::warn!(replicant = %id, epoch = document.epoch, provisional, "refused a document");
+            tracing::warn!(replicant = %id, epoch = document.epoch, told, by_it, node = %from, "refused a document");
             return false;
         }
         match Replicant::genesis(document, &self.actors.next()) {
@@ -100,6 +120,7 @@ impl Engine {
                 let doc = doc.with_limits(self.config.limits.clone());
                 let mut resident = Resident::new(doc, Work::default(), BTreeMap::new(), true);
                 resident.used_us = self.now.monotonic_us;
+                resident.told_by = Some(from.clone());
                 self.replicants.resident.insert(id, resident);
                 true
             }
@@ -110,10 +131,17 @@ impl Engine {
         }
     }
 
-    /// Sets an older document aside for one of a later epoch. On disk the older one stays until the later is complete.
-    pub(crate) fn shelve(&mut self, id: &ReplicantId, document: DocumentId) {
+    /// Whether documents that are in memory on hearsay may have so many bytes more.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let size = |doc: &Replicant| doc.size().saturating_add(doc.queued_bytes());
+        let now: usize = self.replicants.on_hearsay().map(size).sum();
+        now.saturating_add(bytes) <= self.config.limits.remote_bytes().saturating_mul(MAX_PROVISIONAL_LARGEST)
+    }
+
+    /// Sets an older document, of which nothing is held, aside for one of a later epoch.
+    pub(crate) fn shelve(&mut self, id: &ReplicantId, document: DocumentId, from: &NodeId) {
         let Some(old) = self.replicants.resident.remove(id) else { return };
-        if !self.unknown(document) {
+        if !self.unknown(document, from) {
             self.replicants.resident.insert(id.clone(), old);
             return;
         }

@@ -178,8 +178,14 @@ impl Engine {
             return self.refuse(from, format!("a request for {} items, {MAX_WANTED} are allowed", items.len()));
         }
         for item in items {
-            if let Some(id) = prefix(item).and_then(|prefix| self.replicants.by_prefix.get(&prefix)).cloned() {
+            let Some(id) = prefix(item).and_then(|prefix| self.replicants.by_prefix.get(&prefix)).cloned() else {
+                continue;
+            };
+            // What was compared is what both hold. Nothing else is read from disk for it.
+            if self.is_shared_with(&id, from) {
                 self.meet(&id, from);
+            } else {
+                self.counters.ignored += 1;
             }
         }
     }

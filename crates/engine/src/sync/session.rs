@@ -90,25 +90,31 @@ impl Engine {
         self.say(id, with);
     }
 
-    /// Whether a node's site is one of the holders, as far as is known here. Of a document that is only being fetched,
-    /// nothing is known that the other does not have.
+    /// Whether a node's site is one of the holders of a replicant that is held here, as far as is known here.
+    pub(crate) fn is_shared_with(&self, id: &ReplicantId, node: &NodeId) -> bool {
+        let site = self.members.site_of(node);
+        site.is_some_and(|site| self.replicants.held(id).is_some_and(|entry| entry.holds(site)))
+    }
+
+    /// The same of a resident document. Of one that is only being fetched, nothing is known that the other does not have.
     pub(crate) fn may_share(&self, id: &ReplicantId, node: &NodeId) -> bool {
         let Some(resident) = self.replicants.resident.get(id) else { return false };
         if resident.provisional && !resident.doc.is_created() {
             return true;
         }
-        let site = self.members.site_of(node);
         if resident.provisional {
             // It has come from elsewhere just now, and not everybody may have it.
             let placement = resident.doc.state().placement.as_ref();
+            let site = self.members.site_of(node);
             return site.is_some_and(|site| placement.is_some_and(|placement| placement.holds(site)));
         }
-        site.is_some_and(|site| self.replicants.held(id).is_some_and(|entry| entry.holds(site)))
+        self.is_shared_with(id, node)
     }
 
     /// Tells a node that it is none of the holders, as far as is known here; `knows` are heads of its own that are known
     /// here all the same.
     pub(crate) fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId, knows: Vec<ChangeHash>) {
+        self.counters.ignored += 1;
         let Some(resident) = self.replicants.resident.get(id) else { return };
         // Which site an unknown node serves will be known soon.
         if self.members.site_of(to).is_none() {
@@ -220,7 +226,7 @@ impl Engine {
         if self.is_later_epoch(id, &frame.document) {
             self.follow(id, from, &frame.document, frame.cut);
         } else if self.replicants.resident.get(id).is_none_or(|resident| epoch > resident.doc.id().epoch) {
-            self.shelve(id, frame.document.clone());
+            self.shelve(id, frame.document.clone(), from);
         }
         let Some(document) = self.document_mut(id, epoch) else { return };
         // Of what is only being fetched, nothing is known that the other does not have.
@@ -237,24 +243,33 @@ impl Engine {
                 .sync
                 .sessions
                 .get(&key)
+                .filter(|session| session.epoch == epoch)
                 .is_some_and(|session| session.began_here && session.next_in == 0 && self.config.node < *from);
             if ours_wins {
                 return;
             }
-            if self.sync.sessions_with(from) >= self.config.sessions.saturating_mul(4).max(16) {
+            let others = self.sync.sessions_with(from) - usize::from(self.sync.sessions.contains_key(&key));
+            if others >= self.config.sessions.saturating_mul(4).max(16) {
+                self.counters.ignored += 1;
                 return;
             }
             self.sync.sessions.insert(key.clone(), Session::new(frame.session, false, epoch));
         }
-        let Some(session) = self.sync.sessions.get_mut(&key) else { return };
-        if session.number != frame.session || session.began_here == frame.initiator || session.epoch != epoch {
+        let room = self.has_room_for(frame.message.as_ref().map_or(0, |message| message.len()));
+        let session = self.sync.sessions.get_mut(&key).filter(|session| {
+            session.number == frame.session && session.epoch == epoch && session.began_here != frame.initiator
+        });
+        let Some(session) = session else {
+            self.counters.ignored += 1;
             return;
-        }
+        };
         if session.next_in != frame.seq || frame.seq >= MAX_FRAMES {
             return self.end_session(from, id);
         }
         session.next_in += 1;
-        if let Some(have) = frame.have {
+        if let Some(mut have) = frame.have {
+            let reports = self.replicants.resident.get(id).map(|resident| &resident.reports);
+            have.retain(|site, _| reports.is_some_and(|reports| reports.contains_key(site)));
             session.theirs = Some(have);
         }
         let over = frame.message.is_none() && frame.reports.is_empty() && frame.seq > 0;
@@ -271,6 +286,10 @@ impl Engine {
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
             let Some(session) = self.sync.sessions.get_mut(&key) else { return };
             let held = resident.doc.id().epoch == epoch;
+            if (resident.provisional || !held) && !room {
+                self.counters.refused += 1;
+                return self.end_session(from, id);
+            }
             let document = match &mut resident.next {
                 Some((next, _)) if !held && next.id().epoch == epoch => next,
                 _ => &mut resident.doc,
@@ -318,10 +337,12 @@ impl Engine {
             session.parts.cut(&message, self.config.part_bytes());
         }
         let (message, more) = session.parts.next();
+        // Until it is known who the holders are, nobody is told what others have reported.
+        let known = || resident.reports.iter().filter(|_| document.is_created());
         let mut reports = Vec::<Report>::new();
         if let Some(theirs) = &mut session.theirs {
             let mut room = self.config.part_bytes();
-            for (site, report) in &resident.reports {
+            for (site, report) in known() {
                 if theirs.get(site).is_some_and(|seq| *seq >= report.seq) {
                     continue;
                 }
@@ -338,8 +359,7 @@ impl Engine {
                 }
             }
         }
-        let have = (session.next_out == 0)
-            .then(|| resident.reports.iter().map(|(site, report)| (site.clone(), report.seq)).collect());
+        let have = (session.next_out == 0).then(|| known().map(|(site, report)| (site.clone(), report.seq)).collect());
         let says = message.is_some() || !reports.is_empty();
         session.quiet = !says;
         let frame = SyncFrame {
@@ -399,8 +419,11 @@ impl Engine {
         if self.sync.has_session(id) {
             return;
         }
-        let strange =
-            self.replicants.resident.get(id).is_some_and(|resident| resident.provisional && resident.is_idle());
+        let strange = self
+            .replicants
+            .resident
+            .get(id)
+            .is_some_and(|resident| resident.provisional && resident.instead_of.is_none() && resident.is_idle());
         if strange {
             self.replicants.resident.remove(id);
         }

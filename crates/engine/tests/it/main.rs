@@ -7,6 +7,7 @@ mod faults;
 mod foreign;
 mod full;
 mod fuzz;
+mod hostile;
 mod large;
 mod limits;
 mod members;

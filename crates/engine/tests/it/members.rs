@@ -83,7 +83,7 @@ fn what_another_node_wants_looked_at_leaves_places_for_all_who_ask_here() {
     world.sites(&["paris", "rennes"]);
     let names: Vec<_> = (0..60).map(|number| format!("r{number}")).collect();
     for name in &names {
-        world.put("paris", name, "paris", json!({"a": 1}));
+        world.put("paris", name, "paris & rennes", json!({"a": 1}));
     }
     world.settle();
     for nonce in 0..1100 {
@@ -105,7 +105,7 @@ fn what_another_node_wants_looked_at_leaves_places_for_all_who_ask_here() {
 fn what_a_driver_does_not_answer_keeps_no_place_for_ever() {
     let mut world = World::new(323);
     world.sites(&["paris", "rennes"]);
-    world.put_with("paris", "log", "paris", &crate::file_policy());
+    world.put_with("paris", "log", "paris & rennes", &crate::file_policy());
     world.settle();
     world.sites.get_mut("paris").unwrap().hang_next_call = true;
     world.operate("paris", "log", "add", "x").unwrap();
