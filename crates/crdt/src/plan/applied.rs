@@ -103,6 +103,18 @@ impl Applied {
         }
     }
 
+    /// What was executed under this id was another operation than the one that has it now. It stays in the sequence as
+    /// `other`, which no list must hold, so that it is taken back or built over like all that does not stay; and the one
+    /// that has the id now counts as never executed. An open intent about it counts as done.
+    pub fn disown(&mut self, id: &OperationId, other: &OperationId) {
+        if self.intent.as_ref().and_then(Step::operation) == Some(id) {
+            self.finish(Outcome::Succeeded);
+        }
+        for entry in self.entries.iter_mut().filter(|entry| entry.id == *id) {
+            entry.id = other.clone();
+        }
+    }
+
     /// The open intent turned out never to have happened: after a failure that will be tried again, or when `observe`
     /// shows it after a crash.
     pub fn abandon_intent(&mut self) {

@@ -51,6 +51,8 @@ pub(crate) struct Resident {
     /// What was found out of reports of sites that have left: the number of the report, the decision, and whether it was
     /// known there.
     knew: BTreeMap<SiteName, (u64, Vec<ChangeHash>, bool)>,
+    /// What was executed was compared with what the document says of it.
+    pub(crate) compared: bool,
 }
 
 impl Resident {
@@ -72,6 +74,7 @@ impl Resident {
             renamed: BTreeMap::new(),
             resolved: None,
             knew: BTreeMap::new(),
+            compared: false,
         }
     }
 
@@ -84,6 +87,7 @@ impl Resident {
     /// The document changed.
     pub(crate) fn touched(&mut self) {
         self.resolved = None;
+        self.compared = false;
     }
 
     /// Whether a report speaks of the very heads that the document has, or had when the epoch before was closed.

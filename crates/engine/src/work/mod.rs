@@ -4,6 +4,7 @@ mod done;
 mod next;
 mod queue;
 mod report;
+mod same;
 
 pub(crate) use self::next::{digest, says_nothing};
 pub(crate) use self::queue::Queue;
@@ -31,6 +32,8 @@ pub(crate) struct Work {
     pub(crate) desired_report: Option<OperationReport>,
     /// What became of each operation.
     pub(crate) operations: BTreeMap<OperationId, OperationReport>,
+    /// What each of the operations executed since the base was: two sites that are apart may give one id to two.
+    pub(crate) ran: BTreeMap<OperationId, u64>,
     /// What the last plan left out.
     pub(crate) skipped: BTreeSet<OperationId>,
     /// What the platform calls the replica.

@@ -1,9 +1,12 @@
 //! What the driver is to do next. Decided anew after every step and every change.
 
+use std::collections::BTreeSet;
+
 use khufu_crdt::{Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::same::essence;
 use super::{Doing, Side, Work};
 use crate::timers::Due;
 use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
@@ -238,6 +241,7 @@ impl Engine {
         let here = self.config.site.clone();
         let (now_ms, now_us) = (self.now.wall_ms, self.now.monotonic_us);
         let handed_over = self.is_handed_over(id);
+        self.compare_executed(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return Next::Nothing { settled: true } };
         if resident.provisional {
             return Next::Nothing { settled: false };
@@ -423,6 +427,13 @@ impl Engine {
         }
         if matches!(step, Step::Rebase(_) | Step::Reset) {
             self.counters.rebuilds += 1;
+        }
+        if let DriverCall::Operation(operation) = &call {
+            if work.ran.len() > work.applied.entries().len() {
+                let executed: BTreeSet<_> = work.applied.sequence().into_iter().collect();
+                work.ran.retain(|op, _| executed.contains(op));
+            }
+            work.ran.insert(operation.id.clone(), essence(operation));
         }
         work.applied.start(step);
         Next::Call(Doing::Step, call)

@@ -13,6 +13,7 @@ mod limits;
 mod members;
 mod placement;
 mod reports;
+mod same;
 mod scope;
 mod unread;
 

@@ -149,3 +149,36 @@ fn what_may_still_be_run_is_not_reported_skipped() {
     assert_eq!(said, Status::Applied, "it was said to be over before it ran");
     assert_eq!(world.text("paris", "log"), world.text("rennes", "log"));
 }
+
+#[test]
+fn an_operation_that_ran_and_that_a_rebuild_leaves_out_is_reported_skipped() {
+    let mut world = World::new(84);
+    world.sites(&["paris", "rennes"]);
+    // Nothing replaces anything: what is before an absolute operation just does not show any more.
+    let policy = serde_json::from_value(json!({"types": {"set": {"absolute": true, "idempotent": true}}})).unwrap();
+    world.put_with("paris", "log", "paris & rennes", &policy);
+    world.settle();
+    world.isolate("rennes");
+    let ask = |name: &str, op_type: &str| {
+        Request::Operate(Operate {
+            id: id("log"),
+            operation: Some(OperationId::new(name).unwrap()),
+            op_type: op_type.into(),
+            payload: json!(format!("{name};")),
+            wait_ms: 0,
+        })
+    };
+    for (site, name, op_type) in [("paris", "before", "add"), ("rennes", "over", "set"), ("paris", "after", "add")] {
+        world.request(site, ask(name, op_type)).unwrap();
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(world.text("paris", "log").as_deref(), Some("before;after;"));
+    world.heal();
+    world.settle();
+    for site in ["paris", "rennes"] {
+        assert_eq!(world.text(site, "log").as_deref(), Some("over;after;"), "{site}");
+        let said = report(&mut world, site, "log");
+        assert_eq!(said.operations[&OperationId::new("before").unwrap()].status, Status::Skipped, "{site}");
+        assert_eq!(said.status, Status::Applied, "{site}");
+    }
+}
