@@ -3,4 +3,6 @@
 mod cli;
 mod house;
 mod scenarios;
+#[path = "../crates/store/tests/it/strace.rs"]
+mod strace;
 mod support;

@@ -70,6 +70,9 @@ async fn a_damaged_store_is_named_and_filled_again_from_the_others() {
         let node = nantes.node().to_owned();
         let stopped = nantes.kill_9();
         damage(&log_of(&stopped.dir().join("data")));
+        // The others go on without it.
+        rennes.put_files("meanwhile", "all", json!({"while": what})).await;
+        lab.here_is("meanwhile", &format!("while: {what}\n"), &paris).await;
         nantes = stopped.start().await;
         assert_eq!(nantes.node(), node, "who it is does not depend on the store");
         let log = nantes.log()[logged..].to_owned();
@@ -81,6 +84,7 @@ async fn a_damaged_store_is_named_and_filled_again_from_the_others() {
             let found = lab.converged(&format!("r{number}"), &sites).await;
             assert_eq!(&found, expected, "r{number} after the store was {what}:\n{log}");
         }
+        assert_eq!(lab.converged("meanwhile", &sites).await, format!("while: {what}\n"));
         // It takes part as before.
         let id = format!("r{COUNT}");
         nantes.put_files(&id, "all", json!({"after": what})).await;
@@ -89,6 +93,7 @@ async fn a_damaged_store_is_named_and_filled_again_from_the_others() {
         contents[1].push_str("more\n");
         assert_eq!(lab.converged("r1", &sites).await, contents[1]);
         lab.verified(&paris).await;
+        nantes.khufu(&["verify"]).with_code(0);
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct SiteBuilder {
     listen: String,
     /// The network namespace to run in, if not that of the test.
     within: Option<String>,
+    /// Where to write down the system calls, if anywhere.
+    trace: Option<PathBuf>,
 }
 
 impl SiteBuilder {
@@ -36,6 +38,7 @@ impl SiteBuilder {
             api: "127.0.0.1:0".to_owned(),
             listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
             within: None,
+            trace: None,
         }
     }
 
@@ -44,6 +47,16 @@ impl SiteBuilder {
         self.within = Some(namespace.to_owned());
         self.listen = "/ip4/0.0.0.0/tcp/0".to_owned();
         self
+    }
+
+    /// Writes down its system calls that matter for what is on the disk and who is told. None where there is no `strace`.
+    pub(crate) fn traced(mut self, trace: &Path) -> Option<Self> {
+        if std::process::Command::new("strace").arg("-V").output().is_err() {
+            super::missing("strace");
+            return None;
+        }
+        self.trace = Some(trace.to_owned());
+        Some(self)
     }
 
     /// Looks for the network at another site.
@@ -80,9 +93,19 @@ impl SiteBuilder {
     pub(crate) async fn start(self) -> Site {
         let log = self.dir().join("log");
         let log_file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
-        let mut command = match &self.within {
-            None => command(&self.dir),
-            Some(namespace) => {
+        let mut command = match (&self.within, &self.trace) {
+            (None, None) => command(&self.dir),
+            (None, Some(trace)) => {
+                let mut strace = command_of("strace", &self.dir);
+                strace.args(["-f", "-y", "-s", "8388608", "-e"]);
+                strace
+                    .arg("trace=write,pwrite64,writev,sendto,sendmsg,fdatasync,fsync")
+                    .arg("-o")
+                    .arg(trace)
+                    .arg(KHUFU);
+                strace
+            }
+            (Some(namespace), _) => {
                 // `ip` becomes the program, so the process that is started is the one that is killed.
                 let mut ip = command_of("ip", &self.dir);
                 ip.args(["netns", "exec", namespace, KHUFU]);

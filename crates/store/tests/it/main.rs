@@ -8,6 +8,7 @@ mod kill;
 mod model;
 mod order;
 mod power;
+mod strace;
 mod trace;
 
 use khufu_store::{Options, SledStore};

@@ -1,10 +1,10 @@
 //! The order write, sync, acknowledge, as the system sees it: a process that stores is run under `strace`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
+use crate::strace::{Call, calls, synced_before};
 use khufu_store::{DiskSteps, Options, SledStore, Store, Write};
 
 const BATCHES: u32 = 25;
@@ -42,39 +42,6 @@ fn traced() {
     }
 }
 
-/// A system call that has returned.
-struct Call {
-    name: String,
-    text: String,
-    /// The lines of the trace where it began and ended.
-    began: usize,
-    ended: usize,
-}
-
-/// Reads what `strace -f -y` wrote. Calls of different threads overlap.
-fn calls(trace: &str) -> Vec<Call> {
-    let mut open = BTreeMap::<&str, (usize, String)>::new();
-    let mut calls = Vec::new();
-    for (at, line) in trace.lines().enumerate() {
-        let Some((pid, rest)) = line.split_once(' ') else { continue };
-        let rest = rest.trim_start();
-        if let Some(begun) = rest.strip_suffix("<unfinished ...>") {
-            open.insert(pid, (at, begun.to_owned()));
-            continue;
-        }
-        let (began, text) = match rest.strip_prefix("<... ").and_then(|rest| rest.split_once("resumed>")) {
-            Some((_, end)) => {
-                let Some((began, begun)) = open.remove(pid) else { continue };
-                (began, begun + end)
-            }
-            None => (at, rest.to_owned()),
-        };
-        let name = text.split('(').next().unwrap_or_default().to_owned();
-        calls.push(Call { name, text, began, ended: at });
-    }
-    calls
-}
-
 /// Runs the child under `strace`. None if there is no `strace`.
 fn trace(dir: &Path, sync: bool) -> Option<Vec<Call>> {
     let out = dir.join("trace");
@@ -102,23 +69,8 @@ fn trace(dir: &Path, sync: bool) -> Option<Vec<Call>> {
 
 /// Whether what a batch put was written to the log, after that forced to the disk, and after that told. If not, why.
 fn in_order(calls: &[Call], needle: &str) -> Result<(), String> {
-    let log = |call: &&Call| call.text.contains("/store/sled/db>");
-    let told = calls
-        .iter()
-        .find(|call| call.name == "write" && call.text.contains("/told>") && call.text.contains(needle))
-        .ok_or("it was told of nothing")?;
-    let written = calls
-        .iter()
-        .filter(log)
-        .find(|call| matches!(call.name.as_str(), "write" | "pwrite64") && call.text.contains(needle))
-        .ok_or("it was not written")?;
-    let synced = |call: &Call| matches!(call.name.as_str(), "fdatasync" | "fsync") && call.text.ends_with("= 0");
-    calls
-        .iter()
-        .filter(log)
-        .find(|call| synced(call) && call.began > written.ended && call.ended < told.began)
-        .map(|_| ())
-        .ok_or_else(|| format!("written on line {}, told on line {}, not synced between", written.ended, told.began))
+    let told = |call: &Call| call.name == "write" && call.text.contains("/told>") && call.text.contains(needle);
+    synced_before(calls, "/store/sled/db>", needle, told)
 }
 
 #[test]
