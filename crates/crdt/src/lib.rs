@@ -81,6 +81,7 @@
 
 mod desired;
 mod document;
+mod hex;
 mod hlc;
 mod id;
 mod limits;

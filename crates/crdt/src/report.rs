@@ -50,7 +50,7 @@ pub struct Observation {
     /// When, in milliseconds since 1970 by that site's clock.
     pub at: u64,
     /// SHA-256 of the replica's contents in hexadecimal, none if there is no replica.
-    #[serde(default)]
+    #[serde(default, with = "crate::hex::option")]
     pub digest: Option<String>,
     /// How the platform differs from what was applied, if somebody changed it by hand.
     #[serde(default)]
@@ -72,7 +72,7 @@ pub struct Report {
     /// The worst of all operations that count and the desired state, or `removed`.
     pub status: Status,
     /// Heads of the document that the site had, as hexadecimal hashes.
-    #[serde(default)]
+    #[serde(default, with = "crate::hex::list")]
     pub heads: Vec<String>,
     /// The operations that the site has executed since its base, in that order (the newest of them, where there are very
     /// many).

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 hash that names one change; the same at every site. Written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// In formats that people do not read it is the 32 bytes; both ways of writing it are read everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
-#[serde(try_from = "String", into = "String")]
 pub struct ChangeHash(pub [u8; 32]);
 
 /// A text that is no change hash.
@@ -47,10 +49,33 @@ impl FromStr for ChangeHash {
     }
 }
 
-impl TryFrom<String> for ChangeHash {
-    type Error = ParseHashError;
-    fn try_from(text: String) -> Result<Self, ParseHashError> {
-        text.parse()
+impl Serialize for ChangeHash {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.collect_str(self) } else { to.serialize_bytes(&self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for ChangeHash {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ReadHash)
+    }
+}
+
+struct ReadHash;
+
+impl Visitor<'_> for ReadHash {
+    type Value = ChangeHash;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a change hash: 32 bytes, or 64 hexadecimal digits")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ChangeHash, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<ChangeHash, E> {
+        bytes.try_into().map(ChangeHash).map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }
 
