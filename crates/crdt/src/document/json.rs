@@ -28,6 +28,7 @@ pub(crate) fn to_scalar(value: &Value) -> Option<ScalarValue> {
 pub(crate) fn to_hydrate(value: &Value) -> hydrate::Value {
     match value {
         Value::Array(items) => hydrate::Value::from(items.iter().map(to_hydrate).collect::<Vec<_>>()),
+        // Automerge holds its maps in no order, and writes them in that of their keys.
         Value::Object(fields) => hydrate::Value::Map(hydrate::Map::from(
             fields.iter().map(|(key, value)| (key.clone(), to_hydrate(value))).collect::<HashMap<_, _>>(),
         )),
