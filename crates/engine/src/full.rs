@@ -92,6 +92,7 @@ impl Engine {
             }
         }
         never_called.iter().for_each(|call| drop(self.calls.remove(call)));
+        self.end_histories();
         self.update_topics();
         for (id, task) in again {
             self.run(id, task);

@@ -46,6 +46,16 @@ impl Engine {
         }
     }
 
+    /// What was to be read is not: whoever asks again is told.
+    pub(crate) fn end_histories(&mut self) {
+        for (id, waiting) in std::mem::take(&mut self.asks.histories) {
+            let message = format!("{id} was busy: ask again");
+            for (origin, _) in waiting {
+                self.answer(&origin, Err(RequestError::Busy { message: message.clone() }));
+            }
+        }
+    }
+
     /// The archived epochs of a replicant have been read.
     pub(crate) fn archives_loaded(&mut self, id: &ReplicantId, records: &[Record]) {
         let waiting = self.asks.histories.remove(id).unwrap_or_default();

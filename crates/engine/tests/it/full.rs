@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{OperationId, ReplicantId};
+use khufu_crdt::{EpochRule, OperationId, ReplicantId};
 use khufu_engine::harness::World;
 use khufu_engine::{Operate, Put, Request, RequestError, Response};
 use serde_json::{Value, json};
@@ -157,4 +157,32 @@ fn what_was_under_way_when_the_disk_filled_up_ends_well() {
         let lines: std::collections::BTreeSet<_> = text.lines().collect();
         assert_eq!(lines.len(), text.lines().count(), "seed {seed}: something ran twice:\n{text}");
     }
+}
+
+#[test]
+fn whoever_waits_for_archived_history_when_the_disk_fills_up_is_answered() {
+    let mut world = World::configured(41, |config| {
+        config.epochs = EpochRule { changes: 5, age_ms: u64::MAX, aged_changes: usize::MAX };
+        config.archives = 3;
+    });
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "all", &crate::file_policy());
+    for number in 0..10 {
+        world.operate("paris", "log", "add", &format!("{number};")).unwrap();
+        world.settle();
+    }
+    assert!(world.sites["paris"].engine().unwrap().metrics().epochs > 0, "there is something to read");
+    let history = || Request::History { id: id("log"), limit: 1000 };
+    fill(&mut world, "paris", true);
+    // What the archives are read for stands behind this change, which is never stored.
+    world.ask("paris", Request::Patch { id: id("log"), patch: json!({"a": 1}) });
+    let waiting = [world.ask("paris", history()), world.ask("paris", history())];
+    world.until("the disk is found full", Duration::from_secs(5), |world| is_full(world, "paris"));
+    for request in waiting {
+        let answer = world.answer("paris", request);
+        assert!(matches!(answer, Some(Err(RequestError::Busy { .. }))), "{answer:?}");
+    }
+    let again = world.request("paris", history());
+    let Ok(Response::History(entries)) = again else { panic!("{again:?}") };
+    assert_eq!(entries.iter().filter(|entry| entry.what == "operation").count(), 10);
 }
