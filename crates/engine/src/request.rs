@@ -400,6 +400,9 @@ pub struct Holding {
     pub overridden: bool,
     /// What the platform holds, looked at now.
     pub observed: Option<Observation>,
+    /// Why the platform could not be looked at, if it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<String>,
 }
 
 /// What a scope means now.

@@ -30,7 +30,8 @@ fn people(out: Output, report: &VerifyReport) -> String {
     for entry in &report.replicants {
         for (site, holding) in &entry.sites {
             let contents = holding.observed.as_ref().and_then(|observed| observed.digest.as_deref());
-            let contents = contents.map_or("none".to_owned(), prefix);
+            let none = if holding.unseen.is_some() { "not known" } else { "none" };
+            let contents = contents.map_or(none.to_owned(), prefix);
             let contents = if holding.overridden { format!("{contents} (overridden)") } else { contents };
             table.row([
                 (entry.id.to_string(), Tone::Plain),

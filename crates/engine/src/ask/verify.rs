@@ -173,17 +173,14 @@ impl Engine {
         };
         let here = &self.config.site;
         let status = resident.reports.get(here).map_or(Status::Pending, |report| report.status);
-        let mut observed = resident.work.observed.clone();
-        if let Some(failure) = failure {
-            let observed = observed.get_or_insert_default();
-            observed.digest = None;
-            observed.drift = Some(format!("the platform could not be looked at: {failure}"));
-        }
+        // What was seen earlier says nothing of now.
+        let observed = resident.work.observed.clone().filter(|_| failure.is_none());
         Holding {
             document: Some(resident.doc.digest().iter().map(|byte| format!("{byte:02x}")).collect()),
             status,
             overridden: resident.doc.state().overrides.contains_key(here),
             observed,
+            unseen: failure,
         }
     }
 }
@@ -224,6 +221,9 @@ fn differences(placement: &Placement, found: &BTreeMap<SiteName, Holding>) -> Ve
                 if holding.status != Status::Applied {
                     differences.push(format!("{site} is not done: {}", words(holding.status)));
                 }
+                if let Some(failure) = &holding.unseen {
+                    differences.push(format!("the platform of {site} could not be looked at: {failure}"));
+                }
                 if let Some(drift) = holding.observed.as_ref().and_then(|seen| seen.drift.as_ref()) {
                     differences.push(format!("{site} was changed by hand: {drift}"));
                 }
@@ -235,9 +235,10 @@ fn differences(placement: &Placement, found: &BTreeMap<SiteName, Holding>) -> Ve
         differences.push("the documents differ".to_owned());
     }
     // Contents are the same where nothing is laid over them.
+    let comparable = |holding: &Holding| !holding.overridden && holding.unseen.is_none() && holding.document.is_some();
     let contents: BTreeSet<_> = found
         .iter()
-        .filter(|(site, holding)| placement.has_replica(site) && !holding.overridden && holding.document.is_some())
+        .filter(|(site, holding)| placement.has_replica(site) && comparable(holding))
         .map(|(_, holding)| holding.observed.as_ref().and_then(|seen| seen.digest.as_ref()))
         .collect();
     if contents.len() > 1 {

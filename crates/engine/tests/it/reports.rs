@@ -182,3 +182,26 @@ fn an_operation_that_ran_and_that_a_rebuild_leaves_out_is_reported_skipped() {
         assert_eq!(said.status, Status::Applied, "{site}");
     }
 }
+
+#[test]
+fn what_could_not_be_looked_at_is_not_said_to_be_the_same() {
+    for sites in [&["paris"][..], &["paris", "rennes"]] {
+        let mut world = World::new(85);
+        world.sites(sites);
+        world.put("paris", "web", "all", json!({"a": 1}));
+        world.settle();
+        let verify = |world: &mut World| match world.request("paris", Request::Verify { id: Some(id("web")) }) {
+            Ok(Response::Verify(report)) => report,
+            other => panic!("{other:?}"),
+        };
+        assert!(verify(&mut world).same);
+        world.weather.driver_failure = 100;
+        let report = verify(&mut world);
+        assert!(!report.same);
+        let said = &report.replicants[0].differences;
+        let told = |site: &&str| format!("the platform of {site} could not be looked at: the platform is busy");
+        assert_eq!(*said, sites.iter().map(told).collect::<Vec<_>>());
+        world.weather.driver_failure = 0;
+        assert!(verify(&mut world).same, "it can be looked at again");
+    }
+}
