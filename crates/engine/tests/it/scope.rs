@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use khufu_crdt::ReplicantId;
+use khufu_crdt::{ReplicantId, SiteName, Status};
 use khufu_engine::harness::World;
 use khufu_engine::{Put, Request, RequestError, Response};
 use serde_json::json;
@@ -61,6 +61,57 @@ fn a_site_that_was_removed_while_it_was_cut_off_cleans_up_when_it_is_back() {
     world.until("nantes cleans up", Duration::from_secs(60), |world| world.text("nantes", "web").is_none());
     world.settle();
     assert!(world.text("paris", "web").is_some() && world.text("rennes", "web").is_some());
+}
+
+#[test]
+fn a_site_that_leaves_again_is_not_taken_for_clean_because_it_was_once() {
+    let mut world = World::new(49);
+    world.sites(&["lyon", "nantes", "paris", "rennes"]);
+    world.put_with("paris", "log", "all", &file_policy());
+    world.operate("paris", "log", "add", "x").unwrap();
+    world.settle();
+    // Nantes alone sees rennes clean up when it leaves for the first time.
+    world.isolate("rennes");
+    world.isolate("nantes");
+    world.mend("nantes", "rennes");
+    rescope(&mut world, "nantes", "log", "all & !rennes").unwrap();
+    world.until("rennes forgets it", Duration::from_secs(30), |world| !world.stores("rennes", "log"));
+    world.run_for(Duration::from_secs(5));
+    world.isolate("nantes");
+    // Lyon alone sees rennes make it anew when it is back.
+    world.mend("nantes", "lyon");
+    world.run_for(Duration::from_secs(20));
+    world.isolate("nantes");
+    rescope(&mut world, "lyon", "log", "all").unwrap();
+    world.run_for(Duration::from_secs(5));
+    world.isolate("lyon");
+    world.mend("lyon", "rennes");
+    world.until("rennes has it again", Duration::from_secs(30), |world| world.text("rennes", "log").is_some());
+    world.run_for(Duration::from_secs(5));
+    world.crash("lyon");
+    // Paris knows both decisions, and hears from nantes that rennes has cleaned up.
+    world.mend("nantes", "paris");
+    rescope(&mut world, "paris", "log", "all & !rennes").unwrap();
+    world.run_for(Duration::from_secs(20));
+    let says = |world: &mut World| {
+        let Ok(Response::Replicant(view)) = world.request("paris", Request::Get { id: id("log") }) else { panic!() };
+        view.sites[&SiteName::new("rennes").unwrap()].report.clone().unwrap().status
+    };
+    assert_eq!(says(&mut world), Status::Removed, "what it said when it left for the first time");
+    world.weather.driver_failure = 100;
+    world.mend("paris", "rennes");
+    // What it said then is not what it says of this decision: it is told of that, and waited for.
+    world.until("rennes is asked", Duration::from_secs(30), |world| says(world) == Status::Pending);
+    world.run_for(Duration::from_secs(30));
+    assert!(world.text("rennes", "log").is_some() && world.stores("rennes", "log"), "it cannot clean up yet");
+    world.weather.driver_failure = 0;
+    world.until("rennes cleans up again", Duration::from_secs(120), |world| world.text("rennes", "log").is_none());
+    world.until("rennes forgets it again", Duration::from_secs(30), |world| !world.stores("rennes", "log"));
+    world.until("paris hears of it", Duration::from_secs(30), |world| says(world) == Status::Removed);
+    world.start("lyon");
+    world.heal();
+    world.settle();
+    assert_eq!(world.text("rennes", "log"), None);
 }
 
 #[test]
