@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Clock, DocumentId, ReplicantId};
+use khufu_crdt::{Clock, DocumentId, ReplicantId, Status};
 
 use crate::actors::Actors;
 use crate::ask::Asks;
@@ -11,7 +11,7 @@ use crate::metrics::Counters;
 use crate::origin::Origin;
 use crate::outbox::Outbox;
 use crate::record::{INDEX, archives_prefix};
-use crate::replicant::Replicants;
+use crate::replicant::{Entry, Replicants};
 use crate::stock::Stock;
 use crate::sync::Sync;
 use crate::time::Time;
@@ -218,8 +218,12 @@ impl Engine {
             let doubtful: Vec<_> = doubtful.map(|(id, _)| id.clone()).take(MAX_DOUBTS).collect();
             doubtful.iter().for_each(|id| self.write_index(id));
         }
-        let unsettled: Vec<_> =
-            self.replicants.index.iter().filter(|(_, entry)| !entry.settled).map(|(id, _)| id.clone()).collect();
+        // What needed attention may have got it: a driver that this node was started without, perhaps.
+        let here = &self.config.site;
+        let attention = |entry: &Entry| entry.reports.get(here).is_some_and(|said| said.1 == Status::NeedsAttention);
+        let wanted = |entry: &Entry| !entry.settled || (!entry.dropped && attention(entry));
+        let index = self.replicants.index.iter();
+        let unsettled: Vec<_> = index.filter(|(_, entry)| wanted(entry)).map(|(id, _)| id.clone()).collect();
         for id in unsettled {
             self.waiting_calls.push(id);
         }

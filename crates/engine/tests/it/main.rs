@@ -8,6 +8,7 @@ mod foreign;
 mod full;
 mod fuzz;
 mod hostile;
+mod kinds;
 mod large;
 mod limits;
 mod members;
