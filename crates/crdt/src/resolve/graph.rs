@@ -3,13 +3,24 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// Counts steps of the work, for tests of how much there is of it.
+#[cfg(test)]
+pub(super) fn count(steps: usize) {
+    super::work::STEPS.set(super::work::STEPS.get() + steps);
+}
+
+#[cfg(not(test))]
+pub(super) fn count(_steps: usize) {}
+
 /// The value at `index`, or the default where there is none.
 pub(super) fn at<T: Copy + Default>(values: &[T], index: usize) -> T {
+    count(1);
     values.get(index).copied().unwrap_or_default()
 }
 
 /// Puts `value` at `index`; does nothing where there is no such place.
 pub(super) fn put<T>(values: &mut [T], index: usize, value: T) {
+    count(1);
     if let Some(slot) = values.get_mut(index) {
         *slot = value;
     }
@@ -17,6 +28,7 @@ pub(super) fn put<T>(values: &mut [T], index: usize, value: T) {
 
 /// Adds `value` to the list at `index`.
 pub(super) fn add(lists: &mut [Vec<usize>], index: usize, value: usize) {
+    count(1);
     if let Some(list) = lists.get_mut(index) {
         list.push(value);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::{add, at};
+use super::graph::{add, at, count};
 use super::order::Live;
 
 /// What leads to what within one group of operations: at first causality, then also the preferences taken.
@@ -67,6 +67,7 @@ impl Taken {
         // Only those change that did not lead to `b` yet, or to which `a` did not lead yet.
         let sources: Vec<usize> = self.between(|c| at(&self.from, self.index(b, c)), |c| at(&above, c));
         let targets: Vec<usize> = self.between(|c| at(&below, c), |c| at(&self.to, self.index(a, c)));
+        count((sources.len() + targets.len()) * width);
         for source in sources {
             let row = self.to.get_mut(source * width..).unwrap_or_default();
             row.iter_mut().zip(&below).for_each(|(first, below)| *first = (*first).min(*below));

@@ -13,6 +13,8 @@ mod graph;
 mod group;
 mod history;
 mod order;
+#[cfg(test)]
+mod work;
 
 pub use base::{Base, cut_after, resolve_after};
 use fate::{Decision, Decisions};
