@@ -51,6 +51,9 @@ pub(crate) struct Resident {
     /// What was found out of reports of sites that have left: the number of the report, the decision, and whether it was
     /// known there.
     knew: BTreeMap<SiteName, (u64, Vec<ChangeHash>, bool)>,
+    /// How often a history was walked to find that out.
+    #[cfg(test)]
+    walks: u64,
     /// What was executed was compared with what the document says of it.
     pub(crate) compared: bool,
 }
@@ -74,6 +77,8 @@ impl Resident {
             renamed: BTreeMap::new(),
             resolved: None,
             knew: BTreeMap::new(),
+            #[cfg(test)]
+            walks: 0,
             compared: false,
         }
     }
@@ -109,7 +114,8 @@ impl Resident {
     /// of an earlier decision may have been put back since, and whoever speaks of what is not known here, a deletion
     /// perhaps, has yet to be asked for it.
     pub(crate) fn cleaned(&mut self) -> BTreeSet<SiteName> {
-        let Self { doc, reports, knew, .. } = self;
+        #[rustfmt::skip]
+        let Self { doc, reports, knew, #[cfg(test)] walks, .. } = self;
         let id = doc.id();
         let placement = doc.state().placement.as_ref();
         let decided = doc.placement_changes();
@@ -131,6 +137,10 @@ impl Resident {
             let found = knew.get(&report.site).filter(|(seq, of, _)| *seq == report.seq && *of == decided);
             let knows = found.map_or_else(|| doc.knew(&heads, &decided), |(_, _, knows)| *knows);
             if found.is_none() {
+                #[cfg(test)]
+                {
+                    *walks += 1;
+                }
                 knew.insert(report.site.clone(), (report.seq, decided.clone(), knows));
             }
             if knows {
@@ -226,5 +236,44 @@ impl Replicants {
     pub(crate) fn insert(&mut self, id: ReplicantId, entry: Entry) {
         self.by_prefix.insert(item_prefix(&id), id.clone());
         self.index.insert(id, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use khufu_crdt::ReplicantId;
+    use serde_json::json;
+
+    use crate::harness::World;
+    use crate::{Put, Request};
+
+    #[test]
+    fn the_history_is_not_walked_for_every_change_after_a_site_has_left() {
+        let id = ReplicantId::new("web").unwrap();
+        let mut world = World::new(310);
+        world.sites(&["paris", "rennes"]);
+        world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+        world.settle();
+        // What rennes says last is not of the change that has it leave, but of a later one.
+        world.isolate("rennes");
+        let scope = Some("paris".to_owned());
+        let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
+        world
+            .request("paris", Request::Put(Put { id: id.clone(), kind, scope, policy, desired, overrides, base }))
+            .unwrap();
+        world.patch("paris", "web", json!({"a": "one more"})).unwrap();
+        world.heal();
+        world.settle();
+        let walks = |world: &World| world.sites["paris"].engine().unwrap().replicants.resident[&id].walks;
+        world.until("it is found out whether rennes knew", Duration::from_secs(60), |world| walks(world) > 0);
+        world.run_for(Duration::from_secs(10));
+        let before = walks(&world);
+        for number in 0..50 {
+            world.patch("paris", "web", json!({"a": number})).unwrap();
+        }
+        world.settle();
+        assert_eq!(walks(&world), before);
     }
 }
