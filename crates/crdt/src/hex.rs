@@ -1,12 +1,10 @@
 //! Hashes that are written as hexadecimal text, in formats that people do not read as the bytes that they stand for: half
 //! as long. What is no hash is kept as it is. Both ways of writing are read everywhere.
 
-use std::fmt;
-
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ChangeHash;
+use crate::document::ReadHash;
 
 /// One text.
 struct Text<'a>(&'a str);
@@ -28,26 +26,9 @@ struct Read(String);
 
 impl<'de> Deserialize<'de> for Read {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Reader)
-    }
-}
-
-struct Reader;
-
-impl Visitor<'_> for Reader {
-    type Value = Read;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, or the 32 bytes of a hash")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Read, E> {
-        Ok(Read(text.to_owned()))
-    }
-
-    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Read, E> {
-        let hash = bytes.try_into().map(ChangeHash).map_err(|_| E::invalid_length(bytes.len(), &self))?;
-        Ok(Read(hash.to_string()))
+        let expected = "a text, or the 32 bytes of a hash";
+        let text = |text: &str| Ok(Self(text.to_owned()));
+        from.deserialize_any(ReadHash { expected, text, hash: |hash| Self(hash.to_string()) })
     }
 }
 

@@ -4,26 +4,18 @@
 //! single steps; the last column compares it with the same edit of a bare document in the same run.
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use khufu_crdt::{
     Actor, Author, Capabilities, DocumentId, Hlc, Placement, Policy, Replicant, ReplicantId, SiteName, Spec,
 };
-use khufu_engine::{
-    Config, DriverDone, Engine, Input, Keys, NodeId, Operate, Output, Put, Request, RequestId, Response, Time,
-};
+use khufu_engine::{Config, DriverDone, Engine, Input, NodeId, Operate, Output, Put, Request, RequestId, Response};
 use serde_json::{Value, json};
 
-struct NoKeys;
-impl Keys for NoKeys {
-    fn sign(&self, _: &[u8]) -> Vec<u8> {
-        Vec::new()
-    }
-    fn verify(&self, _: &NodeId, _: &[u8], _: &[u8]) -> bool {
-        true
-    }
-}
+use self::support::{NoKeys, time};
 
 /// An engine whose disk and driver are free.
 struct Bench {
@@ -62,10 +54,6 @@ impl Bench {
         }
         answer.expect("an answer").expect("an answer that is no error")
     }
-}
-
-fn time(us: u64) -> Time {
-    Time { monotonic_us: us, wall_ms: 1_790_000_000_000 + us / 1000 }
 }
 
 fn manifest(number: u64) -> Value {

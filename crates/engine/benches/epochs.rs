@@ -7,25 +7,19 @@
 //! before.
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use khufu_crdt::{Capabilities, Policy, ReplicantId};
 use khufu_engine::{
-    Config, DriverDone, Engine, Input, Keys, NodeId, Operate, Output, Put, Record, ReplicantView, Request, RequestId,
-    Response, Time, Write,
+    Config, DriverDone, Engine, Input, NodeId, Operate, Output, Put, Record, ReplicantView, Request, RequestId,
+    Response, Write,
 };
 use serde_json::{Value, json};
 
-struct NoKeys;
-impl Keys for NoKeys {
-    fn sign(&self, _: &[u8]) -> Vec<u8> {
-        Vec::new()
-    }
-    fn verify(&self, _: &NodeId, _: &[u8], _: &[u8]) -> bool {
-        true
-    }
-}
+use self::support::{NoKeys, time};
 
 /// An engine whose driver is free, and whose disk is a map.
 struct Bench {
@@ -108,10 +102,6 @@ impl Bench {
             other => panic!("{other:?}"),
         }
     }
-}
-
-fn time(us: u64) -> Time {
-    Time { monotonic_us: us, wall_ms: 1_790_000_000_000 + us / 1000 }
 }
 
 fn id() -> ReplicantId {

@@ -1,5 +1,6 @@
 //! What every error of this crate has in common: a place in the text, and a picture of it.
 
+use std::fmt;
 use std::ops::Range;
 
 use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, Source};
@@ -93,8 +94,19 @@ pub(crate) fn render<'e>(text: &str, colour: bool, errors: impl ExactSizeIterato
     out
 }
 
+/// Plain text, one line for each of the first few.
+pub(crate) fn plain<E: fmt::Display>(errors: &[E], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, error) in errors.iter().take(MAX_SHOWN).enumerate() {
+        write!(f, "{}{error}", if index > 0 { "\n" } else { "" })?;
+    }
+    match errors.len().saturating_sub(MAX_SHOWN) {
+        0 => Ok(()),
+        more => write!(f, "\n{}", and_more(more)),
+    }
+}
+
 /// Says how many errors were not shown.
-pub(crate) fn and_more(count: usize) -> String {
+fn and_more(count: usize) -> String {
     format!("and {count} more {}", if count == 1 { "error" } else { "errors" })
 }
 

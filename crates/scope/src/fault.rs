@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     Anchor, Expr, Item, Scope, Spanned, View, clip,
-    complaint::{MAX_SHOWN, Picture, and_more, position, render},
+    complaint::{Picture, plain, position, render},
     sets::list,
 };
 
@@ -253,13 +253,7 @@ impl EvaluateErrors {
 
 impl fmt::Display for EvaluateErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.errors.iter().take(MAX_SHOWN).enumerate() {
-            write!(f, "{}{error}", if index > 0 { "\n" } else { "" })?;
-        }
-        match self.errors.len().saturating_sub(MAX_SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n{}", and_more(more)),
-        }
+        plain(&self.errors, f)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     Anchor, Item, MAX_BYTES, MAX_DEPTH, Scope,
-    complaint::{Complaint, MAX_SHOWN, Picture, alternatives, and_more, clip, position, render, slice},
+    complaint::{Complaint, Picture, alternatives, clip, plain, position, render, slice},
     duration,
     grammar::{self, expected},
     name,
@@ -367,13 +367,7 @@ impl ParseErrors {
 
 impl fmt::Display for ParseErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.errors.iter().take(MAX_SHOWN).enumerate() {
-            write!(f, "{}{error}", if index > 0 { "\n" } else { "" })?;
-        }
-        match self.errors.len().saturating_sub(MAX_SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n{}", and_more(more)),
-        }
+        plain(&self.errors, f)
     }
 }
 

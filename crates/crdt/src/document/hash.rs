@@ -57,25 +57,32 @@ impl Serialize for ChangeHash {
 
 impl<'de> Deserialize<'de> for ChangeHash {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(ReadHash)
+        let expected = "a change hash: 32 bytes, or 64 hexadecimal digits";
+        from.deserialize_any(ReadHash { expected, text: str::parse, hash: |hash| hash })
     }
 }
 
-struct ReadHash;
+/// Reads what is a hash as its 32 bytes, and may be something else as a text.
+pub(crate) struct ReadHash<T> {
+    pub(crate) expected: &'static str,
+    pub(crate) text: fn(&str) -> Result<T, ParseHashError>,
+    pub(crate) hash: fn(ChangeHash) -> T,
+}
 
-impl Visitor<'_> for ReadHash {
-    type Value = ChangeHash;
+impl<T> Visitor<'_> for ReadHash<T> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a change hash: 32 bytes, or 64 hexadecimal digits")
+        f.write_str(self.expected)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<ChangeHash, E> {
-        text.parse().map_err(E::custom)
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.text)(text).map_err(E::custom)
     }
 
-    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<ChangeHash, E> {
-        bytes.try_into().map(ChangeHash).map_err(|_| E::invalid_length(bytes.len(), &self))
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<T, E> {
+        let hash = bytes.try_into().map(ChangeHash).map_err(|_| E::invalid_length(bytes.len(), &self))?;
+        Ok((self.hash)(hash))
     }
 }
 

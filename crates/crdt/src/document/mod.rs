@@ -23,6 +23,7 @@ pub use conflict::{Conflict, ConflictValue, PathPart};
 pub use edit::Edit;
 pub use epoch::{EpochRule, Ripeness, Successor};
 pub use error::{ApplyError, DocumentError, EditError};
+pub(crate) use hash::ReadHash;
 pub use hash::{Actor, Change, ChangeHash, ParseHashError};
 pub use history::HistoryEntry;
 pub use replicant::{Loaded, Replicant, SCHEMA};

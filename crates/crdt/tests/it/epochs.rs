@@ -1,9 +1,9 @@
 //! Operations in closed epochs: what is resolved after a closing is what would have been without it.
 
-use khufu_crdt::{Base, OperationId, Operations, Policy, cut_after, cut_for, frontier, resolve, resolve_after};
+use khufu_crdt::{Base, OperationId, Operations, Policy, cut_after, resolve, resolve_after};
 use proptest::prelude::*;
 
-use crate::histories::{Event, SITES, TYPES, any_policy, cases, events};
+use crate::histories::{Event, any_policy, cases, events, play_on};
 use crate::history::{id, insert, issue, list, names, policy};
 use crate::obvious::Oracle;
 
@@ -12,22 +12,7 @@ fn phases(phases: &[Vec<Event>], policy: &Policy) -> Vec<Operations> {
     let mut all = Operations::new();
     let mut added = Vec::new();
     for (phase, events) in phases.iter().enumerate() {
-        let mut sites = vec![all.clone(); SITES.len()];
-        for (number, event) in events.iter().enumerate() {
-            match event {
-                Event::Issue { site, op_type, at } => {
-                    let known = &mut sites[*site];
-                    let parents = frontier(known);
-                    let cut = cut_for(known, &parents, TYPES[*op_type], policy);
-                    let name = format!("{}-{phase}-{number}", number * 7 % 10);
-                    insert(known, &name, TYPES[*op_type], parents, cut, *at, SITES[*site]);
-                }
-                Event::Merge { from, to } => {
-                    let more = sites[*from].clone();
-                    sites[*to].extend(more);
-                }
-            }
-        }
+        let sites = play_on(&all, &format!("{phase}-"), events, policy);
         let next: Operations = sites.into_iter().flatten().collect();
         added.push(next.iter().filter(|(id, _)| !all.contains_key(*id)).map(|(i, o)| (i.clone(), o.clone())).collect());
         all = next;

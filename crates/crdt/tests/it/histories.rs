@@ -35,7 +35,13 @@ pub(crate) fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
 
 /// What each site knows in the end.
 pub(crate) fn play(events: &[Event], policy: &Policy) -> Vec<Operations> {
-    let mut sites = vec![Operations::new(); SITES.len()];
+    play_on(&Operations::new(), "", events, policy)
+}
+
+/// What each site knows in the end, where all of them knew the same in the beginning. The names of what is issued have
+/// `part` in them.
+pub(crate) fn play_on(known: &Operations, part: &str, events: &[Event], policy: &Policy) -> Vec<Operations> {
+    let mut sites = vec![known.clone(); SITES.len()];
     for (number, event) in events.iter().enumerate() {
         match event {
             Event::Issue { site, op_type, at } => {
@@ -43,7 +49,7 @@ pub(crate) fn play(events: &[Event], policy: &Policy) -> Vec<Operations> {
                 let parents = frontier(known);
                 let cut = cut_for(known, &parents, TYPES[*op_type], policy);
                 // Ids in another order than the one in which they were issued.
-                let name = format!("{}-{number}", number * 7 % 10);
+                let name = format!("{}-{part}{number}", number * 7 % 10);
                 insert(known, &name, TYPES[*op_type], parents, cut, *at, SITES[*site]);
             }
             Event::Merge { from, to } => {

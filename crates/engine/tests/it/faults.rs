@@ -6,19 +6,12 @@ use khufu_engine::{Happening, Request, RequestError};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::file_policy;
+use crate::{file_policy, rescope};
 
 const THREE: [&str; 3] = ["nantes", "paris", "rennes"];
 
 fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
-}
-
-fn rescope(world: &mut World, site: &str, name: &str, scope: &str) {
-    let scope = Some(scope.to_owned());
-    let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
-    let put = khufu_engine::Put { id: id(name), kind, scope, policy, desired, overrides, base };
-    world.request(site, Request::Put(put)).unwrap();
 }
 
 #[test]
@@ -428,9 +421,9 @@ fn a_removal_without_an_answer_is_not_forgotten_when_the_site_is_wanted_again() 
     world.operate("paris", "log", "add", "one;").unwrap();
     world.settle();
     world.weather.driver_silence = 100;
-    rescope(&mut world, "paris", "log", "paris");
+    rescope(&mut world, "paris", "log", "paris").unwrap();
     world.until("the replica is gone", Duration::from_secs(10), |world| world.text("rennes", "log").is_none());
-    rescope(&mut world, "paris", "log", "paris & rennes");
+    rescope(&mut world, "paris", "log", "paris & rennes").unwrap();
     world.weather.driver_silence = 0;
     world.settle();
     world.operate("rennes", "log", "add", "two;").unwrap();
@@ -467,7 +460,7 @@ fn a_site_that_lost_its_disk_while_it_was_taken_out_removes_the_replica_it_left_
         world.settle();
         world.isolate("rennes");
         for name in ["log", "web"] {
-            rescope(&mut world, "paris", name, "paris");
+            rescope(&mut world, "paris", name, "paris").unwrap();
         }
         world.crash("rennes");
         let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
@@ -507,7 +500,7 @@ fn records_that_could_not_be_read_are_not_left_behind() {
     world.start("rennes");
     world.settle();
     assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;three;"));
-    rescope(&mut world, "paris", "log", "paris");
+    rescope(&mut world, "paris", "log", "paris").unwrap();
     world.settle();
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.text("rennes", "log"), None);
@@ -523,8 +516,8 @@ fn what_two_halves_moved_to_different_sites_comes_together() {
     world.partition(&[&["nantes", "paris"], &["lyon", "rennes"]]);
     world.operate("nantes", "log", "add", "one;").unwrap();
     world.operate("lyon", "log", "add", "two;").unwrap();
-    rescope(&mut world, "nantes", "log", "paris");
-    rescope(&mut world, "lyon", "log", "rennes");
+    rescope(&mut world, "nantes", "log", "paris").unwrap();
+    rescope(&mut world, "lyon", "log", "rennes").unwrap();
     world.until("both have given it away", Duration::from_secs(30), |world| {
         !world.stores("nantes", "log") && !world.stores("lyon", "log")
     });

@@ -18,7 +18,9 @@ mod same;
 mod scope;
 mod unread;
 
-use khufu_crdt::Policy;
+use khufu_crdt::{Policy, ReplicantId};
+use khufu_engine::harness::World;
+use khufu_engine::{Put, Request, RequestError, Response};
 use serde_json::json;
 
 /// The matrix that the known breaking scenario uses.
@@ -32,4 +34,11 @@ pub fn file_policy() -> Policy {
         "types": {"set": {"absolute": true, "idempotent": true}}
     }))
     .unwrap()
+}
+
+/// Has a user write another scope, and nothing else.
+pub fn rescope(world: &mut World, site: &str, name: &str, scope: &str) -> Result<Response, RequestError> {
+    let (id, scope) = (ReplicantId::new(name).unwrap(), Some(scope.to_owned()));
+    let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
+    world.request(site, Request::Put(Put { id, kind, scope, policy, desired, overrides, base }))
 }

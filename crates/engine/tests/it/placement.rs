@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use khufu_crdt::{ReplicantId, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Operate, Put, ReplicantView, Request, Response};
+use khufu_engine::{Operate, ReplicantView, Request, Response};
 use serde_json::json;
 
-use crate::file_policy;
 use crate::foreign::{Frame, hand, record};
+use crate::{file_policy, rescope};
 
 /// Paris and one of nantes and rennes; nantes has just been lost.
 fn nantes_is_lost(seed: u64, scope: &str) -> World {
@@ -74,18 +74,6 @@ fn a_site_that_was_away_for_a_moment_causes_no_failover_although_another_comes_a
     }
 }
 
-fn scoped(name: &str, scope: &str) -> Request {
-    Request::Put(Put {
-        id: ReplicantId::new(name).unwrap(),
-        kind: Some("text".into()),
-        scope: Some(scope.into()),
-        policy: None,
-        desired: None,
-        overrides: None,
-        base: None,
-    })
-}
-
 fn view(world: &mut World, site: &str, name: &str) -> ReplicantView {
     match world.request(site, Request::Get { id: ReplicantId::new(name).unwrap() }) {
         Ok(Response::Replicant(view)) => *view,
@@ -149,17 +137,17 @@ fn another_prime_takes_the_resource_over_before_the_last_gives_it_up() {
     world.settle();
     assert_eq!(replicas(&world), ["paris"]);
     world.isolate("rennes");
-    world.request("paris", scoped("web", "paris % rennes, prime: rennes")).unwrap();
+    rescope(&mut world, "paris", "web", "paris % rennes, prime: rennes").unwrap();
     world.run_for(Duration::from_secs(10));
     assert_eq!(replicas(&world), ["paris"], "rennes knows nothing of it yet");
     world.heal();
     world.settle();
     assert_eq!(replicas(&world), ["rennes"]);
     // From one resource to one replica each, and back.
-    world.request("rennes", scoped("web", "paris & nantes")).unwrap();
+    rescope(&mut world, "rennes", "web", "paris & nantes").unwrap();
     world.settle();
     assert_eq!(replicas(&world), ["nantes", "paris"]);
-    world.request("paris", scoped("web", "nantes % paris")).unwrap();
+    rescope(&mut world, "paris", "web", "nantes % paris").unwrap();
     world.settle();
     assert_eq!(replicas(&world), ["nantes"]);
 }
@@ -192,7 +180,7 @@ fn where_it_lives_is_what_its_document_says_also_if_the_index_went_back() {
     world.put("paris", "web", "paris & rennes", json!({"a": 1}));
     world.settle();
     let old = world.sites["paris"].disk.clone();
-    world.request("paris", scoped("web", "paris & rennes & nantes")).unwrap();
+    rescope(&mut world, "paris", "web", "paris & rennes & nantes").unwrap();
     world.settle();
     world.crash("paris");
     world.sites.get_mut("paris").unwrap().disk.roll_back(&old, b"i/web");

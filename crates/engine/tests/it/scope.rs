@@ -2,28 +2,13 @@ use std::time::Duration;
 
 use khufu_crdt::{ReplicantId, SiteName, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Put, Request, RequestError, Response};
+use khufu_engine::{Request, RequestError, Response};
 use serde_json::json;
 
-use crate::file_policy;
+use crate::{file_policy, rescope};
 
 fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
-}
-
-fn rescope(world: &mut World, site: &str, name: &str, scope: &str) -> Result<Response, RequestError> {
-    world.request(
-        site,
-        Request::Put(Put {
-            id: id(name),
-            kind: None,
-            scope: Some(scope.into()),
-            policy: None,
-            desired: None,
-            overrides: None,
-            base: None,
-        }),
-    )
 }
 
 #[test]
