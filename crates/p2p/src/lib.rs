@@ -53,6 +53,8 @@ mod dialer;
 mod error;
 mod event;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod identity;
 mod link;
 mod metrics;

@@ -24,6 +24,8 @@
 mod disk;
 mod error;
 mod faulty;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod memory;
 mod record;
 

@@ -70,7 +70,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn read_frame(stream: &mut (impl AsyncRead + Unpin), bounds: &Bounds) -> Result<Vec<u8>, Ended> {
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), bounds: &Bounds) -> Result<Vec<u8>, Ended> {
     let mut first = [0];
     // Silence between frames is normal; that the peer is still there is what pings tell.
     if stream.read(&mut first).await.map_err(Ended::Broken)? == 0 {

@@ -205,7 +205,7 @@ fn name_deleted<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 /// The keys that the payload of such a record names as deleted.
-pub(super) fn deleted_keys(payload: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn deleted_keys(payload: &[u8]) -> Vec<&[u8]> {
     let mut payload = payload.get(16..).unwrap_or_default();
     let mut out = Vec::new();
     while let Some((len, rest)) = payload.split_first_chunk::<2>()

@@ -29,6 +29,8 @@ use mark::Mark;
 use queue::Queue;
 use read::Unread;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use layout::deleted_keys;
 pub use recover::Recovery;
 pub use steps::{DiskSteps, SyncFiles};
 
