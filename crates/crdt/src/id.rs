@@ -164,25 +164,6 @@ pub struct DocumentId {
     pub epoch: Epoch,
 }
 
-impl DocumentId {
-    /// How many epochs one life of a replicant may have, from its creation to its deletion.
-    const EPOCHS: Epoch = 1 << 20;
-
-    /// The first epoch of the life that it belongs to: epochs of one life follow each other, and what was not closed over
-    /// in one is carried over into the next. Between two lives is a deletion.
-    #[must_use]
-    pub fn life(&self) -> Epoch {
-        self.epoch - self.epoch % Self::EPOCHS
-    }
-
-    /// The first document of the next life: what is made anew after a deletion. It comes after every epoch of this one,
-    /// so that nothing that was deleted comes back with an epoch that was closed meanwhile.
-    #[must_use]
-    pub fn next_life(&self) -> Self {
-        Self { replicant: self.replicant.clone(), epoch: self.life().saturating_add(Self::EPOCHS) }
-    }
-}
-
 impl fmt::Display for DocumentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.replicant, self.epoch)

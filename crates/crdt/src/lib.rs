@@ -69,7 +69,9 @@
 //! desired            any value
 //! overrides          {<site>: a merge patch laid over desired there}
 //! operations         {<id>: {type, parents: [<id>], cut, at, by, payload | blob}}
-//! deleted            {at, by, keep}, once it is
+//! made               {<name>: true}: a name for each time it was made that no deletion knew of
+//! deleted            {at, by, keep}: the last deletion. It counts while nothing is `made`
+//! ended              {<operation id>: true}: the operations that deletions ended
 //! ```
 //!
 //! Each change carries a message in JSON: `{site, at, who, why, what, op?}`. How concurrent edits merge: fields of maps

@@ -1,7 +1,7 @@
 //! What every driver does.
 
 use async_trait::async_trait;
-use khufu_crdt::{Capabilities, Epoch, Operation, OperationId, ReplicantId, SiteName};
+use khufu_crdt::{Capabilities, Operation, OperationId, ReplicantId, SiteName};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
@@ -14,8 +14,6 @@ pub struct Replica {
     pub id: ReplicantId,
     /// The site that has it: the one whose platform this driver works on.
     pub site: SiteName,
-    /// The epoch of the document that is acted on.
-    pub epoch: Epoch,
     /// What the platform called it when it last said so.
     pub local_id: Option<String>,
     /// The digest of the contents that were last applied; drift is measured against it if the driver does not remember
@@ -24,10 +22,10 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica of which nothing is known yet, in epoch 0.
+    /// A replica of which nothing is known yet.
     #[must_use]
     pub fn new(id: ReplicantId, site: SiteName) -> Self {
-        Self { id, site, epoch: 0, local_id: None, expected: None }
+        Self { id, site, local_id: None, expected: None }
     }
 }
 

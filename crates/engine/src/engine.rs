@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Clock, DocumentId, ReplicantId, Status};
+use khufu_crdt::{Clock, ReplicantId, Status};
 
 use crate::actors::Actors;
 use crate::ask::Asks;
@@ -72,26 +72,6 @@ pub(crate) enum Task {
     Compact,
     /// See whether the epoch can be closed.
     Close,
-}
-
-impl Task {
-    /// The document that a frame of another node is about, and who sent it.
-    pub(crate) fn document(&self) -> Option<(&DocumentId, &NodeId)> {
-        match self {
-            Self::Push { from, push } => Some((&push.document, from)),
-            Self::Sync { from, frame } => Some((&frame.document, from)),
-            _ => None,
-        }
-    }
-
-    /// Whether a document that is not here can be begun with it.
-    pub(crate) fn begins(&self) -> bool {
-        match self {
-            Self::Push { .. } => true,
-            Self::Sync { frame, .. } => frame.initiator && frame.seq == 0,
-            _ => false,
-        }
-    }
 }
 
 /// The brain of one node: a state machine without clock, disk, network or randomness of its own.

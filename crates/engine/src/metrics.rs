@@ -113,7 +113,7 @@ impl crate::Engine {
             epochs: c.epochs,
             joins: c.joins,
             replicants: count(held().count()),
-            resident: count(self.replicants.resident.len() + self.replicants.later.len()),
+            resident: count(self.replicants.resident.len()),
             unsettled: count(held().filter(|entry| !entry.settled).count()),
             sessions: count(self.sync.sessions()),
             unstored: self.outbox.outstanding(),

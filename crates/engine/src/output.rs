@@ -98,8 +98,6 @@ pub struct ReplicaRef {
     pub id: ReplicantId,
     /// The site whose replica it is: this one.
     pub site: SiteName,
-    /// The epoch of the document that is acted on.
-    pub epoch: u64,
     /// What the platform called it last.
     pub local_id: Option<String>,
     /// SHA-256 in hexadecimal of the contents that were last applied.

@@ -106,8 +106,8 @@ fn failure(message: String, permanent: bool) -> DriverFailure {
 }
 
 fn to_replica(replica: ReplicaRef) -> Replica {
-    let ReplicaRef { id, site, epoch, local_id, expected } = replica;
-    Replica { id, site, epoch, local_id, expected }
+    let ReplicaRef { id, site, local_id, expected } = replica;
+    Replica { id, site, local_id, expected }
 }
 
 async fn perform(driver: &dyn Driver, replica: &Replica, work: DriverCall) -> Result<DriverDone, DriverError> {

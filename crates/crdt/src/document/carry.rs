@@ -45,6 +45,8 @@ struct Contents {
     policy: Value,
     desired: Value,
     overrides: Value,
+    made: Value,
+    ended: Value,
     deleted: Value,
 }
 
@@ -59,6 +61,8 @@ impl Contents {
             policy: read(Reader::merging(doc, heads, &[]), "policy"),
             desired: read(Reader::merging(doc, heads, keys), "desired"),
             overrides: read(Reader::merging(doc, heads, keys), "overrides"),
+            made: read(Reader::merging(doc, heads, &[]), "made"),
+            ended: read(Reader::merging(doc, heads, &[]), "ended"),
             deleted: whole("deleted"),
         }
     }
@@ -223,6 +227,11 @@ impl Replicant {
         };
         let after = Contents::read(&self.doc, Some(&[late.hash]), &keys);
         let now = Contents::read(&next.doc, None, &keys);
+        // Who makes one knows nothing of where it lived before.
+        let placement = match message.what.as_str() {
+            "create" => beside(&now.placement, &after.placement),
+            _ => after.placement.clone(),
+        };
         let operations = match message.what.as_str() {
             "create" | "desired" | "overrides" | "policy" | "scope" | "pick" | "delete" | "join" => Vec::new(),
             _ => self.added(late, next),
@@ -231,6 +240,8 @@ impl Replicant {
             ("policy", &before.policy, &now.policy, &after.policy),
             ("desired", &before.desired, &now.desired, &after.desired),
             ("overrides", &before.overrides, &now.overrides, &after.overrides),
+            ("made", &before.made, &now.made, &after.made),
+            ("ended", &before.ended, &now.ended, &after.ended),
         ]
         .into_iter()
         .filter(|(_, before, _, after)| before != after)
@@ -242,7 +253,7 @@ impl Replicant {
         let wholes = [
             ("kind", &before.kind, &after.kind),
             ("scope", &before.scope, &after.scope),
-            ("placement", &before.placement, &after.placement),
+            ("placement", &before.placement, &placement),
             ("deleted", &before.deleted, &after.deleted),
         ];
         let operations_map = next.doc.get(ROOT, "operations")?.map(|(_, id)| id);
@@ -329,6 +340,20 @@ impl Replicant {
             .filter_map(|id| Some((id.clone(), write_operation(&operation(&self.doc, &map, &id)?))))
             .collect()
     }
+}
+
+/// A placement that takes the place of another, which its author did not know: the sites of that one leave.
+fn beside(now: &Value, new: &Value) -> Value {
+    let mut new = new.clone();
+    let sites = |of: &Value| of.get("sites").and_then(Value::as_object).cloned().unwrap_or_default();
+    let staying = sites(&new);
+    let mut leaving = sites(now);
+    leaving.extend(now.get("leaving").and_then(Value::as_object).cloned().unwrap_or_default());
+    leaving.retain(|site, _| !staying.contains_key(site));
+    if let Some(known) = new.get_mut("leaving").and_then(Value::as_object_mut) {
+        known.extend(leaving);
+    }
+    new
 }
 
 /// How many edits it takes to write a value.

@@ -16,7 +16,7 @@ use super::state::{
 use super::{Author, Change, ChangeHash, EditError, Replicant, Spec};
 use crate::desired::edit::Editor;
 use crate::desired::patch::merge_patch;
-use crate::desired::view::Reader;
+use crate::desired::view::{Reader, Slot};
 use crate::{Operation, OperationId, Payload, Placement, Policy, SiteName};
 
 /// What an edit gives: the change it made, none if it changed nothing.
@@ -33,18 +33,24 @@ fn short(what: &'static str, text: &str) -> Result<(), EditError> {
 }
 
 impl Replicant {
-    /// Writes everything about a new replicant in one change. Done at two sites at once, the two merge field by field.
+    /// Writes everything about a new replicant, or one that was deleted, in one change. Done at two sites at once, the
+    /// two merge field by field. A deletion that does not know of it does not undo it.
     ///
     /// # Errors
-    /// [`EditError::AlreadyCreated`], or that it is too large.
-    pub fn create(&mut self, author: &Author, spec: Spec) -> Edit {
-        if self.is_created() {
+    /// [`EditError::AlreadyCreated`] for one that is there, or that it is too large.
+    pub fn create(&mut self, author: &Author, mut spec: Spec) -> Edit {
+        if self.is_created() && read_deleted(&self.doc).is_none() {
             return Err(EditError::AlreadyCreated(self.id.clone()));
         }
         short("kind", &spec.kind)?;
         short("scope", &spec.scope)?;
+        let known_made = Reader::merging(&self.doc, None, &[]).root("made");
         let overrides = object(&spec.overrides);
         let policy = write_policy(&spec.policy);
+        if self.is_created() && spec.desired.is_null() {
+            // What was written without knowing of the deletion goes, too.
+            spec.desired = json!({});
+        }
         let size = check("the desired state", &spec.desired, &self.limits)?
             .saturating_add(check("the overrides", &overrides, &self.limits)?)
             .saturating_add(check("the policy", &policy, &self.limits)?);
@@ -55,7 +61,9 @@ impl Replicant {
             .map(|(key, value)| (key, Reader::merging(&self.doc, None, &keys).root(key), value))
             .collect();
         let placement = write_placement(&spec.placement);
+        let made = json!({ format!("{}-{}-{}", author.site, author.at, self.doc.get_actor().to_hex_string()): true });
         self.make(author, "create", None, size, |tx| {
+            add_to(tx, "made", known_made.as_ref(), &made)?;
             tx.put(ROOT, "kind", spec.kind.as_str())?;
             tx.put(ROOT, "scope", spec.scope.as_str())?;
             let mut editor = Editor { tx, keys: &keys };
@@ -191,7 +199,7 @@ impl Replicant {
             parents.retain(|parent| !closing.has_operation(parent));
         }
         if let Some(known) = operation(&self.doc, &operations, &id) {
-            let same = known.op_type == op_type && known.payload == payload;
+            let same = known.op_type == op_type && known.payload == payload && !self.is_ended(&id);
             return if same { Ok(None) } else { Err(EditError::OperationExists(id)) };
         }
         parents.sort();
@@ -230,6 +238,9 @@ impl Replicant {
     /// Deletes the replicant; its replicas go too unless `keep`. A second deletion changes nothing, except that it may
     /// say to keep them, or no longer to.
     ///
+    /// All that is known here of its desired state, overrides and operations ends, so that none of it comes back with
+    /// what others put under that name without knowing of the deletion.
+    ///
     /// # Errors
     /// [`EditError::NotCreated`].
     pub fn delete(&mut self, author: &Author, keep: bool) -> Edit {
@@ -240,9 +251,37 @@ impl Replicant {
             return Ok(None);
         }
         let value = json!({"at": author.at, "by": author.site, "keep": keep});
+        let keys = self.list_keys();
+        let merging = |root: &str| Reader::merging(&self.doc, None, &keys).root(root);
+        let (made, ended) = (merging("made"), merging("ended"));
+        let contents = [("desired", merging("desired")), ("overrides", merging("overrides"))];
+        let operations = Value::Object(self.operation_ids().map(|id| (id, Value::Bool(true))).collect());
         self.make(author, "delete", None, 0, |tx| {
-            Editor { tx, keys: &[] }.write_field(&[ROOT], "deleted", None, &value)
+            let mut editor = Editor { tx, keys: &keys };
+            editor.write_field(&[ROOT], "deleted", None, &value)?;
+            for (root, slot) in &contents {
+                let base = slot.as_ref().map(|slot| &slot.node);
+                editor.field(&[ROOT], root, base, slot.as_ref(), &json!({}))?;
+            }
+            for name in made.iter().filter_map(|slot| slot.node.as_map()).flat_map(|map| map.fields.values()) {
+                editor.remove_field(name)?;
+            }
+            add_to(editor.tx, "ended", ended.as_ref(), &operations)
         })
+    }
+
+    /// The ids of all operations that are written here, or were closed over and still count.
+    fn operation_ids(&self) -> impl Iterator<Item = String> {
+        let map = self.doc.get(ROOT, "operations").ok().flatten().map(|(_, map)| map);
+        let written: Vec<String> = map.map(|map| self.doc.keys(&map).collect()).unwrap_or_default();
+        let closed = self.closing().into_iter().flat_map(|closing| &closing.base.operations);
+        written.into_iter().chain(closed.map(|operation| operation.id.to_string()))
+    }
+
+    /// Whether a deletion ended an operation.
+    fn is_ended(&self, id: &OperationId) -> bool {
+        let slot = Reader::merging(&self.doc, None, &[]).root("ended");
+        slot.as_ref().and_then(|slot| slot.node.as_map()).is_some_and(|map| map.fields.contains_key(id.as_str()))
     }
 
     pub(crate) fn editable(&self) -> Result<(), EditError> {
@@ -328,6 +367,19 @@ impl Replicant {
         }
         Ok(())
     }
+}
+
+/// Adds to a set that is a map of the root, whose keys are the elements.
+fn add_to(
+    tx: &mut Transaction<'_>,
+    root: &str,
+    now: Option<&Slot>,
+    names: &Value,
+) -> Result<(), automerge::AutomergeError> {
+    if names.as_object().is_some_and(Map::is_empty) {
+        return Ok(());
+    }
+    Editor { tx, keys: &[] }.field(&[ROOT], root, None, now, names)
 }
 
 fn object(sites: &BTreeMap<SiteName, Value>) -> Value {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::author::Message;
 use super::closing::Closing;
 use super::json::canonical;
-use super::state::{read_policy, write_placement};
+use super::state::{read_ended, read_policy, write_placement};
 use super::{Actor, Author, Carried, Change, ChangeHash, EditError, Replicant};
 use crate::desired::edit::Editor;
 use crate::desired::view::Reader;
@@ -155,14 +155,15 @@ impl Replicant {
     /// as it is, to be kept elsewhere if its history is wanted. `actor` writes what is edited there from now on.
     ///
     /// # Errors
-    /// [`EditError::UnknownBase`] if the cut is not known here, [`EditError::Deleted`] (what was deleted is not closed),
-    /// or that it is too large.
+    /// [`EditError::UnknownBase`] if the cut is not known here, [`EditError::NotCreated`], or that it is too large.
     pub fn close(&self, cut: &ChangeHash, actor: &Actor) -> Result<Successor, EditError> {
         if !self.has(cut) {
             return Err(EditError::UnknownBase(*cut));
         }
         let then = self.at_heads(&[(*cut).into()])?;
-        then.editable()?;
+        if !then.is_created() {
+            return Err(EditError::NotCreated(self.id.clone()));
+        }
         let id = DocumentId { replicant: self.id.replicant.clone(), epoch: self.id.epoch.saturating_add(1) };
         let wrong = |error: super::DocumentError| EditError::Automerge(error.to_string());
         let mut next = Self::genesis(id, actor).map_err(wrong)?.with_limits(self.limits.clone());
@@ -183,7 +184,8 @@ impl Replicant {
         }
         let then = self.at_heads(&[(*cut).into()])?;
         let state = then.state();
-        let (base, left_out) = state.base.close(&state.operations, &state.policy);
+        let (base, mut left_out) = state.base.close(&state.operations, &state.policy);
+        left_out.extend(read_ended(&then.doc));
         let absolute = |operation: &&Operation| state.policy.is_absolute(&operation.op_type);
         let first = base.operations.first().filter(absolute);
         Ok(reports.iter().filter(|report| report.status != Status::NeedsAttention).any(|report| match first {
@@ -205,7 +207,8 @@ impl Replicant {
             (meta.actor.to_hex_string(), meta.seq, origins)
         });
         let past = Closing::remember(before, then.id.epoch, cut, changes);
-        let (base, left_out) = state.base.close(&state.operations, &state.policy);
+        let (base, mut left_out) = state.base.close(&state.operations, &state.policy);
+        left_out.extend(read_ended(&then.doc));
         let kept = then.conflicts().into_iter().filter(|conflict| conflict.can_be_kept());
         let closing = Closing {
             cut: cut.to_string(),
@@ -220,12 +223,13 @@ impl Replicant {
             Reader::merging(&then.doc, None, keys).root(root).map_or(Value::Null, |slot| slot.node.json())
         };
         let keys = then.list_keys();
-        let (policy, overrides) = (whole("policy", &[]), whole("overrides", &keys));
+        let (policy, overrides, made) = (whole("policy", &[]), whole("overrides", &keys), whole("made", &[]));
         let placement = state.placement.as_ref().map(write_placement);
+        let deleted = state.deleted.as_ref().map(|deleted| json!(deleted));
         let closed = closing.write(then.id.epoch);
         let content = json!({
             "kind": state.kind, "scope": state.scope, "placement": placement, "policy": policy, "desired": state.desired,
-            "overrides": overrides, "closed": closed,
+            "overrides": overrides, "made": made, "deleted": deleted, "closed": closed,
         });
         let mut text = String::new();
         canonical(&content, &mut text);
@@ -250,6 +254,12 @@ impl Replicant {
             tx.put(ROOT, "scope", scope.as_str())?;
             let map = tx.put_object(ROOT, "closed", automerge::ObjType::Map)?;
             let mut editor = Editor { tx, keys: &keys };
+            if !made.is_null() {
+                editor.write_field(&[ROOT], "made", None, &made)?;
+            }
+            if let Some(deleted) = &deleted {
+                editor.write_field(&[ROOT], "deleted", None, deleted)?;
+            }
             if let Some(placement) = &placement {
                 editor.write_field(&[ROOT], "placement", None, placement)?;
             }

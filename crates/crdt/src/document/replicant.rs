@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::apply::Sequences;
 use super::closing::{Closing, closing, cuts};
 use super::{Actor, Change, ChangeHash, DocumentError, State};
-use crate::{DocumentId, Limits, OperationId, SiteName};
+use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
 
 /// The version of the layout described in the crate's documentation.
 pub const SCHEMA: i64 = 1;
@@ -263,6 +263,12 @@ impl Replicant {
     #[must_use]
     pub fn cut(&self) -> Option<ChangeHash> {
         self.closing().and_then(|closing| closing.cut.parse().ok())
+    }
+
+    /// Whether it is remembered which changes of an earlier epoch were closed over.
+    #[must_use]
+    pub fn remembers(&self, epoch: Epoch) -> bool {
+        self.closing().is_some_and(|closing| closing.past.contains_key(&epoch))
     }
 
     /// The operations that were closed over and are not in the document any more, as far as that is remembered.

@@ -36,7 +36,8 @@ pub struct Spec {
     pub overrides: BTreeMap<SiteName, Value>,
 }
 
-/// The tombstone of a replicant.
+/// The tombstone of a replicant. It covers what was known where it was deleted: a replicant that somebody makes or puts
+/// again without knowing of the deletion, or after it, is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deleted {
@@ -71,7 +72,7 @@ pub struct State {
     pub base: Base,
     /// All operations of this epoch.
     pub operations: Operations,
-    /// Present once it was deleted.
+    /// Present while it is deleted.
     pub deleted: Option<Deleted>,
 }
 
@@ -134,12 +135,16 @@ impl State {
         };
         let policy = read_policy(doc);
         let keys = list_keys(&policy);
+        let ended = read_ended(doc);
+        let mut base = closing.map(|closing| closing.base.clone()).unwrap_or_default();
+        base.operations.retain(|op| !ended.contains(&op.id));
         let operations = match whole.root_json("operations") {
             Some(Value::Object(entries)) => entries
                 .into_iter()
                 .filter_map(|(id, value)| read_operation(id, value))
                 // What was carried over here and closed over there counts once.
                 .filter(|op| closing.is_none_or(|closing| !closing.has_operation(&op.id)))
+                .filter(|op| !ended.contains(&op.id))
                 .map(|op| (op.id.clone(), op))
                 .collect(),
             _ => Operations::new(),
@@ -151,7 +156,7 @@ impl State {
             desired: read_desired(doc, &keys),
             overrides: read_overrides(doc, &keys),
             policy,
-            base: closing.map(|closing| closing.base.clone()).unwrap_or_default(),
+            base,
             operations,
             deleted: read_deleted(doc),
         }
@@ -264,7 +269,24 @@ fn read_placement(doc: &Automerge) -> Option<Placement> {
     Some(winner)
 }
 
+/// The ids of the operations that deletions ended.
+pub(crate) fn read_ended(doc: &Automerge) -> BTreeSet<OperationId> {
+    let slot = Reader::merging(doc, None, &[]).root("ended");
+    let fields = slot.as_ref().and_then(|slot| slot.node.as_map()).map(|map| map.fields.keys());
+    fields.into_iter().flatten().filter_map(|id| OperationId::new(id.as_str()).ok()).collect()
+}
+
+/// Whether it was made and no deletion knew of that. What is made is written under a name of its own, and a deletion
+/// takes away the names that it knows.
+fn is_made(doc: &Automerge) -> bool {
+    let slot = Reader::merging(doc, None, &[]).root("made");
+    slot.as_ref().and_then(|slot| slot.node.as_map()).is_some_and(|map| !map.fields.is_empty())
+}
+
 pub(crate) fn read_deleted(doc: &Automerge) -> Option<Deleted> {
+    if is_made(doc) {
+        return None;
+    }
     let reader = Reader::whole(doc, None);
     let raws = reader.root("deleted")?.raws;
     let all: Vec<Deleted> = raws.iter().filter_map(|raw| Deleted::deserialize(reader.alone(raw).json()).ok()).collect();

@@ -210,6 +210,61 @@ fn a_deleted_replicant_takes_no_more_edits_and_keeps_if_either_said_so() {
 }
 
 #[test]
+fn a_deletion_ends_what_was_known_and_nothing_else() {
+    let (mut a, mut b) = two(json!({"old": 1, "both": 1}));
+    let at = a.author();
+    a.doc.operate(&at, op("known"), "set", Payload::default(), vec![], false).unwrap();
+    exchange(&mut a.doc, &mut b.doc);
+    // Put again at both sites after deletions that did not know of each other, at one of them twice.
+    for number in [1, 2] {
+        let (at, then) = (a.author(), a.author());
+        a.doc.delete(&at, false).unwrap().unwrap();
+        assert!(matches!(a.doc.set_desired(&then, &json!({}), None), Err(EditError::Deleted(_))));
+        a.doc.create(&then, spec(json!({"paris": number, "both": "paris"}))).unwrap().unwrap();
+        assert_eq!(a.desired(), &json!({"paris": number, "both": "paris"}));
+        assert!(matches!(a.doc.create(&then, spec(json!({}))), Err(EditError::AlreadyCreated(_))));
+    }
+    let at = b.author();
+    b.doc.operate(&at, op("unknown"), "set", Payload::default(), vec![op("known")], false).unwrap();
+    let (at, then) = (b.author(), b.author());
+    b.doc.delete(&at, false).unwrap().unwrap();
+    b.doc.create(&then, spec(json!({"rennes": 1, "both": "rennes"}))).unwrap().unwrap();
+    // Somebody who never heard of it makes something of that name.
+    let mut c = Site::new("nantes", 9);
+    let at = c.author();
+    c.doc.create(&at, spec(json!({"mine": "nantes"}))).unwrap().unwrap();
+    for _ in 0..2 {
+        exchange(&mut a.doc, &mut b.doc);
+        exchange(&mut b.doc, &mut c.doc);
+    }
+    agree(&a.doc, &b.doc);
+    agree(&a.doc, &c.doc);
+    assert_eq!(a.doc.state().deleted, None);
+    let desired = a.desired();
+    assert_eq!(
+        (&desired["paris"], &desired["rennes"], &desired["mine"], desired.get("old")),
+        (&json!(2), &json!(1), &json!("nantes"), None)
+    );
+    assert_eq!(a.doc.conflicts().iter().map(|of| of.pointer()).collect::<Vec<_>>(), ["/desired/both"]);
+    assert!(a.doc.state().operations.is_empty(), "each was known to a deletion");
+    // An id is given once, also if what it was given to has ended.
+    let at = a.author();
+    let again = a.doc.operate(&at, op("known"), "set", Payload::default(), vec![], false);
+    assert_eq!(again, Err(EditError::OperationExists(op("known"))));
+    // What nobody knew when it was deleted stays.
+    let at = a.author();
+    a.doc.delete(&at, false).unwrap().unwrap();
+    let at = b.author();
+    b.doc.operate(&at, op("late"), "set", Payload::default(), vec![], false).unwrap();
+    exchange(&mut a.doc, &mut b.doc);
+    assert!(b.doc.state().deleted.is_some(), "an edit of what was deleted does not bring it back");
+    let at = b.author();
+    b.doc.create(&at, spec(json!(null))).unwrap().unwrap();
+    assert_eq!(b.desired(), &json!({}));
+    assert_eq!(b.doc.state().operations.keys().collect::<Vec<_>>(), [&op("late")]);
+}
+
+#[test]
 fn nothing_can_be_edited_before_it_is_created() {
     let mut a = Site::new("paris", 1);
     let at = a.author();

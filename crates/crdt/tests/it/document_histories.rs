@@ -135,6 +135,10 @@ impl Node {
             return self.create(json!({"a": 1}));
         }
         if self.doc.state().deleted.is_some() {
+            if let What::Desired(value, None) = what {
+                self.create(value.clone());
+                assert_eq!((&self.doc.state().desired, &self.doc.state().deleted), (&value, &None));
+            }
             return;
         }
         let author = self.author();
@@ -157,7 +161,8 @@ impl Node {
             What::Operate(number, payload, cut) => {
                 let id = OperationId::new(format!("{}-{number}", self.name())).unwrap();
                 let parents: Vec<OperationId> = self.doc.state().operations.keys().take(3).cloned().collect();
-                if !self.doc.state().operations.contains_key(&id) {
+                let known = self.doc.history().iter().any(|entry| entry.operation.as_ref() == Some(&id));
+                if !known {
                     let edit = self.doc.operate(&author, id.clone(), "set", Payload::Value(payload), parents, cut);
                     self.keep(edit);
                     assert!(self.doc.state().operations.contains_key(&id));

@@ -269,19 +269,69 @@ fn two_closings_of_one_epoch_come_together() {
 }
 
 #[test]
-fn what_was_deleted_is_not_closed_and_what_is_made_anew_comes_after_all_of_it() {
+fn what_was_deleted_is_deleted_in_the_next_epoch_too() {
     let (mut a, mut b) = two(json!({"k": 0}));
     let cut = only_head(&a.doc);
     b.doc.delete(&author("rennes", 3000), true).unwrap();
-    assert!(matches!(b.doc.close(&only_head(&b.doc), &actor(10)), Err(EditError::Deleted(_))));
+    assert_eq!(closed(&b.doc, &only_head(&b.doc), 10).state().deleted, b.doc.state().deleted);
     // Deleted by one while another closes: it is deleted in the next epoch.
     a.set(json!({"k": 1}));
     let mut next = closed(&a.doc, &cut, 11);
     let carried = b.doc.carry_into(&mut next, &[]).unwrap();
     assert_eq!(carried.made.len(), 1);
     assert_eq!(next.state().deleted, b.doc.state().deleted);
-    let again = b.doc.id().next_life();
-    assert!(again.epoch > next.id().epoch && again.life() == again.epoch && next.id().life() == 0);
+    // Put again there, it is there, in this epoch and in the next.
+    next.create(&author("paris", 3001), spec(json!({"again": 1}))).unwrap().unwrap();
+    assert_eq!(next.state().deleted, None);
+    assert_eq!(b.doc.carry_into(&mut next, &[]).unwrap().made, vec![]);
+    let mut third = closed(&next, &only_head(&next), 12);
+    assert_eq!((third.state().deleted.as_ref(), &third.state().desired), (None, &json!({"again": 1})));
+    // A deletion that knew of it ends it, also when it comes an epoch too late.
+    next.delete(&author("rennes", 3002), false).unwrap().unwrap();
+    next.carry_into(&mut third, &[]).unwrap();
+    assert!(third.state().deleted.is_some());
+}
+
+#[test]
+fn a_deletion_that_comes_an_epoch_too_late_ends_no_more_than_it_knew() {
+    let (mut a, mut b) = two_with(khufu_crdt::Spec { policy: files(), ..spec(json!({"k": 0})) });
+    operate(&mut a.doc, "paris", 2000, "w", "set");
+    exchange(&mut a.doc, &mut b.doc);
+    // One deletes and puts again, and closes; the other has deleted what was before, and put it again, too.
+    a.doc.delete(&author("paris", 2001), false).unwrap().unwrap();
+    a.doc
+        .create(&author("paris", 2002), khufu_crdt::Spec { policy: files(), ..spec(json!({"a": 1})) })
+        .unwrap()
+        .unwrap();
+    operate(&mut a.doc, "paris", 2003, "x", "set");
+    let mut next = closed(&a.doc, &only_head(&a.doc), 11);
+    assert!(next.was_left_out(&op("w")));
+    operate(&mut b.doc, "rennes", 2004, "y", "add");
+    b.doc.delete(&author("rennes", 2005), false).unwrap().unwrap();
+    b.doc
+        .create(&author("rennes", 2006), khufu_crdt::Spec { policy: files(), ..spec(json!({"b": 1})) })
+        .unwrap()
+        .unwrap();
+    operate(&mut b.doc, "rennes", 2007, "z", "add");
+    b.doc.carry_into(&mut next, &[]).unwrap();
+    assert_eq!(next.state().deleted, None);
+    assert_eq!(next.state().desired, json!({"a": 1, "b": 1}));
+    assert_eq!(ids(&next.state().resolved().list), ["x", "z"]);
+    // Somebody who had never heard of it has made something of that name, and deleted it: that was all they knew.
+    let mut stranger = Replicant::genesis(id(), &actor(40)).unwrap();
+    stranger.create(&author("lyon", 10), spec(json!({"mine": 1}))).unwrap().unwrap();
+    stranger.delete(&author("lyon", 11), false).unwrap().unwrap();
+    stranger.carry_into(&mut next, &[]).unwrap();
+    assert_eq!((next.state().deleted.as_ref(), &next.state().desired), (None, &json!({"a": 1, "b": 1})));
+    // And if they did not delete it, it is there, and the sites of both know where it lived.
+    let mut stranger = Replicant::genesis(id(), &actor(41)).unwrap();
+    let there = crate::document_sites::placement(&["lyon"], "lyon", 12);
+    stranger.create(&author("lyon", 12), khufu_crdt::Spec { placement: there, ..spec(json!({"mine": 1})) }).unwrap();
+    stranger.carry_into(&mut next, &[]).unwrap();
+    assert_eq!(next.state().desired, json!({"a": 1, "b": 1, "mine": 1}));
+    let placement = next.state().placement.clone().unwrap();
+    assert_eq!(placement.sites.len(), 1);
+    assert_eq!(placement.leaving.iter().map(|site| site.as_str()).collect::<Vec<_>>(), ["paris", "rennes"]);
 }
 
 /// A world of sites that close epochs, and the same without.
@@ -299,6 +349,9 @@ enum Action {
     /// A site looks whether it can close.
     Close(usize),
     Restart(usize),
+    Delete(usize),
+    /// Puts what was deleted again.
+    Again(usize),
 }
 
 fn action(sites: usize) -> impl Strategy<Value = Action> {
@@ -310,7 +363,9 @@ fn action(sites: usize) -> impl Strategy<Value = Action> {
         3 => who.clone().prop_map(Action::Gather),
         1 => who.clone().prop_map(Action::Join),
         7 => who.clone().prop_map(Action::Close),
-        1 => who.prop_map(Action::Restart),
+        1 => who.clone().prop_map(Action::Restart),
+        1 => who.clone().prop_map(Action::Delete),
+        4 => who.prop_map(Action::Again),
     ]
 }
 
@@ -346,7 +401,32 @@ impl World {
         actor(self.actors)
     }
 
+    fn is_deleted(&self, site: usize) -> bool {
+        self.with[site].state().deleted.is_some()
+    }
+
+    fn delete(&mut self, site: usize) {
+        self.clock += 1;
+        for doc in [&mut self.with[site], &mut self.without[site]] {
+            doc.delete(&author(SITES[site], self.clock), false).unwrap();
+        }
+    }
+
+    fn again(&mut self, site: usize, policy: &Policy) {
+        if !self.is_deleted(site) {
+            return;
+        }
+        self.clock += 1;
+        let wanted = khufu_crdt::Spec { policy: policy.clone(), ..spec(json!({ SITES[site]: {"again": self.clock} })) };
+        for doc in [&mut self.with[site], &mut self.without[site]] {
+            doc.create(&author(SITES[site], self.clock), wanted.clone()).unwrap();
+        }
+    }
+
     fn operate(&mut self, site: usize, op_type: &str) {
+        if self.is_deleted(site) {
+            return;
+        }
         self.clock += 1;
         // Some clocks are slow.
         let at = if site == 1 { 10 } else { self.clock };
@@ -356,6 +436,9 @@ impl World {
     }
 
     fn edit(&mut self, site: usize, field: u8, value: u8) {
+        if self.is_deleted(site) {
+            return;
+        }
         self.clock += 1;
         let value = if value == 0 { Value::Null } else { json!({"v": value}) };
         let patch = json!({ SITES[site]: { format!("f{field}"): value } });
@@ -438,6 +521,7 @@ impl World {
         let left = &long[..long.len() - short.len()];
         assert!(left.is_empty() || absolute(&short.first().unwrap()), "{left:?} left out before {short:?}");
         assert_eq!(with.desired, without.desired);
+        assert_eq!(with.deleted.is_some(), without.deleted.is_some());
         for id in without.operations.keys() {
             assert!(with.operation(id).is_some() || self.with[site].was_left_out(id), "{id} is lost");
         }
@@ -467,6 +551,8 @@ fn run(sites: usize, changes: usize, policy: &Policy, actions: &[Action]) -> u64
             }
             Action::Close(site) => world.close(site % sites, changes),
             Action::Restart(site) => world.restart(site % sites),
+            Action::Delete(site) => world.delete(site % sites),
+            Action::Again(site) => world.again(site % sites, policy),
         }
         (0..sites).for_each(|site| world.check(site));
     }

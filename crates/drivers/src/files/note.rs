@@ -11,14 +11,12 @@
 //! decides, and there is nothing to guess after a crash at any point. A removal has no new contents that could tell; its
 //! note is written a second time when the file is gone.
 
-use khufu_crdt::{Epoch, OperationId};
+use khufu_crdt::OperationId;
 use serde::{Deserialize, Serialize};
 
 /// A state of a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
-    /// The epoch of the document that was acted on.
-    pub(super) epoch: Epoch,
     /// The operation that ran last since the desired state was written or the replica was new.
     pub(super) last: Option<OperationId>,
     /// Of the contents; none for no file.

@@ -120,7 +120,6 @@ impl Replicas {
         let current = held.state.clone().unwrap_or_default();
         if let (Change::Append(_), Some(id)) = (&change, last)
             && current.last.as_ref() == Some(id)
-            && current.epoch == replica.epoch
         {
             // It ran, and whoever asked did not learn of it.
             let output = format!("{id} had run already");
@@ -141,8 +140,7 @@ impl Replicas {
             Change::Append(_) => current.edited || held.drift(replica.expected.as_deref()).is_some(),
             Change::Whole(_) | Change::Remove => false,
         };
-        let after =
-            State { epoch: replica.epoch, last: last.cloned(), digest: contents.as_deref().map(digest), edited };
+        let after = State { last: last.cloned(), digest: contents.as_deref().map(digest), edited };
         let output = summary(&self.place.file(&replica.id), before, contents.as_deref(), last);
         let done = Done {
             output,
@@ -194,7 +192,7 @@ impl Replicas {
         let _alone = self.lock(&replica.id);
         let held = self.held(&replica.id)?;
         if held.found != Found::Nothing {
-            self.remove(&replica.id, &held, State { epoch: replica.epoch, ..State::default() })?;
+            self.remove(&replica.id, &held, State::default())?;
         }
         self.place.forget(&replica.id)?;
         self.place.drop_next(&replica.id, held.number)?;

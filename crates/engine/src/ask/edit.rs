@@ -12,7 +12,6 @@ use super::view::not_found;
 use crate::engine::Task;
 use crate::origin::Origin;
 use crate::replicant::Resident;
-use crate::sync::MAX_EPOCH;
 use crate::work::{Side, Work};
 use crate::{Engine, Operate, Put, Request, RequestError, Response};
 
@@ -20,6 +19,18 @@ fn refused(error: EditError) -> RequestError {
     match error {
         EditError::TooLarge { .. } => RequestError::TooLarge { message: error.to_string() },
         other => RequestError::Invalid { message: other.to_string() },
+    }
+}
+
+/// What a request wants made.
+fn spec(put: Put, kind: &str, scope: String, placement: Placement) -> Spec {
+    Spec {
+        kind: kind.to_owned(),
+        scope,
+        placement,
+        policy: put.policy.unwrap_or_default(),
+        desired: put.desired.unwrap_or(Value::Null),
+        overrides: put.overrides.unwrap_or_default(),
     }
 }
 
@@ -176,10 +187,11 @@ impl Engine {
             base.iter_mut().for_each(|head| *head = resident.renamed.get(head).copied().unwrap_or(*head));
         }
         let deleted = self.replicants.held(id).is_some_and(|entry| entry.deleted);
-        if deleted {
-            return self.put_again(id, origin, who, put);
-        }
-        let answer = self.check_put(id, &put).and_then(|()| self.put_parts(id, who, put));
+        let answer = if deleted {
+            self.put_again(id, who, put)
+        } else {
+            self.check_put(id, &put).and_then(|()| self.put_parts(id, who, put))
+        };
         self.answer(origin, answer);
     }
 
@@ -210,19 +222,20 @@ impl Engine {
         self.view(id).map(|view| Response::Replicant(Box::new(view)))
     }
 
-    /// Makes a replicant that was deleted anew, as another document.
-    fn put_again(&mut self, id: &ReplicantId, origin: &Origin, who: &str, put: Put) {
-        let Some(entry) = self.replicants.held(id).cloned() else { return };
+    /// Makes a replicant that was deleted anew.
+    fn put_again(&mut self, id: &ReplicantId, who: &str, put: Put) -> Result<Response, RequestError> {
+        let entry = self.replicants.held(id).cloned().ok_or_else(|| not_found(id))?;
         let kind = put.kind.clone().unwrap_or(entry.kind);
         let scope = put.scope.clone().unwrap_or(entry.scope);
         let here = self.config.site.clone();
-        let placement = match self.decide(&scope, &here, &kind) {
-            // Sites that held the old one and are not among the new ones clean up.
-            Ok(placement) => self.with_leaving(id, placement),
-            Err(error) => return self.answer(origin, Err(error)),
-        };
-        let epoch = DocumentId { replicant: id.clone(), epoch: entry.epoch }.next_life().epoch;
-        self.create_in(origin, who, put, &kind, scope, placement, epoch);
+        let placement = self.decide(&scope, &here, &kind)?;
+        // Sites that held the old one and are not among the new ones clean up.
+        let placement = self.with_leaving(id, placement);
+        let author = self.author(who, "create");
+        let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+        let change = resident.doc.create(&author, spec(put, &kind, scope, placement)).map_err(refused)?;
+        self.commit(id, change.into_iter().collect());
+        self.view(id).map(|view| Response::Created(Box::new(view)))
     }
 
     /// Makes a replicant that lives here.
@@ -235,31 +248,8 @@ impl Engine {
         scope: String,
         placement: Placement,
     ) {
-        let epoch = self.replicants.index.get(&put.id).filter(|entry| entry.dropped).map_or(0, |entry| {
-            let last = DocumentId { replicant: put.id.clone(), epoch: entry.epoch };
-            if entry.deleted { last.next_life().epoch } else { last.epoch }
-        });
-        self.create_in(origin, who, put, kind, scope, placement, epoch);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the parts of one new document")]
-    fn create_in(
-        &mut self,
-        origin: &Origin,
-        who: &str,
-        put: Put,
-        kind: &str,
-        scope: String,
-        placement: Placement,
-        epoch: u64,
-    ) {
+        let epoch = self.replicants.index.get(&put.id).filter(|entry| entry.dropped).map_or(0, |entry| entry.epoch);
         let id = put.id.clone();
-        if epoch > MAX_EPOCH {
-            // Nobody else would believe it.
-            let message =
-                format!("{id} was deleted and made anew as often as can be: choose another name for the next");
-            return self.answer(origin, Err(RequestError::Conflict { message }));
-        }
         let made = self.make(who, put, kind, scope, placement, epoch);
         let answer = match made {
             Ok((mut resident, changes)) => {
@@ -291,24 +281,14 @@ impl Engine {
         epoch: u64,
     ) -> Result<(Resident, Vec<Change>), RequestError> {
         let invalid = |message: String| RequestError::Invalid { message };
-        let document = DocumentId { replicant: put.id, epoch };
-        let life = document.life();
+        let document = DocumentId { replicant: put.id.clone(), epoch };
         let mut doc = Replicant::genesis(document, &self.actors.next())
             .map_err(|error| invalid(error.to_string()))?
             .with_limits(self.config.limits.clone());
         let author = self.author(who, "create");
-        let spec = Spec {
-            kind: kind.to_owned(),
-            scope,
-            placement,
-            policy: put.policy.unwrap_or_default(),
-            desired: put.desired.unwrap_or(Value::Null),
-            overrides: put.overrides.unwrap_or_default(),
-        };
-        let change = doc.create(&author, spec).map_err(refused)?;
-        let work = Work { epoch: life, ..Work::default() };
+        let change = doc.create(&author, spec(put, kind, scope, placement)).map_err(refused)?;
         let changes = change.into_iter().collect();
-        Ok((Resident::new(doc, work, BTreeMap::<SiteName, _>::new(), true), changes))
+        Ok((Resident::new(doc, Work::default(), BTreeMap::<SiteName, _>::new(), true), changes))
     }
 
     fn operate(&mut self, id: &ReplicantId, origin: Origin, who: &str, operate: Operate) {

@@ -2,14 +2,15 @@
 
 use khufu_crdt::{ChangeHash, DocumentId, Received, Replicant, ReplicantId};
 
+use crate::wire::{Frame, Push};
 use crate::{Engine, NodeId};
 
 impl Engine {
-    /// Whether another document is a later epoch of the one that is held here: nothing was deleted in between.
+    /// Whether another document is a later epoch of the one that is held here.
     pub(crate) fn is_later_epoch(&self, id: &ReplicantId, other: &DocumentId) -> bool {
         self.replicants.resident.get(id).is_some_and(|resident| {
             let ours = resident.doc.id();
-            !resident.provisional && other.epoch > ours.epoch && other.life() == ours.life()
+            !resident.provisional && other.epoch > ours.epoch
         })
     }
 
@@ -80,6 +81,90 @@ impl Engine {
                 let message = format!("what only this site has cannot be carried over into the next epoch: {error}");
                 self.warn(Some(id.clone()), message);
                 false
+            }
+        }
+    }
+
+    /// Changes and reports of an earlier epoch came in: the sender has not heard that it was closed. If it counts as no
+    /// holder here, what only it has can come into this epoch in no other way than that it is carried over here.
+    pub(crate) fn pushed_earlier(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
+        let shared = self.may_share(id, from);
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        if shared || push.changes.is_empty() {
+            self.take_reports(id, from, push.reports);
+            return self.meet(id, from);
+        }
+        if resident.provisional {
+            return self.pass_on(id, from, push);
+        }
+        if !resident.doc.remembers(push.document.epoch)
+            || !self.has_room_for(push.changes.iter().map(|change| change.len()).sum())
+        {
+            self.counters.refused += 1;
+            return;
+        }
+        let actor = self.actors.next();
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let known = resident.earlier.take().filter(|(earlier, of)| *earlier.id() == push.document && of == from);
+        let earlier = known.map(|(earlier, _)| earlier).or_else(|| Replicant::genesis(push.document, &actor).ok());
+        let Some(mut earlier) = earlier.map(|earlier| earlier.with_limits(self.config.limits.clone())) else { return };
+        let changes: Vec<_> = push.changes.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
+        if !earlier.apply(&changes).is_ok_and(|received| received.rejected.is_empty()) {
+            self.counters.changes_rejected += 1;
+            return;
+        }
+        if push.heads.is_empty() || push.heads.iter().any(|head| !earlier.has(head)) {
+            // More of it comes.
+            resident.earlier = Some((earlier, from.clone()));
+            return;
+        }
+        self.flush(id);
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        match earlier.carry_into(&mut resident.doc, &[]) {
+            Ok(carried) => {
+                let made: Vec<_> = carried.made.into_iter().map(|(change, _)| change).collect();
+                if !made.is_empty() {
+                    let placement = self.replicants.held(id).and_then(|entry| entry.placement.clone());
+                    self.persist_changes(id, &made, false);
+                    let moved = self.replicants.held(id).is_none_or(|entry| entry.placement != placement);
+                    self.tell_changes(id, &made, moved);
+                    self.changed(id);
+                }
+                if !self.may_share(id, from) {
+                    self.say_not_holder(id, from, push.heads);
+                }
+            }
+            Err(error) => {
+                let message = format!("what another site has of an earlier epoch cannot be carried over: {error}");
+                self.warn(Some(id.clone()), message);
+            }
+        }
+    }
+
+    /// This site has given the replicant away: those who took over are told what others have.
+    fn pass_on(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
+        let Some(entry) = self.replicants.index.get(id).filter(|entry| entry.dropped) else { return };
+        let sites = entry.placement.iter().flat_map(|placement| &placement.sites);
+        let others: Vec<_> = sites
+            .filter(|site| **site != self.config.site)
+            .flat_map(|site| self.members.reachable(site))
+            .filter(|node| node != from)
+            .collect();
+        for node in others {
+            self.send(&node, &Frame::Push(push.clone()));
+        }
+    }
+
+    /// Drops later epochs of which nothing was heard for a while: while one is fetched there is a session. If there is
+    /// anything to them, they are told of again.
+    pub(crate) fn sweep_next(&mut self) {
+        let (replicants, sync) = (&mut self.replicants, &self.sync);
+        for resident in replicants.resident.values_mut() {
+            resident.earlier = None;
+        }
+        for (id, resident) in replicants.resident.iter_mut().filter(|(_, resident)| resident.next.is_some()) {
+            if !sync.has_session(id) {
+                resident.next = None;
             }
         }
     }

@@ -17,14 +17,7 @@ impl Engine {
     pub(crate) fn run(&mut self, id: ReplicantId, task: Task) {
         if let Some(resident) = self.replicants.resident.get_mut(&id) {
             resident.used_us = self.now.monotonic_us;
-            // Of a document that is only hearsay itself, the later one just takes the place.
-            let now = Some(resident.doc.id()).filter(|_| !resident.provisional);
-            let is_later = |now: &DocumentId, document: &DocumentId| document.life() > now.life();
-            let later = task.document().filter(|(document, _)| now.is_some_and(|now| is_later(now, document)));
-            return match later.map(|(document, from)| (document.clone(), from.clone())) {
-                Some((document, from)) => self.perform_on_later(&document, &from, task),
-                None => self.perform(&id, task),
-            };
+            return self.perform(&id, task);
         }
         // A replicant that was given away is read too: what it left behind tells that its replica is gone.
         if !self.replicants.index.contains_key(&id) {
@@ -267,7 +260,7 @@ impl Engine {
             self.run(id, Task::Compact);
         }
         self.nudge();
-        self.sweep_later();
+        self.sweep_next();
         self.close_idle();
         self.evict();
         self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));

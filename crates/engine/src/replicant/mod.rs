@@ -1,14 +1,13 @@
 //! The replicants that this node holds: a small index entry each, and the documents that are in use.
 
 mod index;
-mod later;
 mod load;
 mod persist;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) use index::{Entry, ItemPrefix, item_prefix};
-use khufu_crdt::{ChangeHash, DocumentId, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
+use khufu_crdt::{ChangeHash, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
 use serde_bytes::ByteBuf;
 
 use crate::engine::Task;
@@ -38,11 +37,13 @@ pub(crate) struct Resident {
     pub(crate) provisional: bool,
     /// Who told of it, while it is provisional.
     pub(crate) told_by: Option<NodeId>,
-    /// The document of an earlier life that is held, while something is done about this one, which may take its place.
-    pub(crate) instead_of: Option<Box<Resident>>,
     pub(crate) used_us: u64,
     /// A later epoch that is being fetched, and from whom.
     pub(crate) next: Option<(Replicant, NodeId)>,
+    /// A document of an earlier epoch that is being taken in, and from whom.
+    pub(crate) earlier: Option<(Replicant, NodeId)>,
+    /// How often this document was offered to nodes in a later epoch in vain.
+    pub(crate) offers: u32,
     /// When concurrent changes were last brought together here.
     pub(crate) joined_us: Option<u64>,
     /// What the changes of the epoch before are called in this one, for users who have seen them.
@@ -70,9 +71,10 @@ impl Resident {
             retry_us: None,
             provisional,
             told_by: None,
-            instead_of: None,
             used_us: 0,
             next: None,
+            earlier: None,
+            offers: 0,
             joined_us: None,
             renamed: BTreeMap::new(),
             resolved: None,
@@ -116,17 +118,16 @@ impl Resident {
     pub(crate) fn cleaned(&mut self) -> BTreeSet<SiteName> {
         #[rustfmt::skip]
         let Self { doc, reports, knew, #[cfg(test)] walks, .. } = self;
-        let id = doc.id();
+        let epoch = doc.id().epoch;
         let placement = doc.state().placement.as_ref();
         let decided = doc.placement_changes();
         let mut cleaned = BTreeSet::new();
-        for report in reports.values().filter(|report| report.status == Status::Removed && report.epoch <= id.epoch) {
-            if report.epoch < id.epoch {
-                let same_life = DocumentId { replicant: id.replicant.clone(), epoch: report.epoch }.life() == id.life();
+        for report in reports.values().filter(|report| report.status == Status::Removed && report.epoch <= epoch) {
+            if report.epoch < epoch {
                 // It has given the document away, so it will not say so again in every epoch.
                 let decision = placement.map(|placement| (placement.decided_at, &placement.decided_by));
                 let said = report.decided_at.zip(report.decided_by.as_ref());
-                if same_life && decision.is_some() && decision == said {
+                if decision.is_some() && decision == said {
                     cleaned.insert(report.site.clone());
                 }
                 continue;
@@ -191,8 +192,6 @@ impl Resident {
 pub(crate) struct Replicants {
     pub(crate) index: BTreeMap<ReplicantId, Entry>,
     pub(crate) resident: BTreeMap<ReplicantId, Resident>,
-    /// Documents of a later life than those that are held, which are not complete yet.
-    pub(crate) later: BTreeMap<DocumentId, Resident>,
     /// What waits for documents that are being read.
     pub(crate) parked: BTreeMap<ReplicantId, Vec<Task>>,
     pub(crate) by_prefix: BTreeMap<ItemPrefix, ReplicantId>,
@@ -208,13 +207,14 @@ impl Replicants {
 
     /// The documents that are in memory because somebody told of them.
     pub(crate) fn provisional(&self) -> impl Iterator<Item = &Resident> {
-        self.resident.values().filter(|resident| resident.provisional).chain(self.later.values())
+        self.resident.values().filter(|resident| resident.provisional)
     }
 
-    /// The same, and those of later epochs that are being fetched.
+    /// The same, and those of other epochs that are being fetched.
     pub(crate) fn on_hearsay(&self) -> impl Iterator<Item = &Replicant> {
-        let next = self.resident.values().filter_map(|resident| resident.next.as_ref()).map(|(next, _)| next);
-        self.provisional().map(|resident| &resident.doc).chain(next)
+        let others = self.resident.values().flat_map(|resident| resident.next.iter().chain(&resident.earlier));
+        let others = others.map(|(other, _)| other);
+        self.provisional().map(|resident| &resident.doc).chain(others)
     }
 
     /// Storage was recovered from damage: every index entry may be old, and some may be missing. `found` are the

@@ -121,9 +121,6 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         resident.provisional = false;
         resident.told_by = None;
-        if let Some(held) = resident.instead_of.take() {
-            resident.keep_work_of(*held);
-        }
         // It is newer than what this site was told when it was out.
         resident.work.expelled.clear();
         let state = resident.doc.state();
@@ -136,14 +133,6 @@ impl Engine {
             resident.work.kind.clone_from(&state.kind);
         }
         let document = resident.doc.id().clone();
-        let known = self.replicants.index.get(id);
-        let older = known
-            .filter(|known| !known.dropped && known.epoch != document.epoch)
-            .map(|known| DocumentId { replicant: id.clone(), epoch: known.epoch });
-        if let Some(older) = &older {
-            self.delete_document(older);
-            self.delete_archives(id);
-        }
         let known = self.replicants.index.get(id);
         let mut entry = Entry::new(document.epoch);
         entry.next_change = known.map_or(0, |entry| entry.next_change);

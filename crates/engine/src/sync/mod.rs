@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::ReplicantId;
 
-pub(crate) use self::receive::MAX_EPOCH;
 pub(crate) use self::reconcile::Round;
 pub(crate) use self::session::Session;
 pub(crate) use self::topic::Topics;

@@ -22,8 +22,8 @@ const MAX_PROVISIONAL_LARGEST: usize = 16;
 /// How far ahead of this site's clock the number of a report may be, in milliseconds: a hundred years, more than any clock
 /// that is merely wrong. Numbers are clock values, so the bound moves on, and there is a next one for whoever is at it.
 const MAX_AHEAD_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
-/// The highest epoch that is believed, and made. Every deletion makes one.
-pub(crate) const MAX_EPOCH: u64 = 1 << 40;
+/// The highest epoch that is believed.
+const MAX_EPOCH: u64 = 1 << 40;
 
 impl Engine {
     /// Those of the reports that came from a node which can be true. Each is of any of the holders, and all come from one of
@@ -37,10 +37,6 @@ impl Engine {
         let before = reports.len();
         reports.retain(|report| report.replicant == *id && report.seq <= newest && report.heads.len() <= MAX_HEADS);
         self.counters.refused += u64::try_from(before - reports.len()).unwrap_or(u64::MAX);
-        if self.replicants.resident.get(id).is_some_and(|resident| resident.instead_of.is_some()) {
-            // What this site has done is known with what is held.
-            reports.retain(|report| report.site != self.config.site);
-        }
         reports
     }
 
@@ -52,11 +48,7 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let epoch = resident.doc.id().epoch;
         if push.document.epoch < epoch {
-            // The sender has not heard that this replicant was deleted and made anew, or that its epoch was closed.
-            if push.document.life() == resident.doc.id().life() {
-                self.take_reports(id, from, push.reports);
-            }
-            return self.meet(id, from);
+            return self.pushed_earlier(id, from, push);
         }
         if self.is_later_epoch(id, &push.document) {
             if !self.follow(id, from, &push.document, push.cut) {
@@ -199,7 +191,7 @@ impl Engine {
         // A document that lacks what was given away does not know yet that this site has left, or went another way.
         let epoch = resident.doc.id().epoch;
         let gone = self.replicants.index.get(id).filter(|entry| entry.dropped && entry.epoch == epoch);
-        let told = resident.work.expelled.iter().filter(|_| resident.work.epoch == epoch);
+        let told = resident.work.expelled.iter().filter(|_| gone.is_some());
         if gone.iter().flat_map(|entry| &entry.gone).chain(told).any(|head| !resident.doc.has(head)) {
             return self.introduce(id);
         }

@@ -18,6 +18,9 @@ use crate::{Engine, NodeId};
 /// messages, and the largest has some twenty parts.
 const MAX_FRAMES: u32 = 256;
 
+/// After so many offers that nobody has taken, users are told.
+const MAX_OFFERS: u32 = 5;
+
 /// The most heads of another node that are remembered.
 const MAX_HEADS: usize = 64;
 
@@ -142,28 +145,23 @@ impl Engine {
     ) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let document = resident.doc.id().clone();
+        let here = resident.doc.heads();
+        let known_there = !knows.is_empty() && here.iter().all(|head| knows.contains(head));
         if resident.provisional || document.epoch > epoch || !self.may_share(id, node) {
             return;
         }
         if document.epoch < epoch {
-            let later = khufu_crdt::DocumentId { replicant: id.clone(), epoch };
-            if later.life() == document.life() && self.is_only_copy(id) {
-                let message = format!(
-                    "site {} was taken out while it was away, and what was asked for here since then is known nowhere \
-                     else: name it in the scope again",
-                    self.config.site
-                );
-                return self.warn(Some(id.clone()), message);
+            if known_there || self.has_reported_all(id, node) {
+                // Its heads are none of this document.
+                return self.expelled(id, &here);
             }
-            // What is here was deleted, and what was made anew does not live here.
-            return self.expelled(id, heads);
+            return self.offer(id, node);
         }
-        let here = resident.doc.heads();
         if here == heads {
             // Nothing is lacking there, and it counts this site as cleaned up already: it may go.
             return self.relieved(id, node);
         }
-        if !knows.is_empty() && here.iter().all(|head| knows.contains(head)) {
+        if known_there {
             return self.expelled(id, heads);
         }
         let known: Vec<_> = heads.iter().filter(|head| resident.doc.has(head)).copied().collect();
@@ -189,12 +187,31 @@ impl Engine {
         }
     }
 
-    /// Whether no other site has said that it has all that is here.
-    fn is_only_copy(&self, id: &ReplicantId) -> bool {
-        let Some(resident) = self.replicants.resident.get(id) else { return false };
-        let others = resident.reports.values().filter(|report| report.site != self.config.site);
-        let shared: Vec<ChangeHash> = others.flat_map(|of| &of.heads).filter_map(|head| head.parse().ok()).collect();
-        !resident.doc.changes_since(&shared).is_empty()
+    /// Whether the site of a node has said that it has all that is here.
+    fn has_reported_all(&self, id: &ReplicantId, node: &NodeId) -> bool {
+        let (Some(resident), Some(site)) = (self.replicants.resident.get(id), self.members.site_of(node)) else {
+            return false;
+        };
+        let Some(report) = resident.reports.get(site) else { return false };
+        let heads: Vec<ChangeHash> = report.heads.iter().filter_map(|head| head.parse().ok()).collect();
+        resident.doc.changes_since(&heads).is_empty()
+    }
+
+    /// Gives all of a document to a node that is in a later epoch of it, in which this site does not count as a holder.
+    fn offer(&mut self, id: &ReplicantId, node: &NodeId) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.offers = resident.offers.saturating_add(1);
+        let (offers, document, heads) = (resident.offers, resident.doc.id().clone(), resident.doc.heads());
+        let changes = resident.doc.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
+        self.push_all(node, &document, changes, heads);
+        if offers > MAX_OFFERS {
+            let message = format!(
+                "site {} was taken out while it was away, or has put this without knowing of what others have under \
+                 this id, and those cannot take in what was asked for here: name this site in the scope there",
+                self.config.site
+            );
+            self.warn(Some(id.clone()), message);
+        }
     }
 
     /// This site was taken out while it knew nothing of it, and is not waited for: it cleans up by itself.
@@ -217,7 +234,7 @@ impl Engine {
         let epoch = resident.doc.id().epoch;
         if frame.document.epoch < epoch {
             if self.replicants.held(id).is_none() {
-                // That one was deleted, and this site has seen the end of a later one.
+                // This site was taken out in a later epoch.
                 return self.say_not_holder(id, from, Vec::new());
             }
             return self.begin_session(id, from);
@@ -419,11 +436,8 @@ impl Engine {
         if self.sync.has_session(id) {
             return;
         }
-        let strange = self
-            .replicants
-            .resident
-            .get(id)
-            .is_some_and(|resident| resident.provisional && resident.instead_of.is_none() && resident.is_idle());
+        let strange =
+            self.replicants.resident.get(id).is_some_and(|resident| resident.provisional && resident.is_idle());
         if strange {
             self.replicants.resident.remove(id);
         }

@@ -253,11 +253,9 @@ impl Engine {
         resident.work.removing = false;
         match result {
             Ok(_) => {
-                let (seq, epoch) = (resident.work.seq, resident.doc.id().life());
                 let expelled = std::mem::take(&mut resident.work.expelled);
-                let (born, past) = (resident.work.born, resident.work.past);
-                resident.work =
-                    super::Work { seq, born, past, epoch, expelled, removed: true, ..super::Work::default() };
+                let (seq, born, past) = (resident.work.seq, resident.work.born, resident.work.past);
+                resident.work = super::Work { seq, born, past, expelled, removed: true, ..super::Work::default() };
             }
             Err(failure) => {
                 resident.work.rebuild |= failure.unknown;

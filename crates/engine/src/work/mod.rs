@@ -11,7 +11,7 @@ pub(crate) use self::queue::Queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use khufu_crdt::{Applied, ChangeHash, Epoch, Observation, OperationId, OperationReport, Report, Status};
+use khufu_crdt::{Applied, ChangeHash, Observation, OperationId, OperationReport, Report, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
@@ -20,8 +20,6 @@ use crate::origin::Origin;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Work {
-    /// The epoch of the document that the replica was made from.
-    pub(crate) epoch: Epoch,
     /// The operations executed since the base, and the intent.
     pub(crate) applied: Applied,
     /// SHA-256 of the desired state that the replica was made from; none if it has none.

@@ -216,7 +216,6 @@ impl Engine {
         let replica = ReplicaRef {
             id: id.clone(),
             site: self.config.site.clone(),
-            epoch: resident.work.epoch,
             local_id: resident.work.local_id.clone(),
             expected: resident.work.expected.clone(),
         };
@@ -248,8 +247,6 @@ impl Engine {
         }
         let resolved = resident.resolved().clone();
         let state = resident.doc.state();
-        // Only a deletion ends what was done so far.
-        let epoch = resident.doc.id().life();
         let operations = state.all_operations();
         let effective = resident.doc.effective(&here);
         let kind = state.kind.clone();
@@ -318,25 +315,15 @@ impl Engine {
         }
         // Back in the scope, or made anew after a deletion.
         if work.removed {
-            *work = Work { epoch, seq: work.seq, born: work.born, past: work.past, ..Work::default() };
+            *work = Work { seq: work.seq, born: work.born, past: work.past, ..Work::default() };
             return Next::Again;
         }
-        if work.epoch != epoch && work.touched && work.kind != kind && self.config.kinds.contains_key(&work.kind) {
+        if work.touched && work.kind != kind && self.config.kinds.contains_key(&work.kind) {
             if pause.holds(work, "remove") {
                 return Next::Nothing { settled: false };
             }
             work.removing = true;
             return Next::Call(Doing::Remove, DriverCall::Delete);
-        }
-        if work.epoch != epoch {
-            if work.is_blank() {
-                work.epoch = epoch;
-            } else {
-                work.rebuild = true;
-                work.epoch = epoch;
-                work.operations.clear();
-            }
-            return Next::Again;
         }
         // What was run stands on something that is no more: start over.
         if work.rebuild && !capabilities.reset {

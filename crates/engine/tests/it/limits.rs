@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{Actor, Author, ChangeHash, DocumentId, Hlc, Replicant, ReplicantId, Spec};
+use khufu_crdt::{ChangeHash, DocumentId, ReplicantId};
 use khufu_engine::harness::{SimulatedKeys, World};
-use khufu_engine::{Config, Engine, Input, Output, Request, RequestError, Response, Time};
-use serde_bytes::ByteBuf;
+use khufu_engine::{Config, Engine, Input, Output, Request, Response, Time};
 use serde_json::json;
 
 use crate::foreign::{Frame, Push, hand, node, record};
@@ -115,49 +114,4 @@ fn more_heads_than_there_can_be_are_refused() {
         hand(&mut world, "paris", "rennes", &Frame::Push(Push { document, changes: vec![], heads, reports: vec![] }));
         assert_eq!(refused(&world), expected, "{number} heads");
     }
-}
-
-#[test]
-fn a_replicant_that_nobody_would_believe_is_not_made() {
-    let mut world = World::new(316);
-    world.sites(&["paris", "rennes"]);
-    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
-    world.settle();
-    let Ok(Response::Replicant(seen)) = world.request("paris", Request::Get { id: ReplicantId::new("web").unwrap() })
-    else {
-        panic!("no answer")
-    };
-    // One of the two is the last epoch that is believed, or near to it.
-    for epoch in [u64::from(u32::MAX), 1 << 40] {
-        let document = DocumentId { replicant: ReplicantId::new("web").unwrap(), epoch };
-        let mut doc = Replicant::genesis(document.clone(), &Actor::new([9; 16])).unwrap();
-        let author = Author {
-            site: "rennes".parse().unwrap(),
-            at: Hlc::from_ms(1_790_000_000_000),
-            who: "x".into(),
-            why: "x".into(),
-        };
-        let spec = Spec {
-            kind: "text".into(),
-            scope: "paris & rennes".into(),
-            placement: seen.placement.clone().unwrap(),
-            policy: Default::default(),
-            desired: json!({"b": 1}),
-            overrides: Default::default(),
-        };
-        let changes: Vec<_> =
-            doc.create(&author, spec).unwrap().into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
-        for (at, from) in [("paris", "rennes"), ("rennes", "paris")] {
-            let (document, changes) = (document.clone(), changes.clone());
-            hand(&mut world, at, from, &Frame::Push(Push { document, changes, heads: doc.heads(), reports: vec![] }));
-        }
-        world.settle();
-    }
-    assert_eq!(world.text("paris", "web").as_deref(), Some("{\"b\":1}\n"));
-    world.request("paris", Request::Delete { id: ReplicantId::new("web").unwrap(), keep: false }).unwrap();
-    world.settle();
-    let refused = world.try_put("paris", "web", "paris & rennes", Some(json!({"c": 1})), None);
-    assert!(matches!(refused, Err(RequestError::Conflict { .. })), "{refused:?}");
-    world.run_for(Duration::from_secs(5));
-    assert_eq!(world.disagreement(), None);
 }

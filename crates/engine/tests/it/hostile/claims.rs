@@ -118,7 +118,7 @@ fn a_site_that_was_told_wrongly_that_it_is_out_comes_back() {
     stage.world.isolate("nantes");
     stage.world.request("rennes", Request::Delete { id: id("guest"), keep: false }).unwrap();
     stage.world.request("rennes", put("nantes & rennes")).unwrap();
-    // As from a site that has heard of the deletion, and not of all that followed.
+    // As from a site that has closed the epoch, and took this one out.
     let document = super::frames::document("guest", 1);
     let (heads, knows) = (vec![unknown_head(1)], Value::Array(Vec::new()));
     let out = cbor!({"NotHolder" => {"document" => document, "heads" => heads, "knows" => knows}}).unwrap();

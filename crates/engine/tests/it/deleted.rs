@@ -1,0 +1,160 @@
+//! What a deletion ends: what was known where it was made, and nothing else.
+
+use std::time::Duration;
+
+use khufu_crdt::ReplicantId;
+use khufu_engine::harness::World;
+use khufu_engine::{Config, Put, ReplicantView, Request, Response};
+use serde_json::{Value, json};
+
+const THREE: [&str; 3] = ["nantes", "paris", "rennes"];
+
+fn id(name: &str) -> ReplicantId {
+    ReplicantId::new(name).unwrap()
+}
+
+fn delete(world: &mut World, site: &str) {
+    world.request(site, Request::Delete { id: id("web"), keep: false }).unwrap();
+}
+
+fn put(world: &mut World, site: &str, kind: &str, scope: &str, desired: Value) {
+    let put = Put {
+        id: id("web"),
+        kind: Some(kind.into()),
+        scope: Some(scope.into()),
+        policy: None,
+        desired: Some(desired),
+        overrides: None,
+        base: None,
+    };
+    world.request(site, Request::Put(put)).unwrap();
+}
+
+fn view(world: &mut World, site: &str) -> ReplicantView {
+    match world.request(site, Request::Get { id: id("web") }) {
+        Ok(Response::Replicant(view)) => *view,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Closes epochs after a few changes.
+fn short(config: &mut Config) {
+    config.epochs.changes = 5;
+    config.epochs.aged_changes = 5;
+}
+
+#[test]
+fn what_is_put_apart_stays_although_the_name_was_used_and_deleted_elsewhere() {
+    for configure in [|_: &mut Config| {}, short] {
+        for (deletions, again) in [(0, false), (1, false), (1, true), (2, true)] {
+            let mut world = World::configured(900, configure);
+            world.sites(&THREE);
+            put(&mut world, "paris", "text", "paris & rennes", json!({"old": 0}));
+            for number in 1..=deletions {
+                world.settle();
+                delete(&mut world, "paris");
+                world.settle();
+                if again || number < deletions {
+                    put(&mut world, "paris", "text", "paris & rennes", json!({"old": number}));
+                }
+            }
+            world.settle();
+            world.isolate("nantes");
+            world.run_for(Duration::from_secs(5));
+            // Acknowledged, and made on the platform of nantes.
+            put(&mut world, "nantes", "text", "nantes & paris & rennes", json!({"mine": "nantes"}));
+            world.run_for(Duration::from_secs(5));
+            assert_eq!(world.text("nantes", "web").as_deref(), Some("{\"mine\":\"nantes\"}\n"));
+            world.heal();
+            world.run_for(Duration::from_secs(60));
+            world.settle();
+            let mut wanted = json!({"mine": "nantes"});
+            if deletions == 0 || again {
+                wanted["old"] = json!(deletions);
+            }
+            for site in THREE {
+                assert_eq!(view(&mut world, site).desired, wanted, "{deletions} {again}");
+                assert_eq!(world.text(site, "web"), Some(format!("{wanted}\n")), "{deletions} {again}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_put_again_apart_stays_although_another_did_so_more_often() {
+    for configure in [|_: &mut Config| {}, short] {
+        for (times, others) in [(1, 1), (2, 1), (1, 3)] {
+            let mut world = World::configured(918, configure);
+            world.sites(&["paris", "rennes"]);
+            put(&mut world, "paris", "text", "paris & rennes", json!({"old": 1}));
+            world.settle();
+            world.isolate("rennes");
+            for (site, times) in [("paris", times), ("rennes", others)] {
+                for number in 1..=times {
+                    delete(&mut world, site);
+                    world.run_for(Duration::from_millis(700 * (number - 1)));
+                    put(&mut world, site, "text", "paris & rennes", json!({ site: number }));
+                }
+                world.run_for(Duration::from_secs(5));
+            }
+            world.heal();
+            world.settle();
+            let wanted = json!({"paris": times, "rennes": others});
+            for site in ["paris", "rennes"] {
+                assert_eq!(view(&mut world, site).desired, wanted);
+                assert_eq!(world.text(site, "web"), Some(format!("{wanted}\n")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_site_that_gave_a_replicant_away_does_not_have_another_of_that_name_deleted() {
+    for configure in [|_: &mut Config| {}, short] {
+        let mut world = World::configured(901, configure);
+        world.sites(&THREE);
+        put(&mut world, "paris", "text", "paris & rennes", json!({"old": 1}));
+        world.settle();
+        delete(&mut world, "paris");
+        put(&mut world, "paris", "text", "paris & rennes", json!({"old": 2}));
+        world.settle();
+        put(&mut world, "paris", "text", "rennes", json!({"old": 3}));
+        world.settle();
+        assert_eq!(world.text("paris", "web"), None);
+        world.isolate("nantes");
+        world.run_for(Duration::from_secs(5));
+        put(&mut world, "nantes", "text", "nantes & paris", json!({"mine": "nantes"}));
+        world.run_for(Duration::from_secs(5));
+        world.heal();
+        world.run_for(Duration::from_secs(60));
+        world.settle();
+        let placed = view(&mut world, "rennes").placement.unwrap().sites;
+        let texts: Vec<_> = THREE.iter().map(|site| world.text(site, "web")).collect();
+        for (site, text) in THREE.iter().zip(&texts) {
+            let here = placed.iter().any(|placed| placed.as_str() == *site);
+            let wanted = here.then_some("{\"mine\":\"nantes\",\"old\":3}\n");
+            assert_eq!(text.as_deref(), wanted, "{site}: {texts:?} {placed:?}");
+        }
+    }
+}
+
+#[test]
+fn a_deletion_ends_what_was_deleted_also_where_it_is_put_again_as_another_kind() {
+    let mut world = World::configured(902, |config| {
+        let text = config.kinds.get("text").copied().unwrap();
+        config.kinds.insert("other".into(), text);
+    });
+    world.sites(&THREE);
+    put(&mut world, "paris", "text", "all", json!({"old": 1}));
+    world.settle();
+    world.isolate("nantes");
+    delete(&mut world, "paris");
+    put(&mut world, "paris", "other", "all", json!({"new": 1}));
+    world.run_for(Duration::from_secs(5));
+    world.heal();
+    world.settle();
+    for site in THREE {
+        assert_eq!(view(&mut world, site).kind, "other");
+        assert_eq!(world.text(site, "web").as_deref(), Some("{\"new\":1}\n"), "{site}");
+    }
+}
