@@ -92,17 +92,17 @@ async fn what_is_deleted_goes_everywhere_also_where_nobody_heard_of_it_at_first(
     // What is deleted takes no more edits, and says so.
     let refused = paris.patch("/v1/replicants/gone/desired", json!({"old": "no"})).await;
     assert!(matches!(refused.status, 404 | 409), "{refused:?}");
-    // Put again before the others have heard: something new, with nothing of the old.
+    // Put again before the others have heard: something new, with nothing of what was known of the old.
     paris.put_files("again", "paris & rennes & nantes", json!({"new": 1})).await;
     assert_eq!(nantes.file("gone").as_deref(), Some("old: gone\nold\n"), "it has heard of nothing");
-    // The one that is cut off even goes on with it.
+    // The one that is cut off goes on with it, which nobody knew of who deleted.
     nantes.operate("again", "add", json!({"append": "late\n"})).await;
 
     let rennes = down.start().await;
     lab.cut(&[&paris, &rennes, &nantes], &[]).await;
     let sites = [&paris, &rennes, &nantes];
     lab.gone("gone", &sites).await;
-    assert_eq!(lab.converged("again", &sites).await, "new: 1\n");
+    assert_eq!(lab.converged("again", &sites).await, "new: 1\nlate\n");
     until("it is no longer held anywhere", || async {
         for site in sites {
             if site.lists("kept").await? {
