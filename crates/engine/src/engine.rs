@@ -273,6 +273,14 @@ impl Engine {
         self.next_waiting_call();
     }
 
+    /// Works on a replicant as if a timer had asked for it.
+    #[cfg(feature = "harness")]
+    pub(crate) fn handle_task(&mut self, now: Time, id: &ReplicantId, task: Task) -> Vec<Output> {
+        self.now = now;
+        self.run(id.clone(), task);
+        self.finish()
+    }
+
     fn finish(&mut self) -> Vec<Output> {
         if let Some(at_us) = self.timers.announce() {
             self.outbox.now(Output::SetTimer { at_us });

@@ -23,30 +23,38 @@ impl SimulatedDisk {
         self.queued.push_back((token, writes));
     }
 
-    /// Stores the oldest batch that is not stored yet.
-    pub(super) fn sync_one(&mut self) -> Option<(Token, bool)> {
+    /// Stores the oldest batch that is not stored yet, and whether it could. A disk that cannot takes none of the others
+    /// either. One that is broken `lies` if the batch is stored after all.
+    pub(super) fn sync_one(&mut self, lies: bool) -> Option<(Token, bool)> {
         let (token, writes) = self.queued.pop_front()?;
-        if self.full || self.broken {
-            self.queued.clear();
-            return Some((token, false));
+        let fails = self.full || self.broken;
+        if !fails || (self.broken && lies) {
+            self.store(writes);
         }
+        if fails {
+            self.queued.clear();
+        }
+        Some((token, !fails))
+    }
+
+    fn store(&mut self, writes: Vec<Write>) {
         for write in writes {
             match write {
                 Write::Put { key, value } => self.stored.insert(key, value),
                 Write::Delete { key } => self.stored.remove(&key),
             };
         }
-        Some((token, true))
     }
 
-    /// The machine loses power: `survive` of the batches on their way reach the disk, the rest do not.
-    pub(super) fn crash(&mut self, survive: usize) {
-        for _ in 0..survive {
-            if self.sync_one().is_none() {
-                break;
-            }
+    /// The machine loses power: `survive` of the batches on their way are on the disk, the rest are not. How many are not.
+    pub(super) fn crash(&mut self, survive: usize) -> usize {
+        let survive = if self.full || self.broken { 0 } else { survive };
+        for (_, writes) in self.queued.drain(..survive.min(self.queued.len())).collect::<Vec<_>>() {
+            self.store(writes);
         }
+        let lost = self.queued.len();
         self.queued.clear();
+        lost
     }
 
     /// How many batches are on their way.
@@ -57,11 +65,37 @@ impl SimulatedDisk {
     /// All stored records whose keys start with a prefix.
     #[must_use]
     pub fn scan(&self, prefix: &[u8]) -> Vec<Record> {
-        self.stored
-            .range(prefix.to_vec()..)
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, value)| Record { key: key.clone(), value: value.clone() })
-            .collect()
+        self.range(prefix).map(|(key, value)| Record { key: key.clone(), value: value.clone() }).collect()
+    }
+
+    /// The same as the node itself reads them: also with the first `ahead` of the batches that are on their way.
+    pub(super) fn read(&self, prefix: &[u8], ahead: usize) -> (Vec<Record>, bool) {
+        let mut found: BTreeMap<&[u8], &[u8]> = self.range(prefix).map(|(key, value)| (&key[..], &value[..])).collect();
+        let mut early = false;
+        for write in self.queued.iter().take(ahead).flat_map(|(_, writes)| writes) {
+            match write {
+                Write::Put { key, value } if key.starts_with(prefix) => {
+                    early |= found.insert(key, value) != Some(value);
+                }
+                Write::Delete { key } => early |= found.remove(&key[..]).is_some(),
+                Write::Put { .. } => {}
+            }
+        }
+        (found.into_iter().map(|(key, value)| Record { key: key.to_vec(), value: value.to_vec() }).collect(), early)
+    }
+
+    fn range<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+        self.stored.range(prefix.to_vec()..).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// The keys of all stored records that start with a prefix.
+    pub(super) fn keys<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a Vec<u8>> {
+        self.range(prefix).map(|(key, _)| key)
+    }
+
+    /// One record.
+    pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.stored.get(key).map(Vec::as_slice)
     }
 
     /// Flips a bit of every record whose key holds `part`. How many.

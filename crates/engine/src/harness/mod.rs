@@ -14,25 +14,30 @@
 //! assert_eq!(world.text("paris", "web"), world.text("rennes", "web"));
 //! ```
 
+mod clock;
 mod disk;
 mod inspect;
 mod keys;
 mod network;
 mod platform;
 mod site;
+mod tally;
 mod user;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use disk::SimulatedDisk;
+pub use inspect::{InMemory, Known};
 pub use keys::SimulatedKeys;
+use khufu_crdt::ReplicantId;
 pub use network::{Recorded, Weather};
-pub use platform::{SimulatedPlatform, SimulatedReplica, capabilities};
+pub use platform::{Effect, SimulatedPlatform, SimulatedReplica, capabilities};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
-pub use site::Site;
+pub use site::{CallFault, Site};
+pub use tally::Tally;
 
 use self::network::Network;
 use crate::time::micros;
@@ -48,12 +53,18 @@ enum Next {
     Timer { life: u64, number: u64 },
     /// The disk is done with the oldest batch.
     Sync { life: u64 },
+    /// The records of a replicant are read.
+    Read { life: u64, replicant: ReplicantId, prefix: Vec<u8> },
+    /// The machine loses power.
+    PowerFails { life: u64 },
     /// The disk, which was full, is looked at again.
     Room { life: u64 },
     /// A driver does its work now; its answer comes later.
     Drive { life: u64, call: CallId },
     /// Frames from one node to the next arrive.
     Frame { from: String, from_life: u64, link: u64, bytes: Vec<u8> },
+    /// A connection on which one direction has carried nothing for long is given up, if that is still so.
+    GiveUp { other: String, link: u64 },
 }
 
 /// Several sites and all that is between them.
@@ -73,6 +84,8 @@ pub struct World {
     pub recorded: Option<Vec<Recorded>>,
     /// How often a site closed a connection because the other broke the rules.
     pub disconnected: u64,
+    /// What really happened so far.
+    pub tally: Tally,
     trace: Sha256,
     steps: u64,
     requests: u64,
@@ -83,10 +96,22 @@ impl World {
     /// An empty world. The seed is printed, so that a failing run can be repeated.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::configured(seed, |_| {})
+    }
+
+    /// The same with settings of its own for every engine.
+    #[must_use]
+    pub fn configured(seed: u64, config: fn(&mut Config)) -> Self {
         #[allow(clippy::print_stderr, reason = "whoever sees a failure needs the seed")]
         {
             eprintln!("seed {seed}");
         }
+        Self::silent(seed, config)
+    }
+
+    /// The same for whoever says the seed himself where it is needed.
+    #[must_use]
+    pub fn silent(seed: u64, config: fn(&mut Config)) -> Self {
         Self {
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -98,17 +123,12 @@ impl World {
             weather: Weather::default(),
             recorded: None,
             disconnected: 0,
+            tally: Tally::default(),
             trace: Sha256::new(),
             steps: 0,
             requests: 0,
-            config: |_| {},
+            config,
         }
-    }
-
-    /// The same with settings of its own for every engine.
-    #[must_use]
-    pub fn configured(seed: u64, config: fn(&mut Config)) -> Self {
-        Self { config, ..Self::new(seed) }
     }
 
     /// The seed.
@@ -169,7 +189,8 @@ impl World {
     }
 
     /// Whether all running sites that are connected know each other.
-    fn have_met(&self) -> bool {
+    #[must_use]
+    pub fn have_met(&self) -> bool {
         let engines = || self.sites.values().filter_map(Site::engine);
         engines().all(|engine| engine.members.connected().all(|node| engine.members.site_of(node).is_some()))
     }
@@ -183,13 +204,25 @@ impl World {
         true
     }
 
+    /// Handles what is next before a moment, counted as [`now`](Self::now) is. The site at which it happened; none if
+    /// nothing is left before that moment, which has then come.
+    pub fn step_before(&mut self, end: Duration) -> Option<String> {
+        let end = micros(end);
+        if self.queue.first_key_value().is_none_or(|((at, _), _)| *at > end) {
+            self.now_us = self.now_us.max(end);
+            return None;
+        }
+        let ((at, _), (site, next)) = self.queue.pop_first()?;
+        self.now_us = self.now_us.max(at);
+        self.steps += 1;
+        self.happen(&site, next);
+        Some(site)
+    }
+
     /// Lets time go by.
     pub fn run_for(&mut self, time: Duration) {
-        let end = self.now_us + micros(time);
-        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
-            self.step();
-        }
-        self.now_us = end;
+        let end = self.now() + time;
+        while self.step_before(end).is_some() {}
     }
 
     /// Lets time go by until something is true, at most `limit`.

@@ -6,7 +6,7 @@ use super::{Next, World};
 use crate::{Input, NodeId};
 
 /// How the network treats what is sent. Times are in microseconds, shares in percent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weather {
     /// The least time that anything is on its way.
     pub delay_us: u64,
@@ -22,6 +22,10 @@ pub struct Weather {
     pub driver_failure: u64,
     /// Driver calls that do their work and give no answer.
     pub driver_silence: u64,
+    /// What is added at most, at random, to the time that a driver takes.
+    pub driver_us: u64,
+    /// What is added at most, at random, to the time until a batch is synced.
+    pub disk_us: u64,
 }
 
 impl Default for Weather {
@@ -34,6 +38,8 @@ impl Default for Weather {
             frame_loss: 0,
             driver_failure: 0,
             driver_silence: 0,
+            driver_us: 0,
+            disk_us: 0,
         }
     }
 }
@@ -51,10 +57,18 @@ pub struct Recorded {
     pub bytes: Vec<u8>,
 }
 
+/// How long a connection is kept on which nothing goes through in one direction, at most. Two machines notice it by what
+/// is not confirmed.
+const GIVE_UP_US: u64 = 15_000_000;
+/// Frames that are kept back in a direction that is cut, and go on if it is mended while the connection is still there.
+const MAX_STUCK: usize = 1000;
+
 /// Who can reach whom, and when the last frame on each connection arrives.
 #[derive(Debug, Default)]
 pub(super) struct Network {
     cut: BTreeSet<(String, String)>,
+    /// From whom nothing reaches whom, and what is stuck on the way.
+    blocked: BTreeMap<(String, String), Vec<Vec<u8>>>,
     /// Connections by both ends in order of their names, with a number for each time they were made.
     up: BTreeMap<(String, String), u64>,
     last_frame_us: BTreeMap<(String, String), u64>,
@@ -70,6 +84,16 @@ impl World {
     pub fn cut(&mut self, a: &str, b: &str) {
         self.network.cut.insert(ends(a, b));
         self.refresh_links();
+    }
+
+    /// From now on nothing of what one site says reaches another, while all that the other says still arrives. The
+    /// connection stays for a while, and is not made anew before the cut is mended.
+    pub fn cut_one_way(&mut self, from: &str, to: &str) {
+        self.network.blocked.entry((from.to_owned(), to.to_owned())).or_default();
+        if let Some(link) = self.network.up.get(&ends(from, to)).copied() {
+            let after = 1_000_000 + self.below(GIVE_UP_US);
+            self.at(after, from, Next::GiveUp { other: to.to_owned(), link });
+        }
     }
 
     /// Cuts the sites into groups that cannot reach each other.
@@ -98,13 +122,51 @@ impl World {
     /// Connects two sites again.
     pub fn mend(&mut self, a: &str, b: &str) {
         self.network.cut.remove(&ends(a, b));
+        self.unblock(a, b);
+        self.unblock(b, a);
         self.refresh_links();
     }
 
     /// Connects all sites again.
     pub fn heal(&mut self) {
         self.network.cut.clear();
+        let blocked: Vec<_> = self.network.blocked.keys().cloned().collect();
+        for (from, to) in blocked {
+            self.unblock(&from, &to);
+        }
         self.refresh_links();
+    }
+
+    /// What was kept back arrives late, as with TCP, if the connection has lived through it.
+    fn unblock(&mut self, from: &str, to: &str) {
+        let stuck = self.network.blocked.remove(&(from.to_owned(), to.to_owned()));
+        for bytes in stuck.into_iter().flatten() {
+            self.carry(from, to, bytes);
+        }
+    }
+
+    fn is_blocked(&self, from: &str, to: &str) -> bool {
+        self.network.blocked.contains_key(&(from.to_owned(), to.to_owned()))
+    }
+
+    /// A connection that carries nothing in one direction is closed by both ends.
+    pub(super) fn give_up(&mut self, site: &str, other: &str, link: u64) {
+        let blocked = self.is_blocked(site, other) || self.is_blocked(other, site);
+        if blocked && self.is_same_link(site, other, link) {
+            self.drop_link(site, other);
+        }
+    }
+
+    fn drop_link(&mut self, a: &str, b: &str) {
+        if self.network.up.remove(&ends(a, b)).is_some() {
+            for (from, to) in [(a, b), (b, a)] {
+                if let Some(stuck) = self.network.blocked.get_mut(&(from.to_owned(), to.to_owned())) {
+                    self.tally.frames_lost += u64::try_from(stuck.len()).unwrap_or(0);
+                    stuck.clear();
+                }
+                self.tell_link(from, to, false);
+            }
+        }
     }
 
     /// Makes and drops connections, so that they fit who runs and what is cut.
@@ -116,15 +178,15 @@ impl World {
                 let both = self.is_running(a) && self.is_running(b);
                 let wanted = both && !self.network.cut.contains(&link);
                 let is_up = self.network.up.contains_key(&link);
-                if wanted && !is_up {
+                // A new connection needs both directions, an old one is given up later.
+                let can_begin = !self.is_blocked(a, b) && !self.is_blocked(b, a);
+                if wanted && !is_up && can_begin {
                     self.network.made += 1;
                     self.network.up.insert(link, self.network.made);
                     self.tell_link(a, b, true);
                     self.tell_link(b, a, true);
                 } else if !wanted && is_up {
-                    self.network.up.remove(&link);
-                    self.tell_link(a, b, false);
-                    self.tell_link(b, a, false);
+                    self.drop_link(a, b);
                 }
             }
         }
@@ -147,17 +209,32 @@ impl World {
     pub(super) fn send(&mut self, from: &str, to: &NodeId, bytes: Vec<u8>) {
         let to = Self::site_of(to).to_owned();
         self.note(from, &to, false, &bytes);
-        let Some(link) = self.network.up.get(&ends(from, &to)).copied() else { return };
-        if self.chance(self.weather.frame_loss) {
+        if !self.network.up.contains_key(&ends(from, &to)) {
             return;
         }
-        let direction = (from.to_owned(), to.clone());
+        if self.chance(self.weather.frame_loss) {
+            self.tally.frames_lost += 1;
+            return;
+        }
+        if let Some(stuck) = self.network.blocked.get_mut(&(from.to_owned(), to.clone())) {
+            self.tally.frames_stuck += 1;
+            if stuck.len() < MAX_STUCK {
+                stuck.push(bytes);
+            }
+            return;
+        }
+        self.carry(from, &to, bytes);
+    }
+
+    fn carry(&mut self, from: &str, to: &str, bytes: Vec<u8>) {
+        let Some(link) = self.network.up.get(&ends(from, to)).copied() else { return };
+        let direction = (from.to_owned(), to.to_owned());
         let arrives =
             (self.now_us + self.travel_us()).max(self.network.last_frame_us.get(&direction).copied().unwrap_or(0) + 1);
         self.network.last_frame_us.insert(direction, arrives);
         let from_life = self.life(from).unwrap_or(0);
         let after = arrives - self.now_us;
-        self.at(after, &to, Next::Frame { from: from.to_owned(), from_life, link, bytes });
+        self.at(after, to, Next::Frame { from: from.to_owned(), from_life, link, bytes });
     }
 
     fn note(&mut self, from: &str, to: &str, gossip: bool, bytes: &[u8]) {
@@ -174,10 +251,7 @@ impl World {
     pub(super) fn disconnect(&mut self, site: &str, node: &NodeId) {
         let other = Self::site_of(node).to_owned();
         self.disconnected += 1;
-        if self.network.up.remove(&ends(site, &other)).is_some() {
-            self.tell_link(site, &other, false);
-            self.tell_link(&other, site, false);
-        }
+        self.drop_link(site, &other);
         // As in the real network, both try again.
         self.refresh_links();
     }
@@ -191,7 +265,7 @@ impl World {
                 .sites
                 .iter()
                 .filter(|(name, site)| !reached.contains(*name) && site.topics.contains(topic))
-                .filter(|(name, _)| self.network.up.contains_key(&ends(&at, name)))
+                .filter(|(name, _)| self.network.up.contains_key(&ends(&at, name)) && !self.is_blocked(&at, name))
                 .map(|(name, _)| name.clone())
                 .collect();
             for name in next {
@@ -199,8 +273,10 @@ impl World {
                 edge.push(name.clone());
                 self.note(from, &name, true, bytes);
                 let copies = 1 + u64::from(self.chance(self.weather.gossip_twice));
+                self.tally.gossip_twice += copies - 1;
                 for _ in 0..copies {
                     if self.chance(self.weather.gossip_loss) {
+                        self.tally.gossip_lost += 1;
                         continue;
                     }
                     let after = self.travel_us();

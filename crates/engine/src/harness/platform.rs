@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Capabilities, Operation, Payload, ReplicantId};
+use khufu_crdt::{Capabilities, Operation, OperationId, Payload, ReplicantId};
 use sha2::{Digest, Sha256};
 
 use crate::{DriverCall, DriverDone, DriverFailure, ReplicaRef};
@@ -17,12 +17,36 @@ pub struct SimulatedReplica {
     pub marker: Option<String>,
     /// All operations that were ever carried out on it, in order, for checks that none was run twice.
     pub ran: Vec<String>,
+    /// What it held before each operation since it was last written as a whole, for those that are taken back.
+    before: Vec<(OperationId, String, Option<String>)>,
+}
+
+/// What a driver did to a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It wrote a desired state.
+    Wrote,
+    /// It carried out an operation.
+    Ran {
+        /// Which.
+        operation: OperationId,
+        /// Whether nothing of what was there before is left.
+        anew: bool,
+    },
+    /// It took back the last operation.
+    TookBack(OperationId),
+    /// It made the replica as new.
+    Reset,
+    /// It removed the replica.
+    Removed,
 }
 
 /// The platform of one site.
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedPlatform {
     replicas: BTreeMap<ReplicantId, SimulatedReplica>,
+    /// All that was done, in order, until somebody takes it from here.
+    pub effects: Vec<(ReplicantId, Effect)>,
     /// What every driver call does to the platform, before its answer is known.
     pub calls: u64,
 }
@@ -62,21 +86,35 @@ impl SimulatedPlatform {
     pub fn carry_out(&mut self, replica: &ReplicaRef, call: &DriverCall) -> Result<DriverDone, DriverFailure> {
         self.calls += 1;
         let id = &replica.id;
-        match call {
+        let effect = match call {
             DriverCall::Desired(value) => {
                 let now = self.replicas.entry(id.clone()).or_default();
                 now.text = format!("{value}\n");
                 now.marker = None;
+                now.before.clear();
+                Effect::Wrote
             }
             DriverCall::Operation(operation) => {
-                let now = self.replicas.entry(id.clone()).or_default();
-                run(&mut now.text, operation)?;
+                let mut now = self.replicas.get(id).cloned().unwrap_or_default();
+                now.before.push((operation.id.clone(), now.text.clone(), now.marker.take()));
+                let anew = run(&mut now.text, operation)?;
                 now.marker = Some(operation.id.to_string());
                 now.ran.push(operation.id.to_string());
+                self.replicas.insert(id.clone(), now);
+                Effect::Ran { operation: operation.id.clone(), anew }
             }
-            DriverCall::Undo(_) => return Err(failure("nothing can be taken back here")),
+            DriverCall::Undo(operation) => {
+                let replica = self.replicas.get_mut(id);
+                let last = replica.and_then(|now| Some((now.before.pop_if(|(last, ..)| *last == operation.id)?, now)));
+                let Some(((operation, text, marker), now)) = last else {
+                    return Err(failure("only the last operation can be taken back"));
+                };
+                (now.text, now.marker) = (text, marker);
+                Effect::TookBack(operation)
+            }
             DriverCall::Reset | DriverCall::Delete => {
                 self.replicas.remove(id);
+                if *call == DriverCall::Reset { Effect::Reset } else { Effect::Removed }
             }
             DriverCall::Observe => {
                 let now = self.replicas.get(id);
@@ -88,7 +126,8 @@ impl SimulatedPlatform {
             DriverCall::Diff(work) => {
                 return Ok(DriverDone { output: format!("{} steps", work.len()), ..DriverDone::default() });
             }
-        }
+        };
+        self.effects.push((id.clone(), effect));
         let digest = self.replicas.get(id).map(|now| digest(&now.text));
         Ok(DriverDone { digest, local_id: Some(format!("local-{id}")), ..DriverDone::default() })
     }
@@ -98,11 +137,15 @@ fn failure(message: &str) -> DriverFailure {
     DriverFailure { message: message.to_owned(), permanent: true, retry_after_ms: None, unknown: false }
 }
 
-fn run(text: &mut String, operation: &Operation) -> Result<(), DriverFailure> {
+/// Whether nothing of what was there before is left.
+fn run(text: &mut String, operation: &Operation) -> Result<bool, DriverFailure> {
     let Payload::Value(value) = &operation.payload else { return Err(failure("payloads outside of documents")) };
     let word = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     match operation.op_type.as_str() {
-        "write" | "set" => *text = word,
+        "write" | "set" => {
+            *text = word;
+            return Ok(true);
+        }
         "append" | "add" => text.push_str(&word),
         "inc" => {
             let number: i64 = text.trim().parse().unwrap_or(0);
@@ -110,5 +153,5 @@ fn run(text: &mut String, operation: &Operation) -> Result<(), DriverFailure> {
         }
         other => return Err(failure(&format!("there is no operation {other:?}"))),
     }
-    Ok(())
+    Ok(false)
 }

@@ -2,14 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use khufu_crdt::SiteName;
+use khufu_crdt::{ReplicantId, SiteName};
 use sha2::Digest;
 
+use super::clock::{Clocks, RIGHT_PPM};
 use super::{Next, SimulatedDisk, SimulatedKeys, SimulatedPlatform, World, capabilities};
+use crate::engine::Task;
 use crate::{
-    CallId, Config, DriverCall, DriverFailure, Engine, Event, Input, Output, Record, ReplicaRef, RequestError,
-    RequestId, Response, Time, Token,
+    CallId, Config, DriverCall, DriverDone, DriverFailure, Engine, Event, Input, Output, Record, ReplicaRef,
+    RequestError, RequestId, Response, Time, Token, Write,
 };
+
+/// How long a driver may take before whoever runs the engine gives it up.
+const DRIVER_LIMIT_US: u64 = 10_000_000;
+
+/// What goes wrong with a driver call that changes something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallFault {
+    /// It hangs until it is given up, and has done nothing.
+    HangsBefore,
+    /// It hangs until it is given up, and has done its work.
+    HangsAfter,
+    /// The process dies before the driver has done anything.
+    DiesBefore,
+    /// The process dies when the driver has done its work, and before anybody hears of it.
+    DiesAfter,
+}
 
 /// A site.
 #[derive(Debug)]
@@ -24,12 +42,18 @@ pub struct Site {
     pub(super) topics: BTreeSet<String>,
     calls: BTreeMap<CallId, (ReplicaRef, DriverCall)>,
     timer: u64,
+    timer_at_us: u64,
+    clocks: Clocks,
     /// Answers to users that nobody has taken.
     pub answers: BTreeMap<RequestId, Result<Response, RequestError>>,
     /// Events of this life.
     pub events: Vec<Event>,
     /// How far its wall clock is off, in milliseconds.
     pub skew_ms: i64,
+    /// The machine loses power about when this many more batches have been handed to the disk.
+    pub power_for: Option<u32>,
+    /// What goes wrong with the next driver call that changes something.
+    pub next_call: Option<CallFault>,
     /// The next driver call that changes something hangs: its effect happens and its answer never comes.
     pub hang_next_call: bool,
     /// The reason for which the process stopped itself.
@@ -48,9 +72,13 @@ impl Site {
             topics: BTreeSet::new(),
             calls: BTreeMap::new(),
             timer: 0,
+            timer_at_us: 0,
+            clocks: Clocks::default(),
             answers: BTreeMap::new(),
             events: Vec::new(),
             skew_ms: 0,
+            power_for: None,
+            next_call: None,
             hang_next_call: false,
             stopped: None,
             doubtful: false,
@@ -68,6 +96,18 @@ impl Site {
     pub fn engine(&self) -> Option<&Engine> {
         self.engine.as_ref()
     }
+
+    /// How often it was started.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// How many batches are on their way to the disk.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.disk.queued()
+    }
 }
 
 impl World {
@@ -80,10 +120,32 @@ impl World {
     }
 
     fn time(&self, site: &str) -> Time {
-        let skew_ms = self.sites.get(site).map_or(0, |site| site.skew_ms);
-        // The year 2026, so that clocks have plausible values.
-        let wall_ms = (1_790_000_000_000 + self.now_us / 1000).saturating_add_signed(skew_ms);
-        Time { monotonic_us: self.now_us, wall_ms }
+        self.sites.get(site).map_or(Time::default(), |site| site.clocks.at(self.now_us, site.skew_ms))
+    }
+
+    /// From now on the clocks of a site run at so many parts per million of the right speed.
+    pub fn set_speed(&mut self, site: &str, speed_ppm: u64) {
+        let now_us = self.now_us;
+        let Some(here) = self.sites.get_mut(site) else { return };
+        here.clocks.set_speed(now_us, speed_ppm);
+        if here.engine.is_some() {
+            let at_us = here.timer_at_us;
+            self.set_timer(site, at_us);
+        }
+    }
+
+    /// From now on the clocks of a site run at the right speed.
+    pub fn set_right_speed(&mut self, site: &str) {
+        self.set_speed(site, RIGHT_PPM);
+    }
+
+    fn set_timer(&mut self, site: &str, at_us: u64) {
+        let Some(here) = self.sites.get_mut(site) else { return };
+        here.timer += 1;
+        here.timer_at_us = at_us;
+        let (life, number) = (here.life, here.timer);
+        let after = here.clocks.when(at_us).saturating_sub(self.now_us).max(1);
+        self.at(after, site, Next::Timer { life, number });
     }
 
     /// Starts a site, from what is on its disk.
@@ -109,8 +171,14 @@ impl World {
             let random = self.below(u64::MAX).to_le_bytes();
             chunk.copy_from_slice(random.get(..chunk.len()).unwrap_or_default());
         }
+        // A monotonic clock starts anywhere with every process.
+        let boot_us = self.below(1 << 40);
+        if let Some(here) = self.sites.get_mut(site) {
+            here.clocks.boot_us = boot_us;
+        }
         let now = self.time(site);
         let configure = self.config;
+        self.tally.lives += 1;
         let here = self.sites.get_mut(site).expect("a site of this world");
         let name = SiteName::new(site).expect("a name for a site");
         let mut config = Config::fast(name, Self::node(site));
@@ -135,8 +203,13 @@ impl World {
         let queued = self.sites.get(site).map_or(0, |site| site.disk.queued());
         let survive = usize::try_from(self.below(u64::try_from(queued).unwrap_or(0) + 1)).unwrap_or(0);
         if let Some(here) = self.sites.get_mut(site) {
-            here.engine = None;
-            here.disk.crash(survive);
+            if let Some(engine) = here.engine.take() {
+                self.tally.add(&engine.metrics());
+            }
+            let lost = here.disk.crash(survive);
+            self.tally.unsynced_crashes += u64::from(queued > 0);
+            self.tally.torn_crashes += u64::from(lost > 0 && survive > 0);
+            self.tally.batches_lost += u64::try_from(lost).unwrap_or(0);
         }
         self.refresh_links();
     }
@@ -155,6 +228,16 @@ impl World {
         self.do_all(site, outputs);
     }
 
+    /// Has a site write a snapshot of a replicant now, as it does of those that have grown.
+    pub fn compact(&mut self, site: &str, replicant: &ReplicantId) {
+        let now = self.time(site);
+        let Some(engine) = self.sites.get_mut(site).and_then(|site| site.engine.as_mut()) else { return };
+        if engine.replicants.held(replicant).is_some() && !engine.is_full() {
+            let outputs = engine.handle_task(now, replicant, Task::Compact);
+            self.do_all(site, outputs);
+        }
+    }
+
     pub(super) fn happen(&mut self, site: &str, next: Next) {
         let Some(life) = self.life(site) else { return };
         self.trace.update(self.now_us.to_be_bytes());
@@ -170,31 +253,57 @@ impl World {
                 self.hand(site, Input::Timer);
             }
             Next::Sync { life: meant } if meant == life => {
-                let synced = self.sites.get_mut(site).and_then(|site| site.disk.sync_one());
+                let lies = self.sites.get(site).is_some_and(|site| site.disk.broken) && self.chance(50);
+                let synced = self.sites.get_mut(site).and_then(|site| site.disk.sync_one(lies));
                 match synced {
                     Some((token, true)) => self.hand(site, Input::Stored { token }),
-                    Some((token, false)) => self.not_stored(site, token),
+                    Some((token, false)) => {
+                        self.tally.store_lies += u64::from(lies);
+                        self.not_stored(site, token);
+                    }
                     None => {}
                 }
             }
             Next::Room { life: meant } if meant == life => self.look_for_room(site),
+            Next::Read { life: meant, replicant, prefix } if meant == life => self.read(site, replicant, prefix),
+            Next::PowerFails { life: meant }
+                if meant == life && self.sites.get(site).is_some_and(|site| site.power_for == Some(0)) =>
+            {
+                self.crash(site);
+            }
             Next::Drive { life: meant, call } if meant == life => self.drive(site, call),
             Next::Frame { from, from_life, link, bytes }
                 if self.life(&from) == Some(from_life) && self.is_same_link(site, &from, link) =>
             {
-                self.trace.update(&bytes);
                 self.hand(site, Input::Frame { from: Self::node(&from), bytes });
             }
+            Next::GiveUp { other, link } => self.give_up(site, &other, link),
             _ => {}
         }
+    }
+
+    fn read(&mut self, site: &str, replicant: ReplicantId, prefix: Vec<u8>) {
+        // What is read may be of a batch that is applied and not synced yet.
+        let queued = self.sites.get(site).map_or(0, |site| site.disk.queued());
+        let ahead = usize::try_from(self.below(u64::try_from(queued).unwrap_or(0) + 1)).unwrap_or(0);
+        let Some(here) = self.sites.get(site) else { return };
+        if here.disk.unreadable {
+            self.tally.unread += 1;
+            return self.hand(site, Input::Unread { replicant, prefix, error: "input/output error".into() });
+        }
+        let (records, early) = here.disk.read(&prefix, ahead);
+        self.tally.early_reads += u64::from(early);
+        self.hand(site, Input::Loaded { replicant, prefix, records, damaged: Vec::new() });
     }
 
     fn not_stored(&mut self, site: &str, token: Token) {
         let Some(here) = self.sites.get(site) else { return };
         let error = "no space left".to_owned();
         if here.disk.broken {
+            self.tally.store_failures += 1;
             return self.hand(site, Input::StoreFailed { token, error });
         }
+        self.tally.full_disks += 1;
         let (life, restore) = (here.life, here.restore());
         self.hand(site, Input::StoreFull { error, restore });
         self.at(500_000, site, Next::Room { life });
@@ -214,30 +323,48 @@ impl World {
     fn drive(&mut self, site: &str, call: CallId) {
         let fails = self.chance(self.weather.driver_failure);
         let silent = self.chance(self.weather.driver_silence);
-        let after = 500 + self.below(2_000);
+        let slow = self.below(self.weather.driver_us);
+        let after = 500 + slow + self.below(2_000);
         let Some(here) = self.sites.get_mut(site) else { return };
         let Some((replica, work)) = here.calls.remove(&call) else { return };
-        let result = if fails {
-            Err(DriverFailure {
-                message: "the platform is busy".into(),
-                permanent: false,
-                retry_after_ms: None,
-                unknown: false,
-            })
-        } else {
-            here.platform.carry_out(&replica, &work)
+        let changes = !matches!(work, DriverCall::Observe | DriverCall::Diff(_));
+        let (fault, hangs) = match changes {
+            true => (here.next_call.take(), std::mem::take(&mut here.hang_next_call)),
+            false => (None, false),
         };
-        let result = if silent && !fails {
-            let message = "no answer in time".to_owned();
-            Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true })
-        } else {
-            result
-        };
-        if !matches!(work, DriverCall::Observe | DriverCall::Diff(_)) && std::mem::take(&mut here.hang_next_call) {
-            return;
-        }
         let life = here.life;
-        self.at(after, site, Next::Arrive { life, input: Input::Driver { call, result } });
+        let answer = |world: &mut Self, after_us, result| {
+            world.at(after_us, site, Next::Arrive { life, input: Input::Driver { call, result } });
+        };
+        match fault {
+            Some(CallFault::HangsBefore) => {
+                self.tally.driver_hangs += 1;
+                return answer(self, DRIVER_LIMIT_US, no_answer());
+            }
+            Some(CallFault::DiesBefore) => return self.crash(site),
+            _ if fails => {
+                self.tally.driver_failures += 1;
+                return answer(self, after, busy());
+            }
+            _ => {}
+        }
+        let result = here.platform.carry_out(&replica, &work);
+        match fault {
+            Some(CallFault::HangsAfter) => {
+                self.tally.driver_hangs += 1;
+                answer(self, DRIVER_LIMIT_US, no_answer());
+            }
+            Some(CallFault::DiesAfter) => {
+                self.tally.driver_deaths += 1;
+                self.crash(site);
+            }
+            _ if hangs => {}
+            _ if silent => {
+                self.tally.driver_silences += 1;
+                answer(self, after, no_answer());
+            }
+            _ => answer(self, after, result),
+        }
     }
 
     fn do_all(&mut self, site: &str, outputs: Vec<Output>) {
@@ -250,25 +377,41 @@ impl World {
         let Some(life) = self.life(site) else { return };
         match output {
             Output::Persist { token, writes } => {
+                for write in &writes {
+                    match write {
+                        Write::Put { key, value } => {
+                            self.trace.update(key);
+                            self.trace.update(value);
+                        }
+                        Write::Delete { key } => self.trace.update(key),
+                    }
+                }
+                let slow = self.below(self.weather.disk_us);
+                let after = 100 + slow + self.below(2_000);
+                let mut fails = false;
                 if let Some(here) = self.sites.get_mut(site) {
                     here.disk.submit(token, writes);
+                    fails = here.power_for == Some(1);
+                    here.power_for = here.power_for.map(|left| left.saturating_sub(1));
                 }
-                let after = 100 + self.below(2_000);
+                if fails {
+                    let when = self.below(2 * after);
+                    self.at(when, site, Next::PowerFails { life });
+                }
                 self.at(after, site, Next::Sync { life });
             }
             Output::Load { replicant, prefix } => {
-                let records = self.sites.get(site).map(|site| site.disk.scan(&prefix)).unwrap_or_default();
                 let after = 50 + self.below(500);
-                let unreadable = self.sites.get(site).is_some_and(|site| site.disk.unreadable);
-                let input = if unreadable {
-                    Input::Unread { replicant, prefix, error: "input/output error".into() }
-                } else {
-                    Input::Loaded { replicant, prefix, records, damaged: Vec::new() }
-                };
-                self.at(after, site, Next::Arrive { life, input });
+                self.at(after, site, Next::Read { life, replicant, prefix });
             }
-            Output::Send { to, frame } => self.send(site, &to, frame),
-            Output::Publish { topic, frame } => self.publish(site, &topic, &frame),
+            Output::Send { to, frame } => {
+                self.trace.update(&frame);
+                self.send(site, &to, frame);
+            }
+            Output::Publish { topic, frame } => {
+                self.trace.update(&frame);
+                self.publish(site, &topic, &frame);
+            }
             Output::Subscribe { topic } => {
                 if let Some(here) = self.sites.get_mut(site) {
                     here.topics.insert(topic);
@@ -279,13 +422,7 @@ impl World {
                     here.topics.remove(&topic);
                 }
             }
-            Output::SetTimer { at_us } => {
-                let Some(here) = self.sites.get_mut(site) else { return };
-                here.timer += 1;
-                let number = here.timer;
-                let after = at_us.saturating_sub(self.now_us).max(1);
-                self.at(after, site, Next::Timer { life, number });
-            }
+            Output::SetTimer { at_us } => self.set_timer(site, at_us),
             Output::CallDriver { call, kind: _, replica, work } => {
                 if let Some(here) = self.sites.get_mut(site) {
                     here.calls.insert(call, (replica, work));
@@ -323,4 +460,14 @@ impl World {
         }
         lines
     }
+}
+
+fn no_answer() -> Result<DriverDone, DriverFailure> {
+    let message = "no answer in time".to_owned();
+    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true })
+}
+
+fn busy() -> Result<DriverDone, DriverFailure> {
+    let message = "the platform is busy".to_owned();
+    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: false })
 }

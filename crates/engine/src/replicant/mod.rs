@@ -91,6 +91,12 @@ impl Resident {
         self.resolved.get_or_insert_with(|| doc.state().resolved())
     }
 
+    /// That list, if it is worked out already.
+    #[cfg(feature = "harness")]
+    pub(crate) fn known_list(&self) -> Option<&[khufu_crdt::OperationId]> {
+        self.resolved.as_ref().map(|resolved| resolved.list.as_slice())
+    }
+
     /// The document changed.
     pub(crate) fn touched(&mut self) {
         self.resolved = None;
