@@ -17,7 +17,7 @@ use super::state::{operation, write_operation};
 use super::{Change, ChangeHash, EditError, Replicant};
 use crate::desired::edit::{Editor, three_way};
 use crate::desired::view::Reader;
-use crate::{Hlc, OperationId, SiteName};
+use crate::{Epoch, Hlc, OperationId, SiteName};
 
 /// What was carried over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Carried {
 }
 
 /// Part of the name of what is carried over: whoever carries over in another way writes under another.
-const FORMAT: &[u8] = b"khufu-carry-1";
+const FORMAT: &[u8] = b"khufu-carry-2";
 /// The most changes of earlier epochs that a change says it was made from.
 const MAX_ORIGINS: usize = 4;
 /// The most versions of the later document that are at hand: as many branches can be followed without looking back.
@@ -77,6 +77,13 @@ struct Late {
     origin: Origin,
 }
 
+impl Late {
+    /// It, and what it was made from: all of them are the same edit.
+    fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.message.iter().flat_map(|message| &message.carried).chain([&self.origin])
+    }
+}
+
 impl Replicant {
     /// Carries over into `next`, a later epoch of this replicant, all changes of this document that were not closed over
     /// and that it does not have.
@@ -90,11 +97,19 @@ impl Replicant {
         let Some(closing) = next.closing().cloned() else {
             return Err(EditError::Automerge(format!("{} does not follow another epoch", next.id)));
         };
-        let late = self.late(next, shared);
         let mut carried = Carried::default();
         if let Ok(cut) = closing.cut.parse() {
             carried.names.insert(cut, closing.change);
         }
+        let mut late = self.late(next, shared);
+        let brought = next.brought();
+        late.retain(|late| {
+            let same = late.origins().find_map(|origin| brought.get(&(origin.epoch, origin.hash)));
+            same.is_none_or(|same| {
+                carried.names.insert(late.hash.into(), *same);
+                false
+            })
+        });
         let mut work = next.beside(next.doc.clone());
         let mut versions: VecDeque<Self> = VecDeque::new();
         // What the document said after the change that was carried over last, as read with these merge keys.
@@ -152,6 +167,21 @@ impl Replicant {
         Ok(carried)
     }
 
+    /// What was carried over into this document, by what it was made from: also by way of an epoch in between, which
+    /// others may have left out.
+    fn brought(&self) -> BTreeMap<(Epoch, ChangeHash), ChangeHash> {
+        let metas = self.doc.get_changes_meta(&[]);
+        let messages = metas.iter().filter_map(|meta| {
+            // Most were made here, and need not be read for that.
+            let message = meta.message.as_deref().filter(|message| message.contains("\"carried\""))?;
+            Some((meta.hash, Message::parse(message)?))
+        });
+        let origins = messages.flat_map(|(hash, message)| {
+            message.carried.into_iter().map(move |origin| ((origin.epoch, origin.hash), hash.into()))
+        });
+        origins.collect()
+    }
+
     /// The changes that were not closed over, in an order in which none stands before those that it depends on.
     fn late(&self, next: &Self, shared: &[ChangeHash]) -> Vec<Late> {
         let closing = next.closing();
@@ -206,7 +236,12 @@ impl Replicant {
             }
         };
         let message = Message { carried: origins, ..message };
-        let digest = Sha256::new().chain_update(FORMAT).chain_update(first.0).chain_update(late.hash.0).finalize();
+        // What it comes after may be one of several that were made from the same edit.
+        let mut digest = Sha256::new().chain_update(FORMAT).chain_update(first.0).chain_update(late.hash.0);
+        for head in next.doc.get_heads() {
+            digest.update(head.0);
+        }
+        let digest = digest.finalize();
         // Those of one actor stay together in the order of actors, which decides between concurrent edits.
         let name: Vec<u8> = late.origin.actor.bytes().take(16).chain(digest.iter().copied().take(16)).collect();
         let actor = ActorId::from(name);

@@ -193,6 +193,33 @@ fn a_site_that_comes_late_carries_over_what_only_it_has() {
     assert!(away.carry_into(&mut other, &shared).is_err(), "it follows nothing");
 }
 
+/// A site that had gone from one epoch to the next but one carried over, a second time, what others had carried through
+/// the epoch in between: an old edit came back beside those that had followed it.
+#[test]
+fn what_others_carried_through_an_epoch_in_between_is_not_carried_over_again() {
+    let (mut a, mut b) = two(json!({"k": 0}));
+    let cut = only_head(&a.doc);
+    b.set(json!({"k": 1}));
+    let away = b.doc.clone();
+    exchange(&mut a.doc, &mut b.doc);
+    let next = closed(&a.doc, &cut, 11);
+    assert_eq!(next.state().desired, json!({"k": 1}));
+    let first = next.history()[0].hash;
+    let mut third = closed(&next, &first, 12);
+    third.set_desired(&author("paris", 3000), &json!({"k": 2}), None).unwrap().unwrap();
+    let carried = away.carry_into(&mut third, &[]).unwrap();
+    assert_eq!(carried.made, vec![]);
+    assert!(third.has(&carried.names[&only_head(&away)]), "it is known what it is there");
+    assert_eq!(third.state().desired, json!({"k": 2}));
+    assert_eq!(third.conflicts(), vec![]);
+    // What follows it at the site that was away follows it in the later epoch.
+    let mut away = away;
+    away.set_desired(&author("rennes", 3001), &json!({"k": 1, "l": 1}), None).unwrap().unwrap();
+    assert_eq!(away.carry_into(&mut third, &[]).unwrap().made.len(), 1);
+    assert_eq!(third.state().desired, json!({"k": 2, "l": 1}));
+    assert_eq!(third.conflicts(), vec![]);
+}
+
 #[test]
 fn what_was_not_settled_stays_open() {
     let (mut a, mut b) = two(json!({"k": 0, "same": 0, "map": {"x": 0}}));
