@@ -9,6 +9,10 @@
 //! let spread = study.run(1);
 //! assert_eq!(spread.times_ms.len(), 2);
 //! ```
+//!
+//! [`fuzz`] tries to break what Khufu promises.
+
+pub mod fuzz;
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ pub enum Effect {
     TookBack(OperationId),
     /// It made the replica as new.
     Reset,
-    /// It removed the replica.
+    /// It removed the replica, which was there.
     Removed,
 }
 
@@ -112,9 +112,16 @@ impl SimulatedPlatform {
                 (now.text, now.marker) = (text, marker);
                 Effect::TookBack(operation)
             }
-            DriverCall::Reset | DriverCall::Delete => {
+            DriverCall::Reset => {
                 self.replicas.remove(id);
-                if *call == DriverCall::Reset { Effect::Reset } else { Effect::Removed }
+                Effect::Reset
+            }
+            DriverCall::Delete => {
+                if self.replicas.remove(id).is_none() {
+                    // Whoever does not know whether anything is left removes it to be sure.
+                    return Ok(self.done(id));
+                }
+                Effect::Removed
             }
             DriverCall::Observe => {
                 let now = self.replicas.get(id);
@@ -128,8 +135,12 @@ impl SimulatedPlatform {
             }
         };
         self.effects.push((id.clone(), effect));
+        Ok(self.done(id))
+    }
+
+    fn done(&self, id: &ReplicantId) -> DriverDone {
         let digest = self.replicas.get(id).map(|now| digest(&now.text));
-        Ok(DriverDone { digest, local_id: Some(format!("local-{id}")), ..DriverDone::default() })
+        DriverDone { digest, local_id: Some(format!("local-{id}")), ..DriverDone::default() }
     }
 }
 

@@ -7,7 +7,6 @@ mod epochs;
 mod faults;
 mod foreign;
 mod full;
-mod fuzz;
 mod hostile;
 mod kinds;
 mod large;
