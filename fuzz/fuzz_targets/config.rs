@@ -1,20 +1,22 @@
 //! `khufu.toml` and the variables of the environment.
 #![no_main]
 
-#[path = "../../crates/cli/src/config.rs"]
+/// The parts of the command line that read them.
+#[path = "../../crates/cli/src"]
 #[allow(dead_code, unreachable_pub)]
-mod config;
+mod cli {
+    pub(crate) mod config;
 
-/// What the configuration wants of the command line.
-mod args {
-    #[path = "../../../crates/cli/src/args/values.rs"]
-    #[allow(dead_code)]
-    pub(crate) mod values;
+    pub(crate) mod args {
+        pub(crate) mod values;
+    }
 }
 
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
+
+use cli::{args, config};
 
 fuzz_target!(|input: &[u8]| khufu_fuzz::run(|| {
     let (file, environment) = match input.iter().position(|byte| *byte == 0) {
@@ -24,7 +26,8 @@ fuzz_target!(|input: &[u8]| khufu_fuzz::run(|| {
     let path = PathBuf::from(format!("/dev/shm/khufu-fuzz-{}.toml", std::process::id()));
     std::fs::write(&path, file).expect("it can be written");
     let file = config::read_file(Some(&path));
-    let values: Vec<&str> = environment.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok()).collect();
+    let values: Vec<&str> =
+        environment.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok()).collect();
     // Any variable may have any of the values.
     let get = |name: &str| values.get(name.bytes().map(usize::from).sum::<usize>() % 13).map(|text| (*text).to_owned());
     let environment = config::read_environment(get);

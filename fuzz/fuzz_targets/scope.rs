@@ -13,7 +13,7 @@ fn view() -> View {
         let labels = [("country".to_owned(), "fr".to_owned()), ("tier".to_owned(), format!("{}", n % 2))];
         let rtt = [("paris".to_owned(), Duration::from_millis(n as u64 * 10))];
         let state = if n == 3 { State::Down } else { State::Alive };
-        let site = SiteView { labels: labels.into(), state, load: n as f64, rtt: rtt.into() };
+        let site = SiteView { labels: labels.into(), state, load: n as f64, rtt: rtt.into(), held: n == 2 };
         sites.insert(name.to_owned(), site);
     }
     View { here: "paris".into(), sites }

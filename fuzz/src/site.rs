@@ -107,7 +107,8 @@ impl Site {
                     Input::Stored { token }
                 }
                 Output::Load { replicant, prefix } => {
-                    Input::Loaded { replicant, records: scan(&self.stored, &prefix), damaged: Vec::new() }
+                    let records = scan(&self.stored, &prefix);
+                    Input::Loaded { replicant, prefix, records, damaged: Vec::new() }
                 }
                 Output::CallDriver { call, .. } => {
                     Input::Driver { call, result: Ok(DriverDone { digest: Some("d".into()), ..DriverDone::default() }) }
