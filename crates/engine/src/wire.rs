@@ -99,6 +99,13 @@ pub(crate) struct Push {
     /// Where the epoch before this document's was closed.
     #[serde(default)]
     pub(crate) cut: Option<ChangeHash>,
+    /// How many sites that have given it away have passed it on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) passed: u8,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// What one node asks another.

@@ -121,7 +121,9 @@ impl Replicant {
                 // It had seen nothing of the later epoch, or what it had seen comes after that change anyway.
                 deps.remove(&closing.change);
                 if deps.is_empty() {
-                    deps.insert(closing.change);
+                    // Who had seen nothing at all made something of that name without knowing of this one.
+                    let stranger = late.deps.iter().all(|dep| dep.0 == self.genesis.hash.0);
+                    deps.insert(if stranger { next.genesis.hash } else { closing.change });
                 }
             }
             let heads: Vec<automerge::ChangeHash> = deps.into_iter().map(Into::into).collect();
@@ -262,11 +264,6 @@ impl Replicant {
         };
         let after = Contents::read(&self.doc, Some(&[late.hash]), &keys);
         let now = Contents::read(&next.doc, None, &keys);
-        // Who makes one knows nothing of where it lived before.
-        let placement = match message.what.as_str() {
-            "create" => beside(&now.placement, &after.placement),
-            _ => after.placement.clone(),
-        };
         let operations = match message.what.as_str() {
             "create" | "desired" | "overrides" | "policy" | "scope" | "pick" | "delete" | "join" => Vec::new(),
             _ => self.added(late, next),
@@ -288,7 +285,7 @@ impl Replicant {
         let wholes = [
             ("kind", &before.kind, &after.kind),
             ("scope", &before.scope, &after.scope),
-            ("placement", &before.placement, &placement),
+            ("placement", &before.placement, &after.placement),
             ("deleted", &before.deleted, &after.deleted),
         ];
         let operations_map = next.doc.get(ROOT, "operations")?.map(|(_, id)| id);
@@ -375,20 +372,6 @@ impl Replicant {
             .filter_map(|id| Some((id.clone(), write_operation(&operation(&self.doc, &map, &id)?))))
             .collect()
     }
-}
-
-/// A placement that takes the place of another, which its author did not know: the sites of that one leave.
-fn beside(now: &Value, new: &Value) -> Value {
-    let mut new = new.clone();
-    let sites = |of: &Value| of.get("sites").and_then(Value::as_object).cloned().unwrap_or_default();
-    let staying = sites(&new);
-    let mut leaving = sites(now);
-    leaving.extend(now.get("leaving").and_then(Value::as_object).cloned().unwrap_or_default());
-    leaving.retain(|site, _| !staying.contains_key(site));
-    if let Some(known) = new.get_mut("leaving").and_then(Value::as_object_mut) {
-        known.extend(leaving);
-    }
-    new
 }
 
 /// How many edits it takes to write a value.

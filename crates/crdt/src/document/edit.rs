@@ -190,7 +190,7 @@ impl Replicant {
         // What was closed over counts as known, too.
         if let Some(closing) = self.closing() {
             let known = closing.base.get(&id);
-            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload) {
+            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload) && !self.is_ended(&id) {
                 return Ok(None);
             }
             if known.is_some() || closing.left_out.contains(&id) {

@@ -265,6 +265,12 @@ impl Replicant {
         self.closing().and_then(|closing| closing.cut.parse().ok())
     }
 
+    /// Whether the last deletion, which may have been followed by another making, left the replicas on their platforms.
+    #[must_use]
+    pub fn was_kept(&self) -> bool {
+        super::state::last_deletion(&self.doc).is_some_and(|deleted| deleted.keep)
+    }
+
     /// Whether it is remembered which changes of an earlier epoch were closed over.
     #[must_use]
     pub fn remembers(&self, epoch: Epoch) -> bool {

@@ -284,9 +284,11 @@ fn is_made(doc: &Automerge) -> bool {
 }
 
 pub(crate) fn read_deleted(doc: &Automerge) -> Option<Deleted> {
-    if is_made(doc) {
-        return None;
-    }
+    if is_made(doc) { None } else { last_deletion(doc) }
+}
+
+/// The last deletion, also where it was made again since.
+pub(crate) fn last_deletion(doc: &Automerge) -> Option<Deleted> {
     let reader = Reader::whole(doc, None);
     let raws = reader.root("deleted")?.raws;
     let all: Vec<Deleted> = raws.iter().filter_map(|raw| Deleted::deserialize(reader.alone(raw).json()).ok()).collect();

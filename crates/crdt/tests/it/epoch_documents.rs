@@ -357,8 +357,69 @@ fn a_deletion_that_comes_an_epoch_too_late_ends_no_more_than_it_knew() {
     stranger.carry_into(&mut next, &[]).unwrap();
     assert_eq!(next.state().desired, json!({"a": 1, "b": 1, "mine": 1}));
     let placement = next.state().placement.clone().unwrap();
-    assert_eq!(placement.sites.len(), 1);
-    assert_eq!(placement.leaving.iter().map(|site| site.as_str()).collect::<Vec<_>>(), ["paris", "rennes"]);
+    let sites: BTreeSet<_> = placement.sites.iter().chain(&placement.leaving).map(|site| site.as_str()).collect();
+    assert_eq!(sites, ["lyon", "paris", "rennes"].into());
+}
+
+#[test]
+fn what_a_stranger_has_put_meets_what_was_closed_as_if_it_had_not_been() {
+    let (a, _) = two(json!({"k": 1, "own": 1}));
+    let there = crate::document_sites::placement(&["lyon"], "lyon", 12);
+    let mut stranger = Replicant::genesis(id(), &actor(40)).unwrap();
+    let put = khufu_crdt::Spec { placement: there, kind: "shell".into(), ..spec(json!({"k": 2, "mine": 1})) };
+    stranger.create(&author("lyon", 12), put).unwrap().unwrap();
+    stranger.patch_desired(&author("lyon", 13), &json!({"mine": 2})).unwrap().unwrap();
+    let said = |doc: &Replicant| {
+        let values = |of: khufu_crdt::Conflict| of.values.into_iter().map(|of| of.value.to_string());
+        let conflicts = doc.conflicts().into_iter();
+        conflicts.map(|of| (of.pointer(), values(of).collect::<BTreeSet<_>>())).collect::<BTreeMap<_, _>>()
+    };
+    let (mut plain, mut next) = (a.doc.clone(), closed(&a.doc, &only_head(&a.doc), 11));
+    exchange(&mut plain, &mut stranger.clone());
+    stranger.carry_into(&mut next, &[]).unwrap();
+    assert_eq!(said(&next).keys().collect::<Vec<_>>(), ["/desired/k", "/kind", "/placement"]);
+    assert_eq!(said(&next), said(&plain));
+    assert_eq!((&next.state().desired["own"], &next.state().desired["mine"]), (&json!(1), &json!(2)));
+    // It is closed like any other once that is brought together.
+    next.join(&author("paris", 14)).unwrap();
+    let mut third = closed(&next, &only_head(&next), 12);
+    assert_eq!(said(&third).keys().collect::<Vec<_>>(), ["/desired/k", "/kind"], "a placement is decided");
+    assert_eq!(third.state().desired, next.state().desired);
+    // What is known to have been deleted does not come back by being offered again.
+    third.delete(&author("paris", 15), false).unwrap().unwrap();
+    assert_eq!(stranger.carry_into(&mut third, &[]).unwrap().made, vec![]);
+    assert!(third.state().deleted.is_some());
+    // What the stranger deletes is what the stranger knew.
+    stranger.delete(&author("lyon", 16), false).unwrap().unwrap();
+    let mut next = closed(&a.doc, &only_head(&a.doc), 13);
+    stranger.carry_into(&mut next, &[]).unwrap();
+    assert_eq!((next.state().deleted.as_ref(), &next.state().desired), (None, &json!({"k": 1, "own": 1})));
+}
+
+#[test]
+fn who_left_long_ago_does_not_come_back_with_what_is_put_again() {
+    let (mut a, _) = two(json!({"k": 1}));
+    let mut moved = crate::document_sites::placement(&["paris"], "paris", 5);
+    moved.leaving = [crate::document_sites::site("rennes")].into();
+    a.doc.set_scope(&author("paris", 2000), "paris", &moved).unwrap().unwrap();
+    let cut = only_head(&a.doc);
+    a.doc.delete(&author("paris", 3000), false).unwrap().unwrap();
+    // Rennes has cleaned up long ago, so it is not named any more.
+    let alone = crate::document_sites::placement(&["paris"], "paris", 6);
+    a.doc.create(&author("paris", 3001), khufu_crdt::Spec { placement: alone, ..spec(json!({})) }).unwrap().unwrap();
+    let next = closed(&a.doc, &cut, 11);
+    assert_eq!(next.state().placement, a.doc.state().placement);
+}
+
+#[test]
+fn an_operation_of_an_earlier_epoch_that_a_deletion_ended_is_not_taken_for_done() {
+    let (mut a, _) = two_with(khufu_crdt::Spec { policy: files(), ..spec(json!({})) });
+    operate(&mut a.doc, "paris", 2000, "w", "set");
+    let mut next = closed(&a.doc, &only_head(&a.doc), 11);
+    next.delete(&author("paris", 3000), false).unwrap().unwrap();
+    next.create(&author("paris", 3001), khufu_crdt::Spec { policy: files(), ..spec(json!({})) }).unwrap().unwrap();
+    let again = next.operate(&author("paris", 3002), op("w"), "set", Payload::Value(json!("w")), vec![], true);
+    assert_eq!(again, Err(EditError::OperationExists(op("w"))));
 }
 
 /// A world of sites that close epochs, and the same without.

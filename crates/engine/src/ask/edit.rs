@@ -232,8 +232,15 @@ impl Engine {
         // Sites that held the old one and are not among the new ones clean up.
         let placement = self.with_leaving(id, placement);
         let author = self.author(who, "create");
+        let wanted = spec(put, &kind, scope, placement);
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
-        let change = resident.doc.create(&author, spec(put, &kind, scope, placement)).map_err(refused)?;
+        let change = match resident.doc.create(&author, wanted.clone()) {
+            Err(EditError::TooLarge { .. }) if self.close_deleted(id) => {
+                let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
+                resident.doc.create(&author, wanted).map_err(refused)?
+            }
+            made => made.map_err(refused)?,
+        };
         self.commit(id, change.into_iter().collect());
         self.view(id).map(|view| Response::Created(Box::new(view)))
     }

@@ -17,9 +17,7 @@ impl Engine {
     /// The document or what sites say of it has changed: its epoch may have come to its end.
     pub(crate) fn close_soon(&mut self, id: &ReplicantId) {
         let rule = self.config.epochs;
-        let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped && !entry.deleted) else {
-            return;
-        };
+        let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) else { return };
         entry.looked = false;
         if entry.changes >= rule.changes {
             self.timers.set_by(Due::Close(id.clone()), self.now.plus(LOOK));
@@ -33,7 +31,7 @@ impl Engine {
             let aged = entry.changes >= rule.aged_changes
                 && entry.begun_ms > 0
                 && entry.latest_ms.saturating_sub(entry.begun_ms) >= rule.age_ms;
-            !entry.dropped && !entry.deleted && !entry.looked && (entry.changes >= rule.changes || aged)
+            !entry.dropped && !entry.looked && (entry.changes >= rule.changes || aged)
         };
         let here = &self.config.site;
         let all_here = |entry: &crate::replicant::Entry| {
@@ -53,9 +51,7 @@ impl Engine {
     /// Closes the epoch of a resident document if that may be done.
     pub(crate) fn close(&mut self, id: &ReplicantId) {
         self.flush(id);
-        let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped && !entry.deleted) else {
-            return;
-        };
+        let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) else { return };
         entry.looked = true;
         let holders = entry.holders();
         let Some(resident) = self.replicants.resident.get(id).filter(|resident| !resident.provisional) else { return };
@@ -103,6 +99,21 @@ impl Engine {
         self.timers.set_by(Due::Close(id.clone()), self.now.plus(pause));
     }
 
+    /// Closes the epoch of what was deleted, so that it takes no room any more, if all its sites know of that. Whether
+    /// that was possible.
+    pub(crate) fn close_deleted(&mut self, id: &ReplicantId) -> bool {
+        let here = &self.config.site;
+        let Some(entry) = self.replicants.held(id).filter(|entry| entry.deleted) else { return false };
+        let known = entry.holders().iter().all(|site| site == here || entry.current.contains(site));
+        match entry.heads.as_slice() {
+            [head] if known => {
+                let head = *head;
+                self.close_at(id, &head)
+            }
+            _ => false,
+        }
+    }
+
     /// Closes the epoch of a resident document at a cut. Whether that was possible.
     pub(crate) fn close_at(&mut self, id: &ReplicantId, cut: &ChangeHash) -> bool {
         let actor = self.actors.next();
@@ -127,13 +138,14 @@ impl Engine {
         let mut old = std::mem::replace(&mut resident.doc, next);
         resident.next = None;
         resident.joined_us = None;
+        resident.earlier.clear();
+        resident.offers.clear();
         resident.renamed = carried.names;
         resident.touched();
         let state = resident.doc.state();
         resident.work.operations.retain(|operation, _| state.operation(operation).is_some());
-        let deleted = state.deleted.is_some();
         self.counters.epochs += 1;
-        if self.config.archives > 0 && !deleted {
+        if self.config.archives > 0 {
             let value = old.save();
             self.outbox.write(Write::Put { key: archive_key(id, old.id().epoch), value });
         }
@@ -143,7 +155,7 @@ impl Engine {
         entry.begun_ms = 0;
         entry.changed_us = self.now.monotonic_us;
         entry.settled = false;
-        if self.config.archives > 0 && !deleted {
+        if self.config.archives > 0 {
             entry.archives.push(old.id().epoch);
         }
         let surplus = entry.archives.len().saturating_sub(self.config.archives);

@@ -5,6 +5,11 @@ use khufu_crdt::{ChangeHash, DocumentId, Received, Replicant, ReplicantId};
 use crate::wire::{Frame, Push};
 use crate::{Engine, NodeId};
 
+/// The most nodes from which documents of an earlier epoch are taken in at once, for one replicant.
+const MAX_EARLIER: usize = 4;
+/// The most sites that have given a replicant away through which something comes to those who took over.
+const MAX_PASSED: u8 = 4;
+
 impl Engine {
     /// Whether another document is a later epoch of the one that is held here.
     pub(crate) fn is_later_epoch(&self, id: &ReplicantId, other: &DocumentId) -> bool {
@@ -89,34 +94,44 @@ impl Engine {
     /// holder here, what only it has can come into this epoch in no other way than that it is carried over here.
     pub(crate) fn pushed_earlier(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
         let shared = self.may_share(id, from);
+        let gone = self.replicants.index.get(id).is_some_and(|entry| entry.dropped);
         let Some(resident) = self.replicants.resident.get(id) else { return };
-        if shared || push.changes.is_empty() {
+        if gone && resident.provisional && !resident.doc.is_created() && !push.changes.is_empty() {
+            return self.pass_on(id, from, push);
+        }
+        if shared || resident.provisional || push.changes.is_empty() {
             self.take_reports(id, from, push.reports);
             return self.meet(id, from);
         }
-        if resident.provisional {
-            return self.pass_on(id, from, push);
-        }
-        if !resident.doc.remembers(push.document.epoch)
-            || !self.has_room_for(push.changes.iter().map(|change| change.len()).sum())
+        let bytes: usize = push.changes.iter().map(|change| change.len()).sum();
+        let taken = resident.earlier.get(from).map_or(0, Replicant::size).saturating_add(bytes);
+        let crowded = resident.earlier.len() >= MAX_EARLIER && !resident.earlier.contains_key(from);
+        if crowded
+            || !resident.doc.remembers(push.document.epoch)
+            || resident.doc.size().saturating_add(taken) > self.config.limits.remote_bytes()
+            || !self.has_room_for(bytes)
         {
             self.counters.refused += 1;
             return;
         }
         let actor = self.actors.next();
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        let known = resident.earlier.take().filter(|(earlier, of)| *earlier.id() == push.document && of == from);
-        let earlier = known.map(|(earlier, _)| earlier).or_else(|| Replicant::genesis(push.document, &actor).ok());
+        let known = resident.earlier.remove(from).filter(|earlier| *earlier.id() == push.document);
+        let earlier = known.or_else(|| Replicant::genesis(push.document, &actor).ok());
         let Some(mut earlier) = earlier.map(|earlier| earlier.with_limits(self.config.limits.clone())) else { return };
         let changes: Vec<_> = push.changes.into_iter().map(serde_bytes::ByteBuf::into_vec).collect();
         if !earlier.apply(&changes).is_ok_and(|received| received.rejected.is_empty()) {
             self.counters.changes_rejected += 1;
             return;
         }
-        if push.heads.is_empty() || push.heads.iter().any(|head| !earlier.has(head)) {
+        if push.heads.is_empty() {
             // More of it comes.
-            resident.earlier = Some((earlier, from.clone()));
+            resident.earlier.insert(from.clone(), earlier);
             return;
+        }
+        if push.heads.iter().any(|head| !earlier.has(head)) {
+            // Only all of it can be carried over.
+            return self.say_not_holder(id, from, Vec::new());
         }
         self.flush(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -143,6 +158,10 @@ impl Engine {
 
     /// This site has given the replicant away: those who took over are told what others have.
     fn pass_on(&mut self, id: &ReplicantId, from: &NodeId, push: Push) {
+        if push.passed >= MAX_PASSED {
+            self.counters.refused += 1;
+            return;
+        }
         let Some(entry) = self.replicants.index.get(id).filter(|entry| entry.dropped) else { return };
         let sites = entry.placement.iter().flat_map(|placement| &placement.sites);
         let others: Vec<_> = sites
@@ -151,7 +170,7 @@ impl Engine {
             .filter(|node| node != from)
             .collect();
         for node in others {
-            self.send(&node, &Frame::Push(push.clone()));
+            self.send(&node, &Frame::Push(Push { passed: push.passed + 1, ..push.clone() }));
         }
     }
 
@@ -160,7 +179,7 @@ impl Engine {
     pub(crate) fn sweep_next(&mut self) {
         let (replicants, sync) = (&mut self.replicants, &self.sync);
         for resident in replicants.resident.values_mut() {
-            resident.earlier = None;
+            resident.earlier.clear();
         }
         for (id, resident) in replicants.resident.iter_mut().filter(|(_, resident)| resident.next.is_some()) {
             if !sync.has_session(id) {

@@ -40,10 +40,10 @@ pub(crate) struct Resident {
     pub(crate) used_us: u64,
     /// A later epoch that is being fetched, and from whom.
     pub(crate) next: Option<(Replicant, NodeId)>,
-    /// A document of an earlier epoch that is being taken in, and from whom.
-    pub(crate) earlier: Option<(Replicant, NodeId)>,
-    /// How often this document was offered to nodes in a later epoch in vain.
-    pub(crate) offers: u32,
+    /// Documents of an earlier epoch that are being taken in, by whom they come from.
+    pub(crate) earlier: BTreeMap<NodeId, Replicant>,
+    /// To which nodes in a later epoch this document was offered in vain.
+    pub(crate) offers: BTreeMap<NodeId, Offer>,
     /// When concurrent changes were last brought together here.
     pub(crate) joined_us: Option<u64>,
     /// What the changes of the epoch before are called in this one, for users who have seen them.
@@ -57,6 +57,14 @@ pub(crate) struct Resident {
     walks: u64,
     /// What was executed was compared with what the document says of it.
     pub(crate) compared: bool,
+}
+
+/// What was offered to a node, and when it may be offered again.
+#[derive(Debug, Default)]
+pub(crate) struct Offer {
+    pub(crate) heads: Vec<ChangeHash>,
+    pub(crate) times: u32,
+    pub(crate) again_us: u64,
 }
 
 impl Resident {
@@ -73,8 +81,8 @@ impl Resident {
             told_by: None,
             used_us: 0,
             next: None,
-            earlier: None,
-            offers: 0,
+            earlier: BTreeMap::new(),
+            offers: BTreeMap::new(),
             joined_us: None,
             renamed: BTreeMap::new(),
             resolved: None,
@@ -217,9 +225,12 @@ impl Replicants {
     }
 
     /// The same, and those of other epochs that are being fetched.
-    pub(crate) fn on_hearsay(&self) -> impl Iterator<Item = &Replicant> {
-        let others = self.resident.values().flat_map(|resident| resident.next.iter().chain(&resident.earlier));
-        let others = others.map(|(other, _)| other);
+    pub(crate) fn on_hearsay<'a>(&'a self) -> impl Iterator<Item = &'a Replicant> {
+        let later = |resident: &'a Resident| resident.next.as_ref().map(|(next, _)| next);
+        let others = self
+            .resident
+            .values()
+            .flat_map(move |resident| later(resident).into_iter().chain(resident.earlier.values()));
         self.provisional().map(|resident| &resident.doc).chain(others)
     }
 

@@ -134,6 +134,15 @@ impl Engine {
         }
         let document = resident.doc.id().clone();
         let known = self.replicants.index.get(id);
+        let older = known
+            .filter(|known| !known.dropped && known.epoch != document.epoch)
+            .map(|known| DocumentId { replicant: id.clone(), epoch: known.epoch });
+        if let Some(older) = &older {
+            // Nothing of it could be read.
+            self.delete_document(older);
+            self.delete_archives(id);
+        }
+        let known = self.replicants.index.get(id);
         let mut entry = Entry::new(document.epoch);
         entry.next_change = known.map_or(0, |entry| entry.next_change);
         // Records that could not be read any more go, too, when this one is written.

@@ -31,6 +31,7 @@ impl Engine {
             heads: resident.doc.heads(),
             cut: resident.doc.cut(),
             reports: Vec::new(),
+            passed: 0,
         };
         self.tell(id, push, direct);
     }
@@ -44,6 +45,7 @@ impl Engine {
             heads: resident.doc.heads(),
             cut: resident.doc.cut(),
             reports: vec![report.clone()],
+            passed: 0,
         };
         self.tell(id, push, false);
     }
@@ -57,6 +59,7 @@ impl Engine {
             heads: resident.doc.heads(),
             cut: resident.doc.cut(),
             reports: Vec::new(),
+            passed: 0,
         };
         for node in self.holder_nodes(id) {
             if node != *except {

@@ -69,8 +69,9 @@ impl Engine {
     ) {
         let resident = self.replicants.resident.get(&document.replicant);
         let cut = resident.filter(|resident| resident.doc.id() == document).and_then(|resident| resident.doc.cut());
-        let push =
-            |changes, heads| Frame::Push(Push { document: document.clone(), changes, heads, reports: Vec::new(), cut });
+        let push = |changes, heads| {
+            Frame::Push(Push { document: document.clone(), changes, heads, reports: Vec::new(), cut, passed: 0 })
+        };
         let mut batch = Vec::<ByteBuf>::new();
         let mut bytes = 0_usize;
         for change in changes {

@@ -19,7 +19,9 @@ use crate::{Engine, NodeId};
 const MAX_FRAMES: u32 = 256;
 
 /// After so many offers that nobody has taken, users are told.
-const MAX_OFFERS: u32 = 5;
+const MAX_OFFERS: u32 = 3;
+/// The pause between two offers of the same doubles so often.
+const MAX_DOUBLINGS: u32 = 6;
 
 /// The most heads of another node that are remembered.
 const MAX_HEADS: usize = 64;
@@ -199,12 +201,21 @@ impl Engine {
 
     /// Gives all of a document to a node that is in a later epoch of it, in which this site does not count as a holder.
     fn offer(&mut self, id: &ReplicantId, node: &NodeId) {
+        let (now, pause) = (self.now, self.config.session_timeout);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        resident.offers = resident.offers.saturating_add(1);
-        let (offers, document, heads) = (resident.offers, resident.doc.id().clone(), resident.doc.heads());
+        let (document, heads) = (resident.doc.id().clone(), resident.doc.heads());
+        let offer = resident.offers.entry(node.clone()).or_default();
+        if offer.heads == heads && now.monotonic_us < offer.again_us {
+            return;
+        }
+        // The same again only after a while, and then less and less often.
+        offer.times = if offer.heads == heads { offer.times.saturating_add(1) } else { 1 };
+        offer.heads.clone_from(&heads);
+        offer.again_us = now.plus(pause.saturating_mul(1 << offer.times.min(MAX_DOUBLINGS)));
+        let times = offer.times;
         let changes = resident.doc.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
         self.push_all(node, &document, changes, heads);
-        if offers > MAX_OFFERS {
+        if times > MAX_OFFERS {
             let message = format!(
                 "site {} was taken out while it was away, or has put this without knowing of what others have under \
                  this id, and those cannot take in what was asked for here: name this site in the scope there",
