@@ -54,8 +54,11 @@ impl Run<'_> {
             let there = tells_of(document, operation);
             *counts.entry(if there { Kind::Survived } else { Kind::Ended }).or_default() += 1;
             let ended = || {
-                match history.find(|entry| entry.operation.as_ref() == Some(operation)) {
-                    Some(made) => history.is_deleted(made.hash),
+                // Asked for at two sites under one id, it is written twice, and ended by who knew of either.
+                let mut made =
+                    history.entries.iter().filter(|entry| entry.operation.as_ref() == Some(operation)).peekable();
+                match made.peek() {
+                    Some(_) => made.any(|made| history.is_deleted(made.hash)),
                     // It was closed over: whether it was, is looked at below.
                     None => *epoch < newest && history.find(|entry| entry.what == "delete").is_some(),
                 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::broken::Broken;
 use super::contents::has_seen;
 use super::counters::Kind;
-use super::deed::{At, Deed, Loss, Question, Where};
+use super::deed::{At, Deed, Loss, Part, Question, Where};
 use super::plan::{NAMES, policy};
 use super::run::Run;
 
@@ -308,8 +308,11 @@ impl Run<'_> {
                 self.happened.note(Kind::Wipes);
                 here.disk.wipe();
             }
-            Loss::Flipped(part) => {
-                let damaged = here.disk.damage(part.key());
+            Loss::Damaged(part) => {
+                let damaged = match part {
+                    Part::Index => here.disk.damage(part.key()),
+                    _ => here.disk.spoil(|key| part.is(key)),
+                };
                 self.happened.add(Kind::Damages, u64::try_from(damaged).unwrap_or(0));
             }
             Loss::OldRecords(part) => {

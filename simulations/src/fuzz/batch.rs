@@ -18,7 +18,7 @@ const PROGRESS: Duration = Duration::from_millis(500);
 /// The most failures that are looked into; seeds after that are not tried.
 const MAX_FAILURES: usize = 25;
 /// A batch of so many seeds must have seen every kind of fault.
-const ENOUGH: u64 = 300;
+const ENOUGH: u64 = 1000;
 
 /// Which seeds to run.
 #[derive(Debug, Clone, Copy)]

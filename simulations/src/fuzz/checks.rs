@@ -352,7 +352,8 @@ impl Run<'_> {
             let whole = !told.repolicied && !document.is_successor();
             for operation in state.operations.values() {
                 let new = told.cuts.insert(operation.id.clone()) && whole;
-                if new && operation.cut != cuts(operation, &state.operations, &state.policy) {
+                let rules = cuts(operation, &state.operations, &state.policy);
+                if new && rules.is_some_and(|cut| cut != operation.cut) {
                     let (operation, cut) = (operation.id.clone(), operation.cut);
                     return Err(Broken::WrongCut { site: owner, name: named, operation, cut });
                 }

@@ -41,18 +41,22 @@ pub(super) fn has_seen(document: &Replicant, operation: &OperationId) -> bool {
     tells_of(document, operation) || document.history().iter().any(|entry| entry.operation.as_ref() == Some(operation))
 }
 
-/// Whether an operation replaces what it comes after, by the rules: the last operation of the list of all that.
-pub(super) fn cuts(operation: &Operation, operations: &Operations, policy: &Policy) -> bool {
+/// Whether an operation replaces what it comes after, by the rules: the last operation of the list of all that. None if
+/// not all of that is known any more, since a deletion ended some of it.
+pub(super) fn cuts(operation: &Operation, operations: &Operations, policy: &Policy) -> Option<bool> {
     let mut past = Operations::new();
     let mut left = operation.parents.clone();
     while let Some(next) = left.pop() {
-        if let Some(parent) = operations.get(&next)
-            && past.insert(next, parent.clone()).is_none()
-        {
+        let parent = operations.get(&next)?;
+        if past.insert(next, parent.clone()).is_none() {
             left.extend(parent.parents.iter().cloned());
         }
     }
     let list = resolve(&past, policy).list;
     let last = list.last().and_then(|last| past.get(last));
-    last.is_some_and(|last| matches!(policy.rule(&last.op_type, &operation.op_type), Rule::TakeOne | Rule::Reverse))
+    Some(
+        last.is_some_and(|last| {
+            matches!(policy.rule(&last.op_type, &operation.op_type), Rule::TakeOne | Rule::Reverse)
+        }),
+    )
 }

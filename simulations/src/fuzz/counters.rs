@@ -171,6 +171,8 @@ impl Kind {
     fn must_happen(self, class: Class) -> bool {
         match self {
             Self::Wipes | Self::Damages | Self::OldDisks | Self::Excused => class == Class::Disasters,
+            // Rare, and not what disks have to do with.
+            Self::Picks => class == Class::Faults,
             _ => true,
         }
     }

@@ -39,6 +39,16 @@ impl Part {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Changes, Self::Snapshots, Self::Work, Self::Reports, Self::Index];
 
+    /// Whether a record with this key is one.
+    #[must_use]
+    pub fn is(self, key: &[u8]) -> bool {
+        match self {
+            Self::Snapshots | Self::Work => key.ends_with(self.key()),
+            Self::Changes | Self::Reports => key.windows(3).any(|part| part == self.key()),
+            Self::Index => key.starts_with(self.key()),
+        }
+    }
+
     /// What the keys of such records hold.
     #[must_use]
     pub fn key(self) -> &'static [u8] {
@@ -57,8 +67,8 @@ impl Part {
 pub enum Loss {
     /// Everything is gone.
     Everything,
-    /// A bit of each record of a part is flipped.
-    Flipped(Part),
+    /// Each record of a part is damaged: those of the index cannot be understood, others fail their checksums.
+    Damaged(Part),
     /// The store was recovered: records of a part are as they were when [`Deed::KeepCopy`] was last done.
     OldRecords(Part),
     /// The store was recovered, and the index is gone.

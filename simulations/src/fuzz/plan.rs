@@ -362,7 +362,7 @@ impl Planner {
     fn loss(&mut self) -> Loss {
         match self.dice.below(10) {
             0..=4 => Loss::Everything,
-            5..=7 => Loss::Flipped(Part::ALL[self.dice.index(5)]),
+            5..=7 => Loss::Damaged(Part::ALL[self.dice.index(5)]),
             8 => Loss::OldRecords(Part::ALL[self.dice.index(5)]),
             _ => Loss::NoIndex,
         }

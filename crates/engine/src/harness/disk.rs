@@ -1,6 +1,6 @@
 //! A simulated disk: what was stored survives a crash, what was on its way may not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{Record, Token, Write};
 
@@ -9,6 +9,8 @@ use crate::{Record, Token, Write};
 pub struct SimulatedDisk {
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     queued: VecDeque<(Token, Vec<Write>)>,
+    /// Keys of records that are damaged, as checksums say: they are named and not handed out.
+    damaged: BTreeSet<Vec<u8>>,
     /// The documents cannot be read, though they are there.
     pub unreadable: bool,
     /// The disk is full: nothing can be stored until it is not.
@@ -39,6 +41,8 @@ impl SimulatedDisk {
 
     fn store(&mut self, writes: Vec<Write>) {
         for write in writes {
+            let (Write::Put { key, .. } | Write::Delete { key }) = &write;
+            self.damaged.remove(key);
             match write {
                 Write::Put { key, value } => self.stored.insert(key, value),
                 Write::Delete { key } => self.stored.remove(&key),
@@ -98,7 +102,23 @@ impl SimulatedDisk {
         self.stored.get(key).map(Vec::as_slice)
     }
 
-    /// Flips a bit of every record whose key holds `part`. How many.
+    /// Damages all records with such keys, which the store sees by their checksums. How many.
+    pub fn spoil(&mut self, chosen: impl Fn(&[u8]) -> bool) -> usize {
+        let keys: Vec<_> = self.stored.keys().filter(|key| chosen(key)).cloned().collect();
+        for key in &keys {
+            self.stored.remove(key);
+        }
+        let spoiled = keys.len();
+        self.damaged.extend(keys);
+        spoiled
+    }
+
+    /// The names of damaged records whose keys start with a prefix.
+    pub(super) fn damaged(&self, prefix: &[u8]) -> Vec<String> {
+        self.damaged.iter().filter(|key| key.starts_with(prefix)).map(|key| key.escape_ascii().to_string()).collect()
+    }
+
+    /// Flips a bit of every record whose key holds `part`, which no checksum sees. How many.
     pub fn damage(&mut self, part: &[u8]) -> usize {
         let mut damaged = 0;
         for (key, value) in &mut self.stored {

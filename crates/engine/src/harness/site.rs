@@ -292,8 +292,9 @@ impl World {
             return self.hand(site, Input::Unread { replicant, prefix, error: "input/output error".into() });
         }
         let (records, early) = here.disk.read(&prefix, ahead);
+        let damaged = here.disk.damaged(&prefix);
         self.tally.early_reads += u64::from(early);
-        self.hand(site, Input::Loaded { replicant, prefix, records, damaged: Vec::new() });
+        self.hand(site, Input::Loaded { replicant, prefix, records, damaged });
     }
 
     fn not_stored(&mut self, site: &str, token: Token) {
