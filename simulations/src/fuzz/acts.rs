@@ -55,6 +55,13 @@ impl Run<'_> {
         }
     }
 
+    /// Any put makes a replicant anew that is deleted where it is asked for: under rules by which nothing is given up.
+    fn rules_if_deleted(&mut self, of: usize) -> Option<khufu_crdt::Policy> {
+        let told = self.model.told.entry(NAMES[of]).or_default();
+        told.repolicied |= told.deleted;
+        told.deleted.then(|| policy(of))
+    }
+
     /// Does what a deed says.
     pub(super) fn act(&mut self, deed: &Deed) -> Result<(), Broken> {
         if !matches!(deed, Deed::Wait { .. }) {
@@ -138,7 +145,8 @@ impl Run<'_> {
                 let over: Option<(SiteName, Value)> =
                     over.and_then(|(there, value)| Some((self.site(there).parse().ok()?, json!({"f0": value}))));
                 let overrides = Some(over.into_iter().collect());
-                self.ask(self.site(*at), Request::Put(Put { overrides, ..self.put(*of) }));
+                let policy = self.rules_if_deleted(*of);
+                self.ask(self.site(*at), Request::Put(Put { overrides, policy, ..self.put(*of) }));
             }
             Deed::Pick { at, of, nth } => {
                 let request = self.ask(self.site(*at), Request::Conflicts { id: self.ids[*of].clone() });
@@ -150,7 +158,8 @@ impl Run<'_> {
                 self.happened.note(Kind::Rescopes);
                 self.allow(*of, scope);
                 self.model.told.entry(NAMES[*of]).or_default().rescoped = true;
-                self.ask(self.site(*at), Request::Put(Put { scope: Some(scope.text.clone()), ..self.put(*of) }));
+                let (scope, policy) = (Some(scope.text.clone()), self.rules_if_deleted(*of));
+                self.ask(self.site(*at), Request::Put(Put { scope, policy, ..self.put(*of) }));
             }
             Deed::Repolicy { at, of, policy: number } => {
                 self.happened.note(Kind::Repolicies);
