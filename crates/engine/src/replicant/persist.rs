@@ -1,6 +1,6 @@
 //! Writing documents down, and what follows from a change.
 
-use khufu_crdt::{Change, DocumentId, Hlc, ReplicantId, Report};
+use khufu_crdt::{Change, DocumentId, Hlc, ReplicantId, Report, SiteName};
 
 use super::Entry;
 use crate::record::{change_key, index_key, report_key, snapshot_key, work_key};
@@ -143,6 +143,7 @@ impl Engine {
             self.delete_archives(id);
         }
         let known = self.replicants.index.get(id);
+        let known_reports = known.map(|known| known.reports.clone()).unwrap_or_default();
         let mut entry = Entry::new(document.epoch);
         entry.next_change = known.map_or(0, |entry| entry.next_change);
         // Records that could not be read any more go, too, when this one is written.
@@ -150,9 +151,12 @@ impl Engine {
         entry.changed_us = self.now.monotonic_us;
         entry.settled = false;
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        // What a stranger said while nobody knew where it lives is left out.
+        // What a stranger said while nobody knew where it lives is left out; what was known before it was given away is not,
+        // since reports never go back.
         let placement = resident.doc.state().placement.clone();
-        resident.reports.retain(|site, _| placement.as_ref().is_some_and(|placement| placement.holds(site)));
+        let named = |site: &SiteName| placement.as_ref().is_some_and(|placement| placement.holds(site));
+        let stored = |report: &Report| known_reports.get(&report.site).is_some_and(|known| known.0 >= report.seq);
+        resident.reports.retain(|site, report| named(site) || stored(report));
         let reports: Vec<_> = resident.reports.values().cloned().collect();
         for report in &reports {
             entry.reported(report);
