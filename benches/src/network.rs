@@ -219,14 +219,14 @@ impl Network {
         let mut after = String::new();
         let mut seen = 0;
         loop {
-            let page = client.get(&format!("/v1/replicants?limit=1000&after={after}")).await;
+            let page = client.get(&format!("/v1/replicants?limit=1000{after}")).await;
             let items: Vec<&Value> = page["items"].as_array().into_iter().flatten().collect();
             let done = items.iter().all(|item| item["status"] == "applied");
             if done {
                 seen +=
                     items.iter().filter(|item| item["id"].as_str().is_some_and(|id| id.starts_with(prefix))).count();
                 match page["next"].as_str() {
-                    Some(next) => after = next.to_owned(),
+                    Some(next) => after = format!("&after={next}"),
                     None if seen >= count => return,
                     None => (after, seen) = (String::new(), 0),
                 }

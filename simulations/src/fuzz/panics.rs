@@ -9,7 +9,7 @@ thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// From now on panics are kept for [`last`] instead of being printed.
+/// From now on panics are kept for `last` instead of being printed.
 pub fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
