@@ -50,7 +50,7 @@ impl Run<'_> {
         let history = History { entries: document.history() };
         let lost = |lost: String| Err(Broken::AcknowledgedLost { name: name.to_owned(), lost });
         let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
-        for (operation, epoch) in &told.operations {
+        for operation in &told.operations {
             let there = tells_of(document, operation);
             *counts.entry(if there { Kind::Survived } else { Kind::Ended }).or_default() += 1;
             let ended = || {
@@ -60,7 +60,7 @@ impl Run<'_> {
                 match made.peek() {
                     Some(_) => made.any(|made| history.is_deleted(made.hash)),
                     // It was closed over: whether it was, is looked at below.
-                    None => *epoch < newest && history.find(|entry| entry.what == "delete").is_some(),
+                    None => document.is_successor() && history.find(|entry| entry.what == "delete").is_some(),
                 }
             };
             if !there && !ended() {

@@ -349,7 +349,7 @@ impl Run<'_> {
                 told.excused = true;
             }
             let elsewhere: Vec<_> = others().filter_map(|other| self.world.stored_document(other, id)).collect();
-            told.operations.retain(|operation, _| elsewhere.iter().any(|document| has_seen(document, operation)));
+            told.operations.retain(|operation| elsewhere.iter().any(|document| has_seen(document, operation)));
             told.writes.retain(|write| elsewhere.iter().any(|document| document.has(&write.change)));
             told.changes.retain(|(_, change)| elsewhere.iter().any(|document| document.has(change)));
             // What a later epoch has of these cannot be told without them.

@@ -176,8 +176,8 @@ impl Run<'_> {
                 self.happened.note(Kind::Acknowledged);
                 let operation = answer.operation.id;
                 let document = self.durable(asked.site, &id, |document| has_seen(document, &operation))?;
-                if let (Some(document), Some(told)) = (document, self.model.told.get_mut(name)) {
-                    told.operations.insert(operation, document.id().epoch);
+                if let (Some(_), Some(told)) = (document, self.model.told.get_mut(name)) {
+                    told.operations.insert(operation);
                 }
             }
             Ok(ref answer @ (Response::Replicant(ref view) | Response::Created(ref view))) => {

@@ -44,8 +44,8 @@ pub(super) struct Told {
     pub(super) repolicied: bool,
     /// Somebody wanted it deleted.
     pub(super) deleted: bool,
-    /// Operations that were acknowledged, with the epoch they were in.
-    pub(super) operations: BTreeMap<OperationId, Epoch>,
+    /// Operations that were acknowledged.
+    pub(super) operations: BTreeSet<OperationId>,
     /// Fields that were written, and makings, that were acknowledged.
     pub(super) writes: Vec<Write>,
     /// Changes that were acknowledged, with the document they are in.
