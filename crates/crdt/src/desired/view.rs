@@ -68,6 +68,16 @@ impl Slot {
         let others = self.raws.iter().filter(|raw| matches!(raw.value, RawValue::Object(ObjType::List)));
         others.count() > list.objects.len()
     }
+
+    /// Whether several values stand here, or anywhere within what this is read as.
+    pub(crate) fn has_several(&self) -> bool {
+        self.raws.len() > 1
+            || match &self.node {
+                Node::Scalar(_) => false,
+                Node::Map(map) => map.fields.values().any(Self::has_several),
+                Node::List(list) => list.elements.iter().any(Self::has_several),
+            }
+    }
 }
 
 /// What a slot is read as.
@@ -222,6 +232,13 @@ impl<'a> Reader<'a> {
         self.field(&ObjId::Root, key)
     }
 
+    /// The values written for a key of the root, the winner last, and nothing of what is in them.
+    pub(crate) fn written(&self, key: &str) -> Vec<Raw> {
+        let mut raws = self.all(&ObjId::Root, Prop::from(key));
+        raws.sort_by(|a, b| a.id.cmp(&b.id));
+        raws
+    }
+
     /// What stands at a key of a map.
     pub(crate) fn field(&self, map: &ObjId, key: &str) -> Option<Slot> {
         let raws = self.all(map, Prop::from(key));
@@ -232,14 +249,15 @@ impl<'a> Reader<'a> {
         Some(Reader { survey: Some(&survey), ..*self }.slot(raws, 0))
     }
 
-    /// The plain value at a key of the root, where of concurrent values one wins whole. Without the tree, since there may
-    /// be thousands of operations.
-    pub(crate) fn root_json(&self, key: &str) -> Option<Value> {
+    /// The plain value at a key of the root, where of concurrent values one wins whole, and whether anything in it was
+    /// written concurrently. Without the tree, since there may be thousands of operations.
+    pub(crate) fn root_json(&self, key: &str) -> Option<(Value, bool)> {
         let raws = self.all(&ObjId::Root, Prop::from(key));
         let winner = raws.last()?;
         let survey = Survey::below(self.doc, self.heads, std::slice::from_ref(winner));
+        let several = raws.len() > 1 || survey.0.values().flatten().any(|entry| entry.conflict);
         let reader = Reader { survey: Some(&survey), ..*self };
-        Some(reader.plain(&winner.id, winner.value.borrowed(), 0))
+        Some((reader.plain(&winner.id, winner.value.borrowed(), 0), several))
     }
 
     fn plain(&self, id: &ObjId, value: ValueOf<'_>, depth: usize) -> Value {
@@ -497,7 +515,7 @@ mod tests {
                     prop_assert_eq!(quick.node.json(), plain.node.json());
                     prop_assert_eq!(format!("{quick:?}"), format!("{plain:?}"));
                     if !reader.together {
-                        prop_assert_eq!(reader.root_json("desired").unwrap(), plain.node.json());
+                        prop_assert_eq!(reader.root_json("desired").unwrap().0, plain.node.json());
                     }
                 }
             }

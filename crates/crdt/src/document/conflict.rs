@@ -98,7 +98,9 @@ impl Replicant {
     pub fn conflicts(&self) -> Vec<Conflict> {
         let keys = self.list_keys();
         let mut found = Vec::new();
-        for root in ROOTS {
+        // What was read anyway says whether there is anything to look for.
+        let contested = self.reading.get().is_none_or(|reading| reading.contested);
+        for root in ROOTS.into_iter().filter(|_| contested) {
             let reader = self.reader(root, &keys);
             if root == "operations" && !reader.is_contested(root) {
                 continue;

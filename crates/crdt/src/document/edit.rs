@@ -13,7 +13,7 @@ use super::state::{
     list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
     write_placement, write_policy,
 };
-use super::{Author, Change, ChangeHash, EditError, Replicant, Spec};
+use super::{Author, Change, ChangeHash, Deleted, EditError, Replicant, Spec};
 use crate::desired::edit::Editor;
 use crate::desired::patch::merge_patch;
 use crate::desired::view::{Reader, Slot};
@@ -39,7 +39,7 @@ impl Replicant {
     /// # Errors
     /// [`EditError::AlreadyCreated`] for one that is there, or that it is too large.
     pub fn create(&mut self, author: &Author, mut spec: Spec) -> Edit {
-        if self.is_created() && read_deleted(&self.doc).is_none() {
+        if self.is_created() && self.deletion().is_none() {
             return Err(EditError::AlreadyCreated(self.id.clone()));
         }
         short("kind", &spec.kind)?;
@@ -92,7 +92,7 @@ impl Replicant {
     pub fn patch_desired(&mut self, author: &Author, patch: &Value) -> Edit {
         self.editable()?;
         check("the patch", patch, &self.limits)?;
-        let mut new = match self.state.get() {
+        let mut new = match self.known_state() {
             Some(state) => state.desired.clone(),
             None => read_desired(&self.doc, &self.list_keys()),
         };
@@ -114,7 +114,7 @@ impl Replicant {
     /// That it is too large, not created or deleted.
     pub fn set_override(&mut self, author: &Author, site: &SiteName, new: Option<&Value>) -> Edit {
         self.editable()?;
-        let mut all = match self.state.get() {
+        let mut all = match self.known_state() {
             Some(state) => state.overrides.clone(),
             None => read_overrides(&self.doc, &self.list_keys()),
         };
@@ -221,16 +221,16 @@ impl Replicant {
         let operation = Operation { id, op_type, parents, cut, at: author.at, by: author.site.clone(), payload };
         let value = write_operation(&operation);
         let size = check("the operation", &value, &self.limits)?;
-        let state = std::mem::take(&mut self.state);
+        let reading = std::mem::take(&mut self.reading);
         let change = self.make(author, "operation", Some(operation.id.clone()), size, |tx| {
             Editor { tx, keys: &[] }.write_field(&[operations], operation.id.as_str(), None, &value)
         });
         // The one edit that is made often: what was read stays good, with this operation added.
-        if let Some(mut known) = state.into_inner() {
+        if let Some(mut known) = reading.into_inner() {
             if matches!(change, Ok(Some(_))) {
-                known.operations.insert(operation.id.clone(), operation);
+                known.state.operations.insert(operation.id.clone(), operation);
             }
-            self.state = OnceLock::from(known);
+            self.reading = OnceLock::from(known);
         }
         change
     }
@@ -247,7 +247,7 @@ impl Replicant {
         if !self.is_created() {
             return Err(EditError::NotCreated(self.id.clone()));
         }
-        if read_deleted(&self.doc).is_some_and(|deleted| deleted.keep == keep) {
+        if self.deletion().is_some_and(|deleted| deleted.keep == keep) {
             return Ok(None);
         }
         let value = json!({"at": author.at, "by": author.site, "keep": keep});
@@ -288,15 +288,23 @@ impl Replicant {
         if !self.is_created() {
             return Err(EditError::NotCreated(self.id.clone()));
         }
-        if read_deleted(&self.doc).is_some() {
+        if self.deletion().is_some() {
             return Err(EditError::Deleted(self.id.clone()));
         }
         Ok(())
     }
 
+    /// The tombstone, without reading all the document says.
+    fn deletion(&self) -> Option<Deleted> {
+        match self.known_state() {
+            Some(state) => state.deleted.clone(),
+            None => read_deleted(&self.doc),
+        }
+    }
+
     /// The merge keys of lists, without reading all the document says.
     pub(crate) fn list_keys(&self) -> Vec<String> {
-        match self.state.get() {
+        match self.known_state() {
             Some(state) => list_keys(&state.policy),
             None => list_keys(&read_policy(&self.doc)),
         }
@@ -347,7 +355,7 @@ impl Replicant {
         edit(&mut tx)?;
         let (hash, _) = tx.commit_with(CommitOptions::default().with_message(message).with_time(time));
         let Some(hash) = hash else { return Ok(None) };
-        self.state = OnceLock::new();
+        self.reading = OnceLock::new();
         self.changes += 1;
         let made = self.doc.get_change_by_hash(&hash);
         let made = made.ok_or_else(|| EditError::Automerge("the change just made is missing".to_owned()))?;

@@ -295,7 +295,7 @@ impl Replicant {
             queue: BTreeMap::new(),
             bytes: self.bytes,
             changes,
-            state: OnceLock::new(),
+            reading: OnceLock::new(),
             sequences: None,
             closing: OnceLock::new(),
         }
@@ -328,7 +328,7 @@ impl Replicant {
         };
         self.doc.set_actor(own);
         edited?;
-        self.state = OnceLock::new();
+        self.reading = OnceLock::new();
         self.changes += 1;
         let made = hash.and_then(|hash| self.doc.get_change_by_hash(&hash));
         let made = made.ok_or_else(|| EditError::Automerge("the change just made is missing".to_owned()))?;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::apply::Sequences;
 use super::closing::{Closing, closing, cuts};
+use super::state::Reading;
 use super::{Actor, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
 
@@ -34,7 +35,7 @@ pub struct Replicant {
     /// The estimated bytes of the document.
     pub(crate) bytes: usize,
     pub(crate) changes: usize,
-    pub(crate) state: OnceLock<State>,
+    pub(crate) reading: OnceLock<Reading>,
     /// How many changes each actor made, once that was asked for.
     pub(crate) sequences: Option<Sequences>,
     /// What it says of the epochs before it, once that was asked for.
@@ -93,7 +94,7 @@ impl Replicant {
             queue: BTreeMap::new(),
             bytes,
             changes: 0,
-            state: OnceLock::new(),
+            reading: OnceLock::new(),
             sequences: None,
             closing: OnceLock::new(),
         })
@@ -245,7 +246,12 @@ impl Replicant {
     /// What the document says. Computed after a change when first asked for, then kept.
     #[must_use]
     pub fn state(&self) -> &State {
-        self.state.get_or_init(|| State::read(&self.doc, self.closing()))
+        &self.reading.get_or_init(|| Reading::of(&self.doc, self.closing())).state
+    }
+
+    /// What the document says, if it was read already.
+    pub(crate) fn known_state(&self) -> Option<&State> {
+        self.reading.get().map(|reading| &reading.state)
     }
 
     /// What it says of the epochs before it.
@@ -291,7 +297,7 @@ impl Replicant {
 
     /// The document changed by more than an edit made here.
     pub(crate) fn changed(&mut self) {
-        self.state = OnceLock::new();
+        self.reading = OnceLock::new();
         // It is read anew only where there is another: it may be long.
         let known = match self.closing.get() {
             Some(Some(known)) => cuts(&self.doc) == [known.cut.as_str()],

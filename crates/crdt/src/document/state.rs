@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::closing::Closing;
 use super::json::canonical;
 use crate::desired::patch::merge_patch;
-use crate::desired::view::Reader;
+use crate::desired::view::{Reader, Slot};
 use crate::{
     Base, Hlc, Operation, OperationId, Operations, Payload, Placement, Policy, Resolved, SiteName, resolve_after,
 };
@@ -126,20 +126,42 @@ impl State {
         canonical(&serde_json::to_value(self).unwrap_or(Value::Null), &mut text);
         Sha256::digest(text).into()
     }
+}
 
-    pub(crate) fn read(doc: &Automerge, closing: Option<&Closing>) -> Self {
+/// What was read of a document at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) state: State,
+    /// Whether anything may have several values. Where this is not so, there are no conflicts but those of closed epochs.
+    pub(crate) contested: bool,
+}
+
+impl Reading {
+    pub(crate) fn of(doc: &Automerge, closing: Option<&Closing>) -> Self {
         let whole = Reader::whole(doc, None);
-        let text = |key| match whole.root(key).map(|slot| slot.node.json()) {
+        let mut contested = false;
+        let mut look = |slot: Option<Slot>| {
+            contested |= slot.as_ref().is_some_and(Slot::has_several);
+            slot
+        };
+        let text = |slot: Option<Slot>| match slot.map(|slot| slot.node.json()) {
             Some(Value::String(text)) => text,
             _ => String::new(),
         };
-        let policy = read_policy(doc);
+        let kind = text(look(whole.root("kind")));
+        let scope = text(look(whole.root("scope")));
+        let placement = look(whole.root("placement")).and_then(|slot| placement_of(&whole, &slot));
+        let policy = policy_of(look(Reader::merging(doc, None, &[]).root("policy")));
         let keys = list_keys(&policy);
+        let merging = Reader::merging(doc, None, &keys);
+        let desired = look(merging.root("desired")).map_or(Value::Null, |slot| slot.node.json());
+        let overrides = overrides_of(look(merging.root("overrides")));
         let ended = read_ended(doc);
         let mut base = closing.map(|closing| closing.base.clone()).unwrap_or_default();
         base.operations.retain(|op| !ended.contains(&op.id));
-        let operations = match whole.root_json("operations") {
-            Some(Value::Object(entries)) => entries
+        let (entries, several) = whole.root_json("operations").unwrap_or_default();
+        let operations = match entries {
+            Value::Object(entries) => entries
                 .into_iter()
                 .filter_map(|(id, value)| read_operation(id, value))
                 // What was carried over here and closed over there counts once.
@@ -149,17 +171,9 @@ impl State {
                 .collect(),
             _ => Operations::new(),
         };
-        Self {
-            kind: text("kind"),
-            scope: text("scope"),
-            placement: read_placement(doc),
-            desired: read_desired(doc, &keys),
-            overrides: read_overrides(doc, &keys),
-            policy,
-            base,
-            operations,
-            deleted: read_deleted(doc),
-        }
+        let deleted = read_deleted(doc);
+        let state = State { kind, scope, placement, policy, desired, overrides, base, operations, deleted };
+        Self { state, contested: contested || several }
     }
 }
 
@@ -168,7 +182,11 @@ pub(crate) fn read_desired(doc: &Automerge, keys: &[String]) -> Value {
 }
 
 pub(crate) fn read_overrides(doc: &Automerge, keys: &[String]) -> BTreeMap<SiteName, Value> {
-    match Reader::merging(doc, None, keys).root("overrides").map(|slot| slot.node.json()) {
+    overrides_of(Reader::merging(doc, None, keys).root("overrides"))
+}
+
+fn overrides_of(slot: Option<Slot>) -> BTreeMap<SiteName, Value> {
+    match slot.map(|slot| slot.node.json()) {
         Some(Value::Object(sites)) => {
             sites.into_iter().filter_map(|(site, value)| Some((SiteName::new(site).ok()?, value))).collect()
         }
@@ -193,7 +211,11 @@ pub(crate) fn write_policy(policy: &Policy) -> Value {
 }
 
 pub(crate) fn read_policy(doc: &Automerge) -> Policy {
-    let value = Reader::merging(doc, None, &[]).root("policy").map_or(Value::Null, |slot| slot.node.json());
+    policy_of(Reader::merging(doc, None, &[]).root("policy"))
+}
+
+fn policy_of(slot: Option<Slot>) -> Policy {
+    let value = slot.map_or(Value::Null, |slot| slot.node.json());
     if let Ok(policy) = Policy::deserialize(&value) {
         return policy;
     }
@@ -247,19 +269,22 @@ fn placement_from(mut value: Value) -> Option<Placement> {
 /// The placements that compete, the winner last.
 pub(crate) fn placements(doc: &Automerge) -> Vec<Placement> {
     let reader = Reader::whole(doc, None);
-    let raws = reader.root("placement").map(|slot| slot.raws).unwrap_or_default();
+    let raws = reader.written("placement");
     raws.iter().filter_map(|raw| placement_from(reader.alone(raw).json())).collect()
 }
 
 /// The changes that wrote them.
 pub(crate) fn placement_changes(doc: &Automerge) -> Vec<automerge::ChangeHash> {
     let reader = Reader::whole(doc, None);
-    let raws = reader.root("placement").map(|slot| slot.raws).unwrap_or_default();
+    let raws = reader.written("placement");
     raws.iter().filter_map(|raw| doc.hash_for_opid(&raw.id)).collect()
 }
 
-fn read_placement(doc: &Automerge) -> Option<Placement> {
-    let mut all = placements(doc);
+/// Where it lives, by all that was written of that.
+fn placement_of(reader: &Reader<'_>, slot: &Slot) -> Option<Placement> {
+    let (_, losers) = slot.raws.split_last()?;
+    let losers = losers.iter().map(|raw| reader.alone(raw).json());
+    let mut all: Vec<Placement> = losers.chain([slot.node.json()]).filter_map(placement_from).collect();
     let mut winner = all.pop()?;
     for loser in all {
         winner.leaving.extend(loser.sites);
@@ -284,13 +309,14 @@ fn is_made(doc: &Automerge) -> bool {
 }
 
 pub(crate) fn read_deleted(doc: &Automerge) -> Option<Deleted> {
-    if is_made(doc) { None } else { last_deletion(doc) }
+    // Mostly there is none, which is seen at a glance.
+    if Reader::whole(doc, None).written("deleted").is_empty() || is_made(doc) { None } else { last_deletion(doc) }
 }
 
 /// The last deletion, also where it was made again since.
 pub(crate) fn last_deletion(doc: &Automerge) -> Option<Deleted> {
     let reader = Reader::whole(doc, None);
-    let raws = reader.root("deleted")?.raws;
+    let raws = reader.written("deleted");
     let all: Vec<Deleted> = raws.iter().filter_map(|raw| Deleted::deserialize(reader.alone(raw).json()).ok()).collect();
     let keep = all.iter().any(|deleted| deleted.keep);
     all.into_iter().last().map(|winner| Deleted { keep, ..winner })

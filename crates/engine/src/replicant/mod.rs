@@ -133,10 +133,14 @@ impl Resident {
         #[rustfmt::skip]
         let Self { doc, reports, knew, #[cfg(test)] walks, .. } = self;
         let epoch = doc.id().epoch;
+        let removed = |report: &&Report| report.status == Status::Removed && report.epoch <= epoch;
+        let mut cleaned = BTreeSet::new();
+        if !reports.values().any(|report| removed(&report)) {
+            return cleaned;
+        }
         let placement = doc.state().placement.as_ref();
         let decided = doc.placement_changes();
-        let mut cleaned = BTreeSet::new();
-        for report in reports.values().filter(|report| report.status == Status::Removed && report.epoch <= epoch) {
+        for report in reports.values().filter(removed) {
             if report.epoch < epoch {
                 // It has given the document away, so it will not say so again in every epoch.
                 let decision = placement.map(|placement| (placement.decided_at, &placement.decided_by));

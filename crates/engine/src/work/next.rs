@@ -255,7 +255,6 @@ impl Engine {
             && state.placement.as_ref().is_some_and(|placement| placement.has_replica(&here));
         let deleted = state.deleted.is_some();
         let keep = state.deleted.as_ref().is_some_and(|deleted| deleted.keep);
-        let kept = resident.doc.was_kept();
         let known = self.config.kinds.get(&kind).copied();
         let work = &mut resident.work;
         // What is left out is said anew with every plan.
@@ -320,7 +319,7 @@ impl Engine {
             return Next::Again;
         }
         if work.touched && !work.kind.is_empty() && work.kind != kind {
-            if kept || !self.config.kinds.contains_key(&work.kind) {
+            if resident.doc.was_kept() || !self.config.kinds.contains_key(&work.kind) {
                 // What is on the other platform stays there.
                 *work = Work { seq: work.seq, born: work.born, past: work.past, ..Work::default() };
                 return Next::Again;
