@@ -17,6 +17,10 @@ use khufu_simulations::{Spread, Study};
 
 use self::args::{Args, Command, Format, FuzzArgs, StudyArgs};
 
+/// A simulation does little but make small values and drop them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit code for a promise that was broken.
 const BROKEN: u8 = 1;
 /// Runs that are spent on making a scenario smaller.

@@ -1,6 +1,7 @@
 //! What scenarios can look at behind the back of the engines: what is really on the disks.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{
     Actor, ChangeHash, DocumentId, Epoch, OperationId, Placement, Replicant, ReplicantId, SiteName, Status,
@@ -11,7 +12,7 @@ use crate::record::{Part, part, replicant_prefix, report_key};
 use crate::{Liveness, wire};
 
 /// One document on a disk.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Stored {
     snapshot: Option<Vec<u8>>,
     changes: Vec<Vec<u8>>,
@@ -21,6 +22,34 @@ fn read(replicant: &ReplicantId, epoch: Epoch, stored: &Stored) -> Option<Replic
     let document = DocumentId { replicant: replicant.clone(), epoch };
     let read = Replicant::load(document, &Actor::new([0xee; 16]), stored.snapshot.as_deref(), &stored.changes);
     read.ok().map(|loaded| loaded.replicant)
+}
+
+/// What was last read of each document on each disk. Scenarios look after every step, and mostly at what they have seen.
+#[derive(Debug, Default)]
+pub(super) struct Readings(RefCell<BTreeMap<(String, ReplicantId), Reading>>);
+
+/// The epoch, the records, and the document that they come to.
+type Reading = (Epoch, Stored, Replicant);
+
+impl Readings {
+    /// The document of these records. Where they are those of the last time and more changes, only these are taken in.
+    fn read(&self, site: &str, replicant: &ReplicantId, epoch: Epoch, stored: Stored) -> Option<Replicant> {
+        let mut known = self.0.borrow_mut();
+        let place = (site.to_owned(), replicant.clone());
+        if let Some((of, before, document)) = known.get_mut(&place)
+            && (*of, &before.snapshot) == (epoch, &stored.snapshot)
+            && let Some(more) = stored.changes.strip_prefix(before.changes.as_slice())
+        {
+            let taken = more.is_empty() || document.apply(more).is_ok_and(|received| received.rejected.is_empty());
+            if taken {
+                *before = stored;
+                return Some(document.clone());
+            }
+        }
+        let document = read(replicant, epoch, &stored)?;
+        known.insert(place, (epoch, stored, document.clone()));
+        Some(document)
+    }
 }
 
 /// All operations that a document tells of, also those that it only knows were replaced.
@@ -116,9 +145,8 @@ impl World {
     /// The newest document of a replicant on the disk of a site, whether the site runs or not.
     #[must_use]
     pub fn stored_document(&self, site: &str, replicant: &ReplicantId) -> Option<Replicant> {
-        let documents = self.stored(site, replicant.as_str());
-        let (epoch, stored) = documents.last_key_value()?;
-        read(replicant, *epoch, stored)
+        let (epoch, stored) = self.stored(site, replicant.as_str()).pop_last()?;
+        self.readings.read(site, replicant, epoch, stored)
     }
 
     /// Whether any contents of a replicant are on the disk of a site.
@@ -185,8 +213,8 @@ impl World {
         lines
     }
 
-    fn stored(&self, site: &str, name: &str) -> std::collections::BTreeMap<u64, Stored> {
-        let mut documents = std::collections::BTreeMap::<u64, Stored>::new();
+    fn stored(&self, site: &str, name: &str) -> BTreeMap<u64, Stored> {
+        let mut documents = BTreeMap::<u64, Stored>::new();
         let (Some(site), Ok(replicant)) = (self.sites.get(site), ReplicantId::new(name)) else { return documents };
         let prefix = replicant_prefix(&replicant);
         for record in site.disk.scan(&prefix) {

@@ -90,6 +90,7 @@ pub struct World {
     steps: u64,
     requests: u64,
     config: fn(&mut Config),
+    readings: inspect::Readings,
 }
 
 impl World {
@@ -128,6 +129,7 @@ impl World {
             steps: 0,
             requests: 0,
             config,
+            readings: inspect::Readings::default(),
         }
     }
 
