@@ -45,9 +45,9 @@ impl Disk {
         inputs: UnboundedSender<Input>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("khufu-disk".into())
-            .spawn(move || Writer { store, doubtful, metrics, inputs, state: State::Works }.run(&queue))?;
+        let thread = std::thread::Builder::new().name("khufu-disk".into()).spawn(move || {
+            Writer { store, doubtful, unconfirmed: doubtful, metrics, inputs, state: State::Works }.run(&queue)
+        })?;
         Ok(Self { jobs, thread })
     }
 
@@ -106,6 +106,8 @@ enum State {
 struct Writer {
     store: Arc<dyn Store>,
     doubtful: bool,
+    /// What the engine makes of a recovered store is not stored yet: its first batch says.
+    unconfirmed: bool,
     metrics: Metrics,
     inputs: UnboundedSender<Input>,
     state: State,
@@ -195,7 +197,7 @@ impl Writer {
             match self.store.commit(writes.into_iter().map(to_store).collect()) {
                 Err(error @ StoreError::DiskFull { .. }) => self.full(&error, wanted),
                 Err(error) => self.fail(&error),
-                Ok(()) => {}
+                Ok(()) => self.confirm(tokens),
             }
         }
         for (token, since) in tokens {
@@ -209,6 +211,17 @@ impl Writer {
                 State::Failed(error) => Input::StoreFailed { token, error: error.clone() },
             };
             let _ = self.inputs.send(input);
+        }
+    }
+
+    /// A batch is stored. The first of the engine says which replicants are to be looked at again.
+    fn confirm(&mut self, tokens: &[(Option<Token>, Instant)]) {
+        if !self.unconfirmed || tokens.iter().all(|(token, _)| token.is_none()) {
+            return;
+        }
+        match self.store.confirm_recovery() {
+            Ok(()) => self.unconfirmed = false,
+            Err(error) => tracing::warn!(%error, "the next start looks at everything again"),
         }
     }
 

@@ -201,6 +201,9 @@ fn open(dir: &Path) -> Result<(SledStore, bool), StoreError> {
         tracing::error!(%key, reason, "a record is damaged");
     }
     let doubtful = !recovery.reason.is_empty() || recovery.rolled_back.is_some();
+    if !doubtful && recovery.unconfirmed {
+        tracing::warn!(dir = %dir.display(), "an earlier process recovered the store, and ended before all had been looked at");
+    }
     if doubtful {
         tracing::error!(
             dir = %dir.display(),
@@ -214,7 +217,7 @@ fn open(dir: &Path) -> Result<(SledStore, bool), StoreError> {
              comes back from other sites; changes that no other site has seen may be lost"
         );
     }
-    Ok((store, doubtful))
+    Ok((store, doubtful || recovery.unconfirmed))
 }
 
 fn make_dir(dir: &Path) -> Result<(), StartError> {

@@ -177,6 +177,15 @@ pub trait Store: Send + Sync + 'static {
         true
     }
 
+    /// Whoever opened a store that had been [recovered](Recovery::unconfirmed) has stored what follows from that: whoever
+    /// opens it next need not know. Does nothing where nothing was recovered.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the system refuses: the next to open it is told once more.
+    fn confirm_recovery(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Counters since the store was opened, and its size.
     fn stats(&self) -> Stats;
 }

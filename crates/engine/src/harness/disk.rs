@@ -17,6 +17,8 @@ pub struct SimulatedDisk {
     pub full: bool,
     /// The disk is broken: nothing can be stored any more.
     pub broken: bool,
+    /// It was recovered from damage, and what follows from that is not stored yet.
+    pub doubtful: bool,
 }
 
 impl SimulatedDisk {
@@ -35,6 +37,8 @@ impl SimulatedDisk {
         }
         if fails {
             self.queued.clear();
+        } else {
+            self.doubtful = false;
         }
         Some((token, !fails))
     }

@@ -153,7 +153,7 @@ impl World {
     /// # Panics
     /// If there is no such site, or its disk holds what no engine can start from.
     pub fn start(&mut self, site: &str) {
-        self.start_with(site, false);
+        self.start_with(site);
     }
 
     /// Starts a site whose disk was recovered from damage.
@@ -161,11 +161,14 @@ impl World {
     /// # Panics
     /// As [`start`](Self::start).
     pub fn start_doubtful(&mut self, site: &str) {
-        self.start_with(site, true);
+        if let Some(here) = self.sites.get_mut(site) {
+            here.disk.doubtful = true;
+        }
+        self.start_with(site);
     }
 
     #[allow(clippy::expect_used, reason = "this is how a scenario fails")]
-    fn start_with(&mut self, site: &str, doubtful: bool) {
+    fn start_with(&mut self, site: &str) {
         let mut actor = [0; 16];
         for chunk in actor.chunks_mut(8) {
             let random = self.below(u64::MAX).to_le_bytes();
@@ -184,8 +187,8 @@ impl World {
         let mut config = Config::fast(name, Self::node(site));
         config.kinds.insert("text".into(), capabilities());
         configure(&mut config);
-        config.doubtful = doubtful;
-        here.doubtful = doubtful;
+        here.doubtful = here.disk.doubtful;
+        config.doubtful = here.doubtful;
         let records = here.restore();
         let keys = Box::new(SimulatedKeys(Self::node(site)));
         let (engine, outputs) = Engine::new(config, keys, actor, records, now).expect("a disk to start from");

@@ -365,6 +365,10 @@ impl Store for SledStore {
         queue::lacking(&self.dir, self.keep_free_bytes, bytes).is_none()
     }
 
+    fn confirm_recovery(&self) -> Result<(), StoreError> {
+        recover::confirm(&self.dir)
+    }
+
     fn stats(&self) -> Stats {
         let bytes_on_disk = self.handles.as_ref().and_then(|(db, _)| db.size_on_disk().ok()).unwrap_or(0);
         Stats {

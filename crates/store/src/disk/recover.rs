@@ -28,18 +28,37 @@ pub struct Recovery {
     pub damaged: Vec<Damaged>,
     /// There if something acknowledged is missing because the end of the log was damaged.
     pub rolled_back: Option<RolledBack>,
+    /// The store was recovered, now or by an earlier process, and nobody has said since that what follows from it is
+    /// stored ([`Store::confirm_recovery`](crate::Store::confirm_recovery)).
+    pub unconfirmed: bool,
 }
 
 impl Recovery {
     /// Whether the store is what it was when it was last closed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.reason.is_empty() && self.damaged.is_empty() && self.rolled_back.is_none()
+        self.reason.is_empty() && self.damaged.is_empty() && self.rolled_back.is_none() && !self.unconfirmed
     }
 }
 
 /// The log as it was before sled opened it.
 const COPY: &str = "db.copy";
+/// There while a recovery is not confirmed.
+const UNCONFIRMED: &str = "recovered";
+
+/// What follows from a recovery is stored.
+pub(super) fn confirm(dir: &Path) -> Result<(), StoreError> {
+    remove(&dir.join(UNCONFIRMED))
+}
+
+/// Before the new store takes its place, so that there is no moment at which nobody would know.
+fn note_unconfirmed(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(UNCONFIRMED);
+    File::create(&path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(|source| StoreError::io("make", path, source))
+}
 
 /// Ends, or takes back, a recovery that a crash interrupted.
 pub(super) fn finish_interrupted(dir: &Path) -> Result<(), StoreError> {
@@ -70,7 +89,8 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
                 if let Some(copy) = copy {
                     remove(&copy)?;
                 }
-                return Ok((parts, Recovery { damaged, ..Recovery::default() }));
+                let unconfirmed = dir.join(UNCONFIRMED).exists();
+                return Ok((parts, Recovery { damaged, unconfirmed, ..Recovery::default() }));
             }
             Look::Unreadable(reason) => (Some((parts, true)), reason, None),
             Look::Missing(reason, rolled_back) => (Some((parts, false)), reason, rolled_back),
@@ -109,6 +129,8 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
     recovery.damaged.extend(doubtful.iter().filter_map(named));
     recovery.damaged.sort_by(|a, b| a.key.cmp(&b.key));
     drop(target);
+    note_unconfirmed(dir)?;
+    recovery.unconfirmed = true;
     let aside = free_name(dir);
     std::fs::rename(&files, &aside)
         .and_then(|()| std::fs::rename(&new, &files))

@@ -55,6 +55,12 @@ fn recovers(dir: &Path, contents: &Contents, what: &str) -> (usize, Recovery) {
     let (store, again) = SledStore::open_or_recover(dir, Options::default()).unwrap();
     assert!(again.reason.is_empty(), "{what}: {again:?}");
     assert_eq!(store.get(b"doc/0000").unwrap(), Some(b"new".to_vec()), "{what}");
+    // Also a process that only comes after the one that recovered it is told, until somebody has said that it is done.
+    assert_eq!(again.unconfirmed, recovery.moved_to.is_some(), "{what}: {again:?}");
+    store.confirm_recovery().unwrap();
+    drop(store);
+    let (_, last) = SledStore::open_or_recover(dir, Options::default()).unwrap();
+    assert!(!last.unconfirmed, "{what}: {last:?}");
     (scan.records.len(), recovery)
 }
 
