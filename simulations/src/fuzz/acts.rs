@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use khufu_crdt::{OperationId, SiteName};
+use khufu_crdt::{OperationId, Replicant, SiteName};
 use khufu_engine::{Operate, Put, Request};
 use serde_json::{Value, json};
 
@@ -342,7 +342,16 @@ impl Run<'_> {
     /// What only this disk holds, which is about to be lost, is not missed afterwards.
     fn excuse(&mut self, site: &'static str) {
         for (name, id) in NAMES.into_iter().zip(&self.ids) {
-            let others = || self.plan.sites.iter().copied().filter(|other| *other != site);
+            // Who is about to give it away may do so before it hears of the loss.
+            let stays = |other: &&str| {
+                let place = other.parse::<SiteName>().ok();
+                let document = place.zip(self.world.stored_document(other, id));
+                let lives = |(place, document): (SiteName, Replicant)| {
+                    document.state().placement.as_ref().is_some_and(|placement| placement.sites.contains(&place))
+                };
+                document.is_some_and(lives)
+            };
+            let others = || self.plan.sites.iter().copied().filter(|other| *other != site).filter(stays);
             let Some(told) = self.model.told.get_mut(name) else { continue };
             told.stored.remove(site);
             if !others().any(|other| self.world.covers(other, site, name)) && self.world.stores(site, name) {

@@ -140,6 +140,8 @@ impl Engine {
         resident.joined_us = None;
         resident.earlier.clear();
         resident.offers.clear();
+        // Who said that this site is out spoke of the document so far.
+        resident.work.expelled.clear();
         resident.renamed = carried.names;
         resident.touched();
         let state = resident.doc.state();

@@ -36,6 +36,9 @@ pub(crate) struct Entry {
     /// The heads that were known of it when it was given away. A document without them is older than that.
     #[serde(default)]
     pub(crate) gone: Vec<ChangeHash>,
+    /// Sites that have been seen without these heads since.
+    #[serde(skip)]
+    pub(crate) lost_at: BTreeSet<SiteName>,
     /// Whether it runs operations or has a desired state at sites that may come and go (see `place`).
     pub(crate) moving: bool,
     /// Storage was recovered from damage, and what this site did has not been looked at since.
@@ -81,6 +84,7 @@ impl Entry {
             settled: true,
             dropped: false,
             gone: Vec::new(),
+            lost_at: BTreeSet::new(),
             moving: false,
             doubtful: false,
             next_change: 0,

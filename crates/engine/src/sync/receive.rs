@@ -1,6 +1,6 @@
 //! Taking in what others know: changes in batches, reports by number.
 
-use khufu_crdt::{DocumentId, Hlc, Received, Replicant, ReplicantId, Report, SiteName};
+use khufu_crdt::{ChangeHash, DocumentId, Hlc, Received, Replicant, ReplicantId, Report, SiteName};
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 
@@ -223,6 +223,36 @@ impl Engine {
         let (document, changes, heads) = (resident.doc.id().clone(), changes.collect::<Vec<_>>(), resident.doc.heads());
         for node in strangers {
             self.push_all(&node, &document, changes.clone(), heads.clone());
+        }
+    }
+
+    /// All that a node has of a replicant is here now. If this site once gave away what it lacks, and so lack all who took
+    /// over, their disks have gone back, and what is left counts again: nobody will ever have the other.
+    pub(crate) fn heard_all(&mut self, id: &ReplicantId, from: &NodeId) {
+        let here = self.config.site.clone();
+        let Some(site) = self.members.site_of(from).cloned() else { return };
+        let Some(resident) = self.replicants.resident.get(id).filter(|resident| resident.provisional) else { return };
+        let doc = &resident.doc;
+        let lives = doc.state().placement.as_ref().is_some_and(|placement| placement.holds(&here));
+        let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.dropped) else { return };
+        if !doc.is_created() || !lives || entry.epoch != doc.id().epoch {
+            return;
+        }
+        entry.lost_at.insert(site);
+        // A later report of no more than what is here says the same of one that has given it away itself since.
+        let says_so = |site: &SiteName| {
+            let known = entry.reports.get(site).map_or(0, |known| known.0);
+            resident.reports.get(site).is_some_and(|report| {
+                let mut heads = report.heads.iter().map(|head| head.parse::<ChangeHash>());
+                report.seq > known
+                    && report.epoch == entry.epoch
+                    && heads.all(|head| head.is_ok_and(|head| doc.has(&head)))
+            })
+        };
+        let mut heirs = entry.placement.iter().flat_map(|placement| &placement.sites).filter(|site| **site != here);
+        if heirs.all(|site| entry.lost_at.contains(site) || says_so(site)) {
+            self.adopt(id, false);
+            self.changed(id);
         }
     }
 

@@ -149,8 +149,12 @@ impl Engine {
         let document = resident.doc.id().clone();
         let here = resident.doc.heads();
         let known_there = !knows.is_empty() && here.iter().all(|head| knows.contains(head));
-        if resident.provisional || document.epoch > epoch || !self.may_share(id, node) {
+        if resident.provisional || !self.may_share(id, node) {
             return;
+        }
+        if document.epoch > epoch {
+            // It has not heard of this epoch, of which it is a holder.
+            return self.meet(id, node);
         }
         if document.epoch < epoch {
             if known_there || self.has_reported_all(id, node) {
@@ -260,7 +264,13 @@ impl Engine {
         // Of what is only being fetched, nothing is known that the other does not have.
         let fetched = !document.is_created();
         if !fetched && !self.may_share(id, from) {
-            return self.say_not_holder(id, from, Vec::new());
+            let provisional = self.replicants.resident.get(id).is_some_and(|resident| resident.provisional);
+            if !(provisional && frame.initiator && frame.seq == 0) {
+                return self.say_not_holder(id, from, Vec::new());
+            }
+            // What others have told of it does not concern this site. Somebody who thinks that it lives here knows more,
+            // perhaps, and must not be kept from telling.
+            self.shelve(id, frame.document.clone(), from);
         }
         let key = (from.clone(), id.clone());
         if self.sync.sessions.get(&key).is_some_and(|session| session.epoch < epoch) {
@@ -338,12 +348,11 @@ impl Engine {
         }
         self.take_reports(id, from, frame.reports);
         let Some(session) = self.sync.sessions.get(&key) else { return };
-        if over && session.quiet {
-            return self.end_session(from, id);
-        }
-        let said_something = self.say(id, from);
-        if over && !said_something {
+        if over && (session.quiet || !self.say(id, from)) {
+            self.heard_all(id, from);
             self.end_session(from, id);
+        } else if !over {
+            self.say(id, from);
         }
     }
 

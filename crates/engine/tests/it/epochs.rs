@@ -8,7 +8,7 @@ use khufu_engine::harness::World;
 use khufu_engine::{Config, Operate, ReplicantView, Request, RequestError, Response};
 use serde_json::json;
 
-use crate::file_policy;
+use crate::{file_policy, rescope};
 
 const THREE: [&str; 3] = ["nantes", "paris", "rennes"];
 
@@ -119,6 +119,32 @@ fn a_silent_site_holds_epochs_up_and_comes_back_to_all_of_them() {
         assert_eq!(text.matches(&format!("r{number};")).count(), 1);
     }
     assert_eq!(world.text("rennes", "log").unwrap(), text);
+}
+
+#[test]
+fn a_site_that_knows_none_of_the_holders_of_the_next_epoch_hears_of_it() {
+    let mut world = World::configured(5, short);
+    world.sites(&["brest", "lille", "rennes"]);
+    world.put_with("brest", "log", "brest & rennes", &file_policy());
+    world.settle();
+    // Brest does not hear that rennes has what it wrote last, so it cannot end the epoch itself.
+    world.cut_one_way("rennes", "brest");
+    for _ in 0..6 {
+        world.operate("brest", "log", "add", "one;").unwrap();
+        world.run_for(Duration::from_millis(500));
+    }
+    world.isolate("brest");
+    rescope(&mut world, "rennes", "log", "lille").unwrap();
+    world.run_for(Duration::from_secs(10));
+    let epoch = |world: &World, site: &str| world.stored_document(site, &id("log")).unwrap().id().epoch;
+    assert!(epoch(&world, "lille") > epoch(&world, "brest"), "{}", world.describe("log"));
+    assert!(!world.stores("rennes", "log"), "{}", world.describe("log"));
+    rescope(&mut world, "lille", "log", "brest").unwrap();
+    world.run_for(Duration::from_secs(10));
+    world.heal();
+    world.settle();
+    assert_eq!(world.text("brest", "log").as_deref(), Some("one;".repeat(6).as_str()));
+    world.until("lille forgets it", Duration::from_secs(5), |world| !world.stores("lille", "log"));
 }
 
 #[test]

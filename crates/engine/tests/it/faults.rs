@@ -397,6 +397,83 @@ fn what_the_index_has_lost_is_found_by_its_records() {
 }
 
 #[test]
+fn what_the_index_has_lost_is_found_also_if_the_process_ends_at_once() {
+    for seed in 80..86 {
+        let mut world = a_world_with_a_log(seed);
+        world.isolate("paris");
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.crash("paris");
+        world.sites.get_mut("paris").unwrap().disk.lose(b"i/");
+        world.start_doubtful("paris");
+        world.crash("paris");
+        world.start("paris");
+        world.heal();
+        world.operate("rennes", "log", "add", "three;").unwrap();
+        world.settle();
+        is_whole_again(&mut world);
+    }
+}
+
+#[test]
+fn so_it_is_also_where_they_have_given_it_away_again() {
+    for seed in 96..99 {
+        let mut world = the_heir_goes_back(seed, "lille");
+        world.isolate("nantes");
+        rescope(&mut world, "lille", "web", "nantes & paris").unwrap();
+        world.until("lille forgets it", Duration::from_secs(30), |world| !world.stores("lille", "web"));
+        world.heal();
+        world.settle();
+        assert_eq!(world.text("nantes", "web").as_deref(), Some("{\"a\":1}\n"), "seed {seed}");
+    }
+}
+
+/// Nantes has given away to lille (and paris) what lives at `scope`, and then the disk of lille goes back.
+fn the_heir_goes_back(seed: u64, scope: &str) -> World {
+    let mut world = World::new(seed);
+    world.sites(&THREE_HEIRS);
+    world.put("lille", "web", &format!("nantes & {scope}"), json!({"a": 1}));
+    world.settle();
+    let old = world.sites["lille"].disk.clone();
+    rescope(&mut world, "lille", "web", scope).unwrap();
+    world.until("nantes forgets it", Duration::from_secs(10), |world| !world.stores("nantes", "web"));
+    world.settle();
+    world.crash("lille");
+    world.sites.get_mut("lille").unwrap().disk.roll_back(&old, b"");
+    world.start_doubtful("lille");
+    world
+}
+
+const THREE_HEIRS: [&str; 3] = ["lille", "nantes", "paris"];
+
+#[test]
+fn what_was_given_away_is_taken_again_if_the_disks_of_all_who_took_it_over_went_back() {
+    for seed in 90..93 {
+        let mut world = the_heir_goes_back(seed, "lille");
+        world.settle();
+        assert_eq!(world.text("nantes", "web").as_deref(), Some("{\"a\":1}\n"), "seed {seed}");
+        world.patch("nantes", "web", json!({"a": 2})).unwrap();
+        world.settle();
+        assert_eq!(world.text("lille", "web").as_deref(), Some("{\"a\":2}\n"), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_given_away_is_not_taken_again_while_somebody_may_know_why() {
+    for seed in 93..96 {
+        let mut world = the_heir_goes_back(seed, "lille & paris");
+        world.isolate("paris");
+        for _ in 0..100 {
+            world.run_for(Duration::from_millis(100));
+            assert!(!world.stores("nantes", "web"), "seed {seed}");
+        }
+        world.heal();
+        world.settle();
+        assert!(!world.stores("nantes", "web"), "seed {seed}");
+    }
+}
+
+#[test]
 fn operations_do_not_run_again_on_what_a_lost_disk_had_built() {
     for seed in 60..66 {
         let mut world = World::new(seed);

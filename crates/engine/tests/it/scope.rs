@@ -3,8 +3,10 @@ use std::time::Duration;
 use khufu_crdt::{ReplicantId, SiteName, Status};
 use khufu_engine::harness::World;
 use khufu_engine::{Request, RequestError, Response};
+use serde_bytes::ByteBuf;
 use serde_json::json;
 
+use crate::foreign::{Frame, Push, hand};
 use crate::{file_policy, rescope};
 
 fn id(name: &str) -> ReplicantId {
@@ -97,6 +99,31 @@ fn a_site_that_leaves_again_is_not_taken_for_clean_because_it_was_once() {
     world.heal();
     world.settle();
     assert_eq!(world.text("rennes", "log"), None);
+}
+
+#[test]
+fn an_old_document_that_somebody_tells_of_keeps_no_site_from_the_one_that_lives_there() {
+    let mut world = World::new(53);
+    world.sites(&["lyon", "nice", "paris"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    let old = world.stored_document("paris", &id("web")).unwrap();
+    world.isolate("nice");
+    rescope(&mut world, "paris", "web", "lyon & nice").unwrap();
+    world.run_for(Duration::from_secs(10));
+    world.patch("lyon", "web", json!({"a": 2})).unwrap();
+    // None of those who hold it now lives where it did then.
+    let changes: Vec<_> = old.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
+    let push = || Push { document: old.id().clone(), changes: changes.clone(), heads: old.heads(), reports: vec![] };
+    world.heal();
+    for _ in 0..40 {
+        hand(&mut world, "nice", "paris", &Frame::Push(push()));
+        world.run_for(Duration::from_millis(250));
+    }
+    assert!(world.stores("nice", "web"), "{}", world.describe("web"));
+    world.settle();
+    assert_eq!(world.text("nice", "web"), world.text("lyon", "web"));
+    assert!(world.text("nice", "web").is_some_and(|text| text.contains("\"a\":2")), "{}", world.describe("web"));
 }
 
 #[test]
