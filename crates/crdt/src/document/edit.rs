@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::author::Message;
 use super::json::check;
 use super::state::{
-    list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
-    write_placement, write_policy,
+    list_keys, operation, placements, read_deleted, read_desired, read_ended, read_overrides, read_policy,
+    write_operation, write_placement, write_policy,
 };
 use super::{Author, Change, ChangeHash, Deleted, EditError, Replicant, Spec};
 use crate::desired::edit::Editor;
@@ -190,7 +190,9 @@ impl Replicant {
         // What was closed over counts as known, too.
         if let Some(closing) = self.closing() {
             let known = closing.base.get(&id);
-            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload) && !self.is_ended(&id) {
+            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload)
+                && !read_ended(&self.doc).contains(&id)
+            {
                 return Ok(None);
             }
             if known.is_some() || closing.left_out.contains(&id) {
@@ -199,7 +201,7 @@ impl Replicant {
             parents.retain(|parent| !closing.has_operation(parent));
         }
         if let Some(known) = operation(&self.doc, &operations, &id) {
-            let same = known.op_type == op_type && known.payload == payload && !self.is_ended(&id);
+            let same = known.op_type == op_type && known.payload == payload && !read_ended(&self.doc).contains(&id);
             return if same { Ok(None) } else { Err(EditError::OperationExists(id)) };
         }
         parents.sort();
@@ -276,12 +278,6 @@ impl Replicant {
         let written: Vec<String> = map.map(|map| self.doc.keys(&map).collect()).unwrap_or_default();
         let closed = self.closing().into_iter().flat_map(|closing| &closing.base.operations);
         written.into_iter().chain(closed.map(|operation| operation.id.to_string()))
-    }
-
-    /// Whether a deletion ended an operation.
-    fn is_ended(&self, id: &OperationId) -> bool {
-        let slot = Reader::merging(&self.doc, None, &[]).root("ended");
-        slot.as_ref().and_then(|slot| slot.node.as_map()).is_some_and(|map| map.fields.contains_key(id.as_str()))
     }
 
     pub(crate) fn editable(&self) -> Result<(), EditError> {
