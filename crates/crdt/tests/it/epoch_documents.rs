@@ -1,48 +1,46 @@
 //! Epochs of documents: closed without coordination, byte for byte alike; what comes late is carried over and nothing is
 //! lost or done twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use khufu_crdt::{
-    Change, ChangeHash, DocumentId, EditError, EpochRule, OperationId, Payload, Policy, Replicant, Ripeness, cut_after,
+    ChangeHash, DocumentId, EditError, EpochRule, OperationId, Payload, Policy, Replicant, Ripeness, cut_after,
     frontier,
 };
-use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::document_sites::{Site, actor, agree, author, exchange, id, spec, synchronise, two, two_with};
-use crate::histories::cases;
+use crate::document_sites::{actor, agree, author, exchange, id, spec, synchronise, two, two_with};
 use crate::history::policy;
 
-fn op(name: &str) -> OperationId {
+pub(crate) fn op(name: &str) -> OperationId {
     OperationId::new(name).unwrap()
 }
 
-fn rule(changes: usize) -> EpochRule {
+pub(crate) fn rule(changes: usize) -> EpochRule {
     EpochRule { changes, age_ms: u64::MAX, aged_changes: usize::MAX }
 }
 
-fn operate(doc: &mut Replicant, site: &str, at: u64, name: &str, op_type: &str) {
+pub(crate) fn operate(doc: &mut Replicant, site: &str, at: u64, name: &str, op_type: &str) {
     let state = doc.state();
     let parents = frontier(&state.operations);
     let cut = cut_after(&state.base, &state.operations, &parents, op_type, &state.policy);
     doc.operate(&author(site, at), op(name), op_type, Payload::Value(json!(name)), parents, cut).unwrap();
 }
 
-fn ids<'a>(of: impl IntoIterator<Item = &'a OperationId>) -> Vec<&'a str> {
+pub(crate) fn ids<'a>(of: impl IntoIterator<Item = &'a OperationId>) -> Vec<&'a str> {
     of.into_iter().map(OperationId::as_str).collect()
 }
 
-fn closed(doc: &Replicant, cut: &ChangeHash, number: u8) -> Replicant {
+pub(crate) fn closed(doc: &Replicant, cut: &ChangeHash, number: u8) -> Replicant {
     doc.close(cut, &actor(number)).unwrap().replicant
 }
 
-fn only_head(doc: &Replicant) -> ChangeHash {
+pub(crate) fn only_head(doc: &Replicant) -> ChangeHash {
     let [head] = doc.heads()[..] else { panic!("several heads") };
     head
 }
 
-fn files() -> Policy {
+pub(crate) fn files() -> Policy {
     policy(
         &[
             ("set", "set", "take-one"),
@@ -293,415 +291,4 @@ fn two_closings_of_one_epoch_come_together() {
     let next = closed(&one, &only_head(&one), 13);
     assert_eq!(ids(&next.state().resolved().list), ["v", "y", "z", "mine", "more"]);
     assert!(next.was_left_out(&op("x")));
-}
-
-#[test]
-fn what_was_deleted_is_deleted_in_the_next_epoch_too() {
-    let (mut a, mut b) = two(json!({"k": 0}));
-    let cut = only_head(&a.doc);
-    b.doc.delete(&author("rennes", 3000), true).unwrap();
-    assert_eq!(closed(&b.doc, &only_head(&b.doc), 10).state().deleted, b.doc.state().deleted);
-    // Deleted by one while another closes: it is deleted in the next epoch.
-    a.set(json!({"k": 1}));
-    let mut next = closed(&a.doc, &cut, 11);
-    let carried = b.doc.carry_into(&mut next, &[]).unwrap();
-    assert_eq!(carried.made.len(), 1);
-    assert_eq!(next.state().deleted, b.doc.state().deleted);
-    // Put again there, it is there, in this epoch and in the next.
-    next.create(&author("paris", 3001), spec(json!({"again": 1}))).unwrap().unwrap();
-    assert_eq!(next.state().deleted, None);
-    assert_eq!(b.doc.carry_into(&mut next, &[]).unwrap().made, vec![]);
-    let mut third = closed(&next, &only_head(&next), 12);
-    assert_eq!((third.state().deleted.as_ref(), &third.state().desired), (None, &json!({"again": 1})));
-    // A deletion that knew of it ends it, also when it comes an epoch too late.
-    next.delete(&author("rennes", 3002), false).unwrap().unwrap();
-    next.carry_into(&mut third, &[]).unwrap();
-    assert!(third.state().deleted.is_some());
-}
-
-#[test]
-fn a_deletion_that_comes_an_epoch_too_late_ends_no_more_than_it_knew() {
-    let (mut a, mut b) = two_with(khufu_crdt::Spec { policy: files(), ..spec(json!({"k": 0})) });
-    operate(&mut a.doc, "paris", 2000, "w", "set");
-    exchange(&mut a.doc, &mut b.doc);
-    // One deletes and puts again, and closes; the other has deleted what was before, and put it again, too.
-    a.doc.delete(&author("paris", 2001), false).unwrap().unwrap();
-    a.doc
-        .create(&author("paris", 2002), khufu_crdt::Spec { policy: files(), ..spec(json!({"a": 1})) })
-        .unwrap()
-        .unwrap();
-    operate(&mut a.doc, "paris", 2003, "x", "set");
-    let mut next = closed(&a.doc, &only_head(&a.doc), 11);
-    assert!(next.was_left_out(&op("w")));
-    operate(&mut b.doc, "rennes", 2004, "y", "add");
-    b.doc.delete(&author("rennes", 2005), false).unwrap().unwrap();
-    b.doc
-        .create(&author("rennes", 2006), khufu_crdt::Spec { policy: files(), ..spec(json!({"b": 1})) })
-        .unwrap()
-        .unwrap();
-    operate(&mut b.doc, "rennes", 2007, "z", "add");
-    b.doc.carry_into(&mut next, &[]).unwrap();
-    assert_eq!(next.state().deleted, None);
-    assert_eq!(next.state().desired, json!({"a": 1, "b": 1}));
-    assert_eq!(ids(&next.state().resolved().list), ["x", "z"]);
-    // Somebody who had never heard of it has made something of that name, and deleted it: that was all they knew.
-    let mut stranger = Replicant::genesis(id(), &actor(40)).unwrap();
-    stranger.create(&author("lyon", 10), spec(json!({"mine": 1}))).unwrap().unwrap();
-    stranger.delete(&author("lyon", 11), false).unwrap().unwrap();
-    stranger.carry_into(&mut next, &[]).unwrap();
-    assert_eq!((next.state().deleted.as_ref(), &next.state().desired), (None, &json!({"a": 1, "b": 1})));
-    // And if they did not delete it, it is there, and the sites of both know where it lived.
-    let mut stranger = Replicant::genesis(id(), &actor(41)).unwrap();
-    let there = crate::document_sites::placement(&["lyon"], "lyon", 12);
-    stranger.create(&author("lyon", 12), khufu_crdt::Spec { placement: there, ..spec(json!({"mine": 1})) }).unwrap();
-    stranger.carry_into(&mut next, &[]).unwrap();
-    assert_eq!(next.state().desired, json!({"a": 1, "b": 1, "mine": 1}));
-    let placement = next.state().placement.clone().unwrap();
-    let sites: BTreeSet<_> = placement.sites.iter().chain(&placement.leaving).map(|site| site.as_str()).collect();
-    assert_eq!(sites, ["lyon", "paris", "rennes"].into());
-}
-
-#[test]
-fn what_a_stranger_has_put_meets_what_was_closed_as_if_it_had_not_been() {
-    let (a, _) = two(json!({"k": 1, "own": 1}));
-    let there = crate::document_sites::placement(&["lyon"], "lyon", 12);
-    let mut stranger = Replicant::genesis(id(), &actor(40)).unwrap();
-    let put = khufu_crdt::Spec { placement: there, kind: "shell".into(), ..spec(json!({"k": 2, "mine": 1})) };
-    stranger.create(&author("lyon", 12), put).unwrap().unwrap();
-    stranger.patch_desired(&author("lyon", 13), &json!({"mine": 2})).unwrap().unwrap();
-    let said = |doc: &Replicant| {
-        let values = |of: khufu_crdt::Conflict| of.values.into_iter().map(|of| of.value.to_string());
-        let conflicts = doc.conflicts().into_iter();
-        conflicts.map(|of| (of.pointer(), values(of).collect::<BTreeSet<_>>())).collect::<BTreeMap<_, _>>()
-    };
-    let (mut plain, mut next) = (a.doc.clone(), closed(&a.doc, &only_head(&a.doc), 11));
-    exchange(&mut plain, &mut stranger.clone());
-    stranger.carry_into(&mut next, &[]).unwrap();
-    assert_eq!(said(&next).keys().collect::<Vec<_>>(), ["/desired/k", "/kind", "/placement"]);
-    assert_eq!(said(&next), said(&plain));
-    assert_eq!((&next.state().desired["own"], &next.state().desired["mine"]), (&json!(1), &json!(2)));
-    // It is closed like any other once that is brought together.
-    next.join(&author("paris", 14)).unwrap();
-    let mut third = closed(&next, &only_head(&next), 12);
-    assert_eq!(said(&third).keys().collect::<Vec<_>>(), ["/desired/k", "/kind"], "a placement is decided");
-    assert_eq!(third.state().desired, next.state().desired);
-    // What is known to have been deleted does not come back by being offered again.
-    third.delete(&author("paris", 15), false).unwrap().unwrap();
-    assert_eq!(stranger.carry_into(&mut third, &[]).unwrap().made, vec![]);
-    assert!(third.state().deleted.is_some());
-    // What the stranger deletes is what the stranger knew.
-    stranger.delete(&author("lyon", 16), false).unwrap().unwrap();
-    let mut next = closed(&a.doc, &only_head(&a.doc), 13);
-    stranger.carry_into(&mut next, &[]).unwrap();
-    assert_eq!((next.state().deleted.as_ref(), &next.state().desired), (None, &json!({"k": 1, "own": 1})));
-}
-
-#[test]
-fn who_left_long_ago_does_not_come_back_with_what_is_put_again() {
-    let (mut a, _) = two(json!({"k": 1}));
-    let mut moved = crate::document_sites::placement(&["paris"], "paris", 5);
-    moved.leaving = [crate::document_sites::site("rennes")].into();
-    a.doc.set_scope(&author("paris", 2000), "paris", &moved).unwrap().unwrap();
-    let cut = only_head(&a.doc);
-    a.doc.delete(&author("paris", 3000), false).unwrap().unwrap();
-    // Rennes has cleaned up long ago, so it is not named any more.
-    let alone = crate::document_sites::placement(&["paris"], "paris", 6);
-    a.doc.create(&author("paris", 3001), khufu_crdt::Spec { placement: alone, ..spec(json!({})) }).unwrap().unwrap();
-    let next = closed(&a.doc, &cut, 11);
-    assert_eq!(next.state().placement, a.doc.state().placement);
-}
-
-#[test]
-fn an_operation_of_an_earlier_epoch_that_a_deletion_ended_is_not_taken_for_done() {
-    let (mut a, _) = two_with(khufu_crdt::Spec { policy: files(), ..spec(json!({})) });
-    operate(&mut a.doc, "paris", 2000, "w", "set");
-    let mut next = closed(&a.doc, &only_head(&a.doc), 11);
-    next.delete(&author("paris", 3000), false).unwrap().unwrap();
-    next.create(&author("paris", 3001), khufu_crdt::Spec { policy: files(), ..spec(json!({})) }).unwrap().unwrap();
-    let again = next.operate(&author("paris", 3002), op("w"), "set", Payload::Value(json!("w")), vec![], true);
-    assert_eq!(again, Err(EditError::OperationExists(op("w"))));
-}
-
-/// A world of sites that close epochs, and the same without.
-#[derive(Debug, Clone)]
-enum Action {
-    /// An operation of a type.
-    Operate(usize, usize),
-    /// An edit of one of its own fields.
-    Edit(usize, u8, u8),
-    /// Two sites tell each other all.
-    Meet(usize, usize),
-    /// All but one do.
-    Gather(usize),
-    Join(usize),
-    /// A site looks whether it can close.
-    Close(usize),
-    Restart(usize),
-    Delete(usize),
-    /// Puts what was deleted again.
-    Again(usize),
-}
-
-fn action(sites: usize) -> impl Strategy<Value = Action> {
-    let who = 0..sites;
-    prop_oneof![
-        6 => (who.clone(), 0..3_usize).prop_map(|(s, t)| Action::Operate(s, t)),
-        3 => (who.clone(), 0..3_u8, 0..9_u8).prop_map(|(s, f, v)| Action::Edit(s, f, v)),
-        3 => (who.clone(), who.clone()).prop_map(|(a, b)| Action::Meet(a, b)),
-        3 => who.clone().prop_map(Action::Gather),
-        1 => who.clone().prop_map(Action::Join),
-        7 => who.clone().prop_map(Action::Close),
-        1 => who.clone().prop_map(Action::Restart),
-        1 => who.clone().prop_map(Action::Delete),
-        4 => who.prop_map(Action::Again),
-    ]
-}
-
-struct World {
-    with: Vec<Replicant>,
-    without: Vec<Replicant>,
-    /// By listener and speaker: epoch and heads last said.
-    said: BTreeMap<(usize, usize), (u64, Vec<ChangeHash>)>,
-    clock: u64,
-    actors: u8,
-    closed: BTreeSet<(u64, ChangeHash)>,
-}
-
-const SITES: [&str; 4] = ["paris", "rennes", "nantes", "lyon"];
-
-impl World {
-    fn new(sites: usize, policy: &Policy) -> Self {
-        let mut first = Site::new("paris", 200);
-        let wanted = khufu_crdt::Spec { policy: policy.clone(), ..spec(json!({})) };
-        first.doc.create(&author("paris", 1), wanted).unwrap().unwrap();
-        let all: Vec<Vec<u8>> = first.doc.changes_since(&[]).into_iter().map(|change| change.bytes).collect();
-        let site = |number: usize, offset: usize| {
-            let mut doc = Replicant::genesis(id(), &actor(u8::try_from(number + offset).unwrap())).unwrap();
-            doc.apply(&all).unwrap();
-            doc
-        };
-        let (with, without) = ((0..sites).map(|n| site(n, 0)).collect(), (0..sites).map(|n| site(n, 0)).collect());
-        Self { with, without, said: BTreeMap::new(), clock: 1000, actors: 20, closed: BTreeSet::new() }
-    }
-
-    fn actor(&mut self) -> khufu_crdt::Actor {
-        self.actors += 1;
-        actor(self.actors)
-    }
-
-    fn is_deleted(&self, site: usize) -> bool {
-        self.with[site].state().deleted.is_some()
-    }
-
-    fn delete(&mut self, site: usize) {
-        self.clock += 1;
-        for doc in [&mut self.with[site], &mut self.without[site]] {
-            doc.delete(&author(SITES[site], self.clock), false).unwrap();
-        }
-    }
-
-    fn again(&mut self, site: usize, policy: &Policy) {
-        if !self.is_deleted(site) {
-            return;
-        }
-        self.clock += 1;
-        let wanted = khufu_crdt::Spec { policy: policy.clone(), ..spec(json!({ SITES[site]: {"again": self.clock} })) };
-        for doc in [&mut self.with[site], &mut self.without[site]] {
-            doc.create(&author(SITES[site], self.clock), wanted.clone()).unwrap();
-        }
-    }
-
-    fn operate(&mut self, site: usize, op_type: &str) {
-        if self.is_deleted(site) {
-            return;
-        }
-        self.clock += 1;
-        // Some clocks are slow.
-        let at = if site == 1 { 10 } else { self.clock };
-        for doc in [&mut self.with[site], &mut self.without[site]] {
-            operate(doc, SITES[site], at, &format!("o{}", self.clock), op_type);
-        }
-    }
-
-    fn edit(&mut self, site: usize, field: u8, value: u8) {
-        if self.is_deleted(site) {
-            return;
-        }
-        self.clock += 1;
-        let value = if value == 0 { Value::Null } else { json!({"v": value}) };
-        let patch = json!({ SITES[site]: { format!("f{field}"): value } });
-        for doc in [&mut self.with[site], &mut self.without[site]] {
-            doc.patch_desired(&author(SITES[site], self.clock), &patch).unwrap();
-        }
-    }
-
-    /// What the engine does when another site is in a later epoch.
-    fn catch_up(&mut self, site: usize, other: usize) {
-        if self.with[site].id().epoch >= self.with[other].id().epoch {
-            return;
-        }
-        let actor = self.actor();
-        let mut next = Replicant::genesis(self.with[other].id().clone(), &actor).unwrap();
-        let all: Vec<Change> = self.with[other].changes_since(&[]);
-        next.apply(&all.into_iter().map(|change| change.bytes).collect::<Vec<_>>()).unwrap();
-        self.with[site].carry_into(&mut next, &[]).unwrap();
-        self.with[site] = next;
-    }
-
-    fn meet(&mut self, a: usize, b: usize) {
-        if a == b {
-            return;
-        }
-        self.catch_up(a, b);
-        self.catch_up(b, a);
-        for docs in [&mut self.with, &mut self.without] {
-            let (mut one, mut two) = (docs[a].clone(), docs[b].clone());
-            exchange(&mut one, &mut two);
-            (docs[a], docs[b]) = (one, two);
-        }
-        // Each says what it has, and passes on what others said.
-        for (from, to) in [(a, b), (b, a)] {
-            for speaker in 0..self.with.len() {
-                let known = self.said.get(&(from, speaker)).cloned();
-                let said =
-                    if speaker == from { Some((self.with[from].id().epoch, self.with[from].heads())) } else { known };
-                let Some(said) = said else { continue };
-                let old = self.said.get(&(to, speaker));
-                let newer = |old: &(u64, Vec<ChangeHash>)| {
-                    said.0 > old.0
-                        || (said.0 == old.0
-                            && old.1.iter().all(|head| self.with[from].has(head))
-                            && said.1.iter().all(|h| self.with[to].has(h)))
-                };
-                if speaker != to && old.is_none_or(newer) {
-                    self.said.insert((to, speaker), said);
-                }
-            }
-        }
-    }
-
-    fn close(&mut self, site: usize, changes: usize) {
-        let epoch = self.with[site].id().epoch;
-        let said = |other| self.said.get(&(site, other)).filter(|(of, _)| *of == epoch).map(|(_, heads)| heads.clone());
-        let reported: Option<Vec<_>> = (0..self.with.len()).filter(|other| *other != site).map(said).collect();
-        let Some(reported) = reported else { return };
-        if let Ripeness::Ripe(cut) = self.with[site].ripeness(&rule(changes), &reported) {
-            self.closed.insert((epoch, cut));
-            let actor = self.actor();
-            self.with[site] = self.with[site].close(&cut, &actor).unwrap().replicant;
-        }
-    }
-
-    fn restart(&mut self, site: usize) {
-        let saved = self.with[site].save();
-        let (document, actor) = (self.with[site].id().clone(), self.actor());
-        let loaded = Replicant::load(document, &actor, Some(&saved), &[]).unwrap();
-        assert_eq!(loaded.damaged, Vec::<String>::new());
-        agree(&loaded.replicant, &self.with[site]);
-        self.with[site] = loaded.replicant;
-    }
-
-    fn check(&self, site: usize) {
-        let (with, without) = (self.with[site].state(), self.without[site].state());
-        let (short, long) = (with.resolved().list, without.resolved().list);
-        assert!(long.ends_with(&short), "{short:?} of {long:?}");
-        let absolute = |id: &&OperationId| without.policy.is_absolute(&without.operations[*id].op_type);
-        let left = &long[..long.len() - short.len()];
-        assert!(left.is_empty() || absolute(&short.first().unwrap()), "{left:?} left out before {short:?}");
-        assert_eq!(with.desired, without.desired);
-        assert_eq!(with.deleted.is_some(), without.deleted.is_some());
-        for id in without.operations.keys() {
-            assert!(with.operation(id).is_some() || self.with[site].was_left_out(id), "{id} is lost");
-        }
-        for id in with.all_operations().keys() {
-            assert!(without.operations.contains_key(id), "{id} is from nowhere");
-        }
-    }
-}
-
-fn run(sites: usize, changes: usize, policy: &Policy, actions: &[Action]) -> u64 {
-    let mut world = World::new(sites, policy);
-    for action in actions {
-        match *action {
-            Action::Operate(site, op_type) => world.operate(site % sites, ["set", "add", "sum"][op_type]),
-            Action::Edit(site, field, value) => world.edit(site % sites, field, value),
-            Action::Meet(a, b) => world.meet(a % sites, b % sites),
-            Action::Gather(but) => {
-                let all: Vec<_> = (0..sites).filter(|site| *site != but || sites == 2).collect();
-                for _ in 0..2 {
-                    all.windows(2).for_each(|pair| world.meet(pair[0], pair[1]));
-                }
-            }
-            Action::Join(site) => {
-                world.clock += 1;
-                let by = author(SITES[site % sites], world.clock);
-                world.with[site % sites].join(&by).unwrap();
-            }
-            Action::Close(site) => world.close(site % sites, changes),
-            Action::Restart(site) => world.restart(site % sites),
-            Action::Delete(site) => world.delete(site % sites),
-            Action::Again(site) => world.again(site % sites, policy),
-        }
-        (0..sites).for_each(|site| world.check(site));
-    }
-    for _ in 0..3 {
-        (1..sites).for_each(|site| world.meet(0, site));
-    }
-    (1..sites).for_each(|site| agree(&world.with[0], &world.with[site]));
-    world.check(0);
-    let epochs: BTreeSet<u64> = world.closed.iter().map(|(epoch, _)| *epoch).collect();
-    assert_eq!(epochs.len(), world.closed.len(), "two cuts in one epoch: {:?}", world.closed);
-    world.with[0].id().epoch
-}
-
-fn policies() -> impl Strategy<Value = Policy> {
-    prop_oneof![
-        Just(files()),
-        Just(policy(&[("sum", "sum", "take-both-any-order"), ("set", "set", "take-one")], &[])),
-        crate::histories::any_policy().prop_map(|given| {
-            // The types of any policy are called otherwise.
-            let name = |t: &str| {
-                match t {
-                    "a" => "set",
-                    "b" => "add",
-                    _ => "sum",
-                }
-                .to_owned()
-            };
-            Policy {
-                resolutions: given
-                    .resolutions
-                    .into_iter()
-                    .map(|mut r| {
-                        r.before = name(&r.before);
-                        r.after = name(&r.after);
-                        r
-                    })
-                    .collect(),
-                types: given.types.into_iter().map(|(t, of)| (name(&t), of)).collect(),
-                ..Policy::default()
-            }
-        }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(60), ..ProptestConfig::default() })]
-
-    #[test]
-    fn closings_at_any_moment_change_nothing_that_shows(
-        sites in 2..=4_usize, changes in 2..6_usize, policy in policies(), actions in prop::collection::vec(action(4), 1..60),
-    ) {
-        run(sites, changes, &policy, &actions);
-    }
-}
-
-/// The property above says nothing if no epoch is ever closed.
-#[test]
-fn epochs_really_occur_in_such_worlds() {
-    use proptest::strategy::ValueTree;
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let story = prop::collection::vec(action(3), 80);
-    let epochs = (0..20).map(|_| run(3, 2, &files(), &story.new_tree(&mut runner).unwrap().current())).sum::<u64>();
-    assert!(epochs >= 10, "{epochs} epochs in twenty worlds");
 }

@@ -30,6 +30,14 @@ fn put(world: &mut World, site: &str, kind: &str, scope: &str, desired: Value) {
     world.request(site, Request::Put(put)).unwrap();
 }
 
+/// Edits of which every site has heard: each may be where an epoch is closed.
+fn grow(world: &mut World, edits: u64) {
+    for number in 0..edits {
+        world.patch("paris", "web", json!({"n": number})).unwrap();
+        world.settle();
+    }
+}
+
 fn view(world: &mut World, site: &str) -> ReplicantView {
     match world.request(site, Request::Get { id: id("web") }) {
         Ok(Response::Replicant(view)) => *view,
@@ -120,10 +128,7 @@ fn a_site_that_gave_a_replicant_away_does_not_have_another_of_that_name_deleted(
         delete(&mut world, "paris");
         put(&mut world, "paris", "text", "paris & rennes", json!({"old": 2}));
         world.settle();
-        for number in 0..patches {
-            world.patch("paris", "web", json!({"n": number})).unwrap();
-            world.settle();
-        }
+        grow(&mut world, patches);
         put(&mut world, "paris", "text", "rennes", json!({"old": 3}));
         world.settle();
         assert_eq!(world.text("paris", "web"), None);
@@ -154,10 +159,7 @@ fn what_a_site_put_apart_conflicts_with_what_was_closed_meanwhile() {
     world.sites(&THREE);
     put(&mut world, "paris", "text", "paris & rennes", json!({"old": 1}));
     world.settle();
-    for number in 0..30 {
-        world.patch("paris", "web", json!({"n": number})).unwrap();
-        world.settle();
-    }
+    grow(&mut world, 30);
     world.isolate("nantes");
     world.run_for(Duration::from_secs(5));
     put(&mut world, "nantes", "other", "nantes & paris & rennes", json!({"old": 2, "n": -1}));
@@ -181,10 +183,7 @@ fn what_nobody_can_take_in_is_offered_less_and_less_often_and_kept() {
     world.sites(&THREE);
     put(&mut world, "paris", "text", "paris & rennes", json!({"old": 1}));
     world.settle();
-    for number in 0..120 {
-        world.patch("paris", "web", json!({"n": number})).unwrap();
-        world.settle();
-    }
+    grow(&mut world, 120);
     world.isolate("nantes");
     world.run_for(Duration::from_secs(5));
     put(&mut world, "nantes", "text", "nantes & paris & rennes", json!({"mine": 2}));
