@@ -1,6 +1,7 @@
 //! Replicas as files: the embedded default.
 
 mod change;
+mod group;
 mod note;
 mod place;
 mod replicas;

@@ -1,6 +1,6 @@
 //! The directory: reading and replacing files safely.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use khufu_crdt::ReplicantId;
 use rustix::fs::OFlags;
 
 use super::MAX_FILE_BYTES;
+use super::group::GroupSync;
 use super::note::{MAX_NOTE_BYTES, Note};
 use crate::DriverError;
 
@@ -34,6 +35,8 @@ pub(super) enum Noted {
 pub(super) struct Place {
     pub(super) dir: PathBuf,
     notes: PathBuf,
+    dir_sync: GroupSync,
+    notes_sync: GroupSync,
 }
 
 impl Place {
@@ -49,7 +52,8 @@ impl Place {
         let probe = notes.join("probe.tmp");
         write_new(&probe, b"", None)?;
         std::fs::remove_file(&probe).map_err(|source| DriverError::io("remove", &probe, source))?;
-        let place = Self { dir, notes };
+        let (dir_sync, notes_sync) = (GroupSync::new(&dir), GroupSync::new(&notes));
+        let place = Self { dir, notes, dir_sync, notes_sync };
         place.clean_up()?;
         Ok(place)
     }
@@ -116,7 +120,7 @@ impl Place {
     pub(super) fn write_next(&self, id: &ReplicantId, number: u64, contents: &[u8]) -> Result<(), DriverError> {
         let like = self.metadata(id)?;
         write_new(&self.next_file(id, number), contents, like.as_ref())?;
-        sync_dir(&self.notes)
+        self.notes_sync.sync()
     }
 
     pub(super) fn write_note(&self, id: &ReplicantId, note: &Note) -> Result<(), DriverError> {
@@ -125,7 +129,7 @@ impl Place {
         let bytes = serde_json::to_vec(note).map_err(|error| DriverError::io("write", &path, error.into()))?;
         write_new(&temporary, &bytes, None)?;
         std::fs::rename(&temporary, &path).map_err(|source| DriverError::io("replace", &path, source))?;
-        sync_dir(&self.notes)
+        self.notes_sync.sync()
     }
 
     /// Puts the new contents in the place of the file: the step that decides.
@@ -134,15 +138,15 @@ impl Place {
         self.metadata(id)?;
         std::fs::rename(self.next_file(id, number), &path)
             .map_err(|source| DriverError::io("replace", &path, source))?;
-        sync_dir(&self.dir)?;
-        sync_dir(&self.notes)
+        self.dir_sync.sync()?;
+        self.notes_sync.sync()
     }
 
     pub(super) fn remove(&self, id: &ReplicantId) -> Result<(), DriverError> {
         if self.metadata(id)?.is_some() {
             remove_if_there(&self.file(id))?;
         }
-        sync_dir(&self.dir)
+        self.dir_sync.sync()
     }
 
     pub(super) fn drop_next(&self, id: &ReplicantId, number: u64) -> Result<(), DriverError> {
@@ -151,7 +155,7 @@ impl Place {
 
     pub(super) fn forget(&self, id: &ReplicantId) -> Result<(), DriverError> {
         remove_if_there(&self.note_file(id))?;
-        sync_dir(&self.notes)
+        self.notes_sync.sync()
     }
 
     fn names(&self) -> Result<Vec<String>, DriverError> {
@@ -252,8 +256,4 @@ fn remove_leftover(path: &Path) -> io::Result<()> {
 
 fn remove_if_there(path: &Path) -> Result<(), DriverError> {
     remove_leftover(path).map_err(|source| DriverError::io("remove", path, source))
-}
-
-fn sync_dir(dir: &Path) -> Result<(), DriverError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| DriverError::io("sync", dir, source))
 }
