@@ -51,20 +51,42 @@ struct Contents {
 }
 
 impl Contents {
-    fn read(doc: &Automerge, heads: Option<&[automerge::ChangeHash]>, keys: &[String]) -> Self {
-        let read = |reader: Reader<'_>, root: &str| reader.root(root).map_or(Value::Null, |slot| slot.node.json());
-        let whole = |root| read(Reader::whole(doc, heads), root);
+    fn read(doc: &Automerge, heads: &[automerge::ChangeHash], keys: &[String]) -> Self {
+        let root = |root| Self::root(doc, Some(heads), root, keys);
         Self {
-            kind: whole("kind"),
-            scope: whole("scope"),
-            placement: whole("placement"),
-            policy: read(Reader::merging(doc, heads, &[]), "policy"),
-            desired: read(Reader::merging(doc, heads, keys), "desired"),
-            overrides: read(Reader::merging(doc, heads, keys), "overrides"),
-            made: read(Reader::merging(doc, heads, &[]), "made"),
-            ended: read(Reader::merging(doc, heads, &[]), "ended"),
-            deleted: whole("deleted"),
+            kind: root("kind"),
+            scope: root("scope"),
+            placement: root("placement"),
+            policy: root("policy"),
+            desired: root("desired"),
+            overrides: root("overrides"),
+            made: root("made"),
+            ended: root("ended"),
+            deleted: root("deleted"),
         }
+    }
+
+    fn root(doc: &Automerge, heads: Option<&[automerge::ChangeHash]>, root: &str, keys: &[String]) -> Value {
+        let reader = match root {
+            "desired" | "overrides" => Reader::merging(doc, heads, keys),
+            "policy" | "made" | "ended" => Reader::merging(doc, heads, &[]),
+            _ => Reader::whole(doc, heads),
+        };
+        reader.root(root).map_or(Value::Null, |slot| slot.node.json())
+    }
+
+    /// What a document said after a late change, by what it said before that.
+    fn after(&self, doc: &Automerge, late: &Late, keys: &[String]) -> Self {
+        let heads = [late.hash];
+        // Most changes edit one field of the desired state: one edit is in one place, so all else is as it was. To read
+        // it all takes time in proportion to the history, for each change of it.
+        if late.length == 1 {
+            let desired = Self::root(doc, Some(&heads), "desired", keys);
+            if desired != self.desired {
+                return Self { desired, ..self.clone() };
+            }
+        }
+        Self::read(doc, &heads, keys)
     }
 }
 
@@ -260,26 +282,26 @@ impl Replicant {
         let keys = Self::keys_of(&next.doc);
         let before = match last.take() {
             Some((hash, read_by, contents)) if late.deps == [hash] && read_by == keys => contents,
-            _ => Contents::read(&self.doc, Some(&late.deps), &keys),
+            _ => Contents::read(&self.doc, &late.deps, &keys),
         };
-        let after = Contents::read(&self.doc, Some(&[late.hash]), &keys);
-        let now = Contents::read(&next.doc, None, &keys);
+        let after = before.after(&self.doc, late, &keys);
         let operations = match message.what.as_str() {
             "create" | "desired" | "overrides" | "policy" | "scope" | "pick" | "delete" | "join" => Vec::new(),
             _ => self.added(late, next),
         };
         let roots: Vec<_> = [
-            ("policy", &before.policy, &now.policy, &after.policy),
-            ("desired", &before.desired, &now.desired, &after.desired),
-            ("overrides", &before.overrides, &now.overrides, &after.overrides),
-            ("made", &before.made, &now.made, &after.made),
-            ("ended", &before.ended, &now.ended, &after.ended),
+            ("policy", &before.policy, &after.policy),
+            ("desired", &before.desired, &after.desired),
+            ("overrides", &before.overrides, &after.overrides),
+            ("made", &before.made, &after.made),
+            ("ended", &before.ended, &after.ended),
         ]
         .into_iter()
-        .filter(|(_, before, _, after)| before != after)
-        .map(|(root, before, now, after)| {
+        .filter(|(_, before, after)| before != after)
+        .map(|(root, before, after)| {
+            let now = Contents::root(&next.doc, None, root, &keys);
             let keys: &[String] = if root == "policy" { &[] } else { &keys };
-            (root, Reader::merging(&next.doc, None, keys).root(root), three_way(Some(before), now, after, keys))
+            (root, Reader::merging(&next.doc, None, keys).root(root), three_way(Some(before), &now, after, keys))
         })
         .collect();
         let wholes = [
