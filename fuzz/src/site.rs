@@ -97,7 +97,7 @@ impl Site {
             count += 1;
             assert!(count <= MAX_OUTPUTS, "one input leads to more than {MAX_OUTPUTS} outputs");
             let input = match output {
-                Output::Persist { token, writes } => {
+                Output::Persist { token, writes, .. } => {
                     for write in writes {
                         match write {
                             Write::Put { key, value } => drop(self.stored.insert(key, value)),

@@ -50,7 +50,7 @@ impl Bench {
         let mut todo: VecDeque<Output> = outputs.into();
         while let Some(output) = todo.pop_front() {
             let input = match output {
-                Output::Persist { token, writes } => {
+                Output::Persist { token, writes, .. } => {
                     for write in writes {
                         match write {
                             Write::Put { key, value } => self.disk.insert(key, value),

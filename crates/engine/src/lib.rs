@@ -26,7 +26,7 @@
 //! while let Some(output) = todo.pop_front() {
 //!     match output {
 //!         // A runner stores the writes here, and hands this in when they will survive a crash.
-//!         Output::Persist { token, writes: _ } => todo.extend(engine.handle(now, Input::Stored { token })),
+//!         Output::Persist { token, .. } => todo.extend(engine.handle(now, Input::Stored { token })),
 //!         Output::Answer { request: RequestId(1), answer: given } => answer = Some(given),
 //!         // Send, publish, call a driver, set the timer ...
 //!         _ => {}

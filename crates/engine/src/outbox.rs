@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::{CallId, Output, RequestError, Token, Write};
 
+/// Among so many writes of one step an earlier one of the same record is looked for.
+const SEARCHED: usize = 64;
+
 /// Outputs in order. What was added with [`Outbox::after`] is handed out once all that was written before it is stored.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -18,9 +21,13 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Writes a record, with all other writes of this step.
+    /// Writes a record, with all other writes of this step. The last write of a record in a step is the one that counts, so
+    /// the others are left out: what a step does to a replicant changes its index entry again and again.
     pub(crate) fn write(&mut self, write: Write) {
-        self.writes.push(write);
+        match self.writes.iter_mut().rev().take(SEARCHED).find(|earlier| earlier.key() == write.key()) {
+            Some(earlier) => *earlier = write,
+            None => self.writes.push(write),
+        }
     }
 
     /// Hands out at once: only what says nothing of any document.
@@ -104,8 +111,10 @@ impl Outbox {
         }
         if !self.writes.is_empty() {
             self.issued += 1;
+            // Who only follows events may be told a little later.
+            let urgent = self.waiting.iter().any(|output| !matches!(output, Output::Event(_)));
             let writes = std::mem::take(&mut self.writes);
-            self.ready.push(Output::Persist { token: Token(self.issued), writes });
+            self.ready.push(Output::Persist { token: Token(self.issued), writes, urgent });
         }
         if !self.waiting.is_empty() {
             let waiting = std::mem::take(&mut self.waiting);
@@ -126,6 +135,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Event, Happening};
 
     fn unsubscribe(topic: &str) -> Output {
         Output::Unsubscribe { topic: topic.into() }
@@ -161,6 +171,42 @@ mod tests {
         assert_eq!(topics(&outbox.drain()), ["d"]);
         outbox.after(unsubscribe("e"));
         assert_eq!(topics(&outbox.drain()), ["e"]);
+    }
+
+    #[test]
+    fn a_record_is_written_once_in_a_step() {
+        let put = |key: u8, value: u8| Write::Put { key: vec![key], value: vec![value] };
+        let mut outbox = Outbox::default();
+        for write in [put(1, 1), put(2, 1), put(1, 2), Write::Delete { key: vec![2] }] {
+            outbox.write(write);
+        }
+        let [Output::Persist { writes, .. }] = &outbox.drain()[..] else { panic!("one batch") };
+        assert_eq!(*writes, [put(1, 2), Write::Delete { key: vec![2] }]);
+        // What was handed out is not changed any more.
+        outbox.write(put(1, 3));
+        let [Output::Persist { writes, .. }] = &outbox.drain()[..] else { panic!("one batch") };
+        assert_eq!(*writes, [put(1, 3)]);
+    }
+
+    #[test]
+    fn only_what_others_than_watchers_wait_for_is_urgent() {
+        let what = Happening::Warning { replicant: None, message: String::new() };
+        let event = || Output::Event(Event { at: 0, what: what.clone() });
+        let urgent = |outputs: Vec<Output>| -> Vec<bool> {
+            let batch =
+                |output: &Output| if let Output::Persist { urgent, .. } = output { Some(*urgent) } else { None };
+            outputs.iter().filter_map(batch).collect()
+        };
+        let mut outbox = Outbox::default();
+        outbox.write(Write::Delete { key: vec![1] });
+        assert_eq!(urgent(outbox.drain()), [false]);
+        outbox.write(Write::Delete { key: vec![1] });
+        outbox.after(event());
+        assert_eq!(urgent(outbox.drain()), [false]);
+        outbox.write(Write::Delete { key: vec![1] });
+        outbox.after(event());
+        outbox.after(unsubscribe("a"));
+        assert_eq!(urgent(outbox.drain()), [true]);
     }
 
     #[test]

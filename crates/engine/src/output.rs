@@ -19,6 +19,9 @@ pub enum Output {
         token: Token,
         /// What to write.
         writes: Vec<Write>,
+        /// Whether anything but events was to be done after it. Other batches may be stored a few milliseconds later, in
+        /// one go with those that follow.
+        urgent: bool,
     },
     /// Read all records of a replicant that start with a prefix and answer [`crate::Input::Loaded`] or
     /// [`crate::Input::Unread`].

@@ -37,6 +37,16 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The key of the record.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
 use khufu_crdt::{DocumentId, ReplicantId, SiteName};
 
 pub(crate) const INDEX: &[u8] = b"i/";

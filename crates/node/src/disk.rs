@@ -19,13 +19,15 @@ use crate::metrics::Metrics;
 
 /// Batches are joined up to so many bytes.
 const JOINED_BYTES: usize = 4 << 20;
+/// What nobody waits for is stored no later than that, and together with all that has come by then.
+const LEISURE: Duration = Duration::from_millis(3);
 /// A full disk is looked at again so often.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// A disk that was full counts as such until there is space for so much, so that it is not full again at once.
 const ROOM_BYTES: u64 = 2 << 20;
 
 enum Job {
-    Persist { token: Option<Token>, writes: Vec<Write>, since: Instant },
+    Persist { token: Option<Token>, writes: Vec<Write>, urgent: bool, since: Instant },
     Forgotten,
     Load { replicant: ReplicantId, prefix: Vec<u8> },
     Stats(oneshot::Sender<Stats>),
@@ -52,18 +54,19 @@ impl Disk {
     }
 
     /// Answers [`Input::Stored`] or [`Input::StoreFailed`], or [`Input::StoreFull`] for all that were not answered.
-    pub(crate) fn persist(&self, token: Token, writes: Vec<Write>) {
-        self.put(Some(token), writes);
+    /// A batch that is not `urgent` is stored a little later, to go to the disk together with what follows.
+    pub(crate) fn persist(&self, token: Token, writes: Vec<Write>, urgent: bool) {
+        self.put(Some(token), writes, urgent);
     }
 
     /// Stores what nobody waits for.
     pub(crate) fn note(&self, writes: Vec<Write>) {
-        self.put(None, writes);
+        self.put(None, writes, false);
     }
 
-    fn put(&self, token: Option<Token>, writes: Vec<Write>) {
+    fn put(&self, token: Option<Token>, writes: Vec<Write>, urgent: bool) {
         // The thread ends before the runner only by a panic, which then shows as requests without an answer.
-        let _ = self.jobs.send(Job::Persist { token, writes, since: Instant::now() });
+        let _ = self.jobs.send(Job::Persist { token, writes, urgent, since: Instant::now() });
     }
 
     /// What was handed in before [`Input::StoreFull`] counts no longer.
@@ -127,19 +130,21 @@ impl Writer {
                 Job::Stats(reply) => {
                     let _ = reply.send(self.store.stats());
                 }
-                Job::Persist { token, writes, since } => {
+                Job::Persist { token, writes, mut urgent, since } => {
                     let mut tokens = vec![(token, since)];
                     let mut bytes = size(&writes);
                     let mut joined = writes;
-                    while let Ok(job) = queue.try_recv() {
+                    let no_later_than = since + LEISURE;
+                    while let Some(job) = more(queue, urgent, no_later_than) {
                         match job {
-                            Job::Persist { token, writes, since }
+                            Job::Persist { token, writes, urgent: hurry, since }
                                 if bytes + size(&writes) <= JOINED_BYTES
                                     && joined.len() + writes.len() <= MAX_BATCH_WRITES =>
                             {
                                 bytes += size(&writes);
                                 joined.extend(writes);
                                 tokens.push((token, since));
+                                urgent |= hurry;
                             }
                             other => {
                                 next = Some(other);
@@ -257,6 +262,13 @@ impl Writer {
     }
 }
 
+/// What is to be stored together with what there is already: what waits, and where that is not urgent, what comes by a
+/// moment.
+fn more(queue: &mpsc::Receiver<Job>, urgent: bool, no_later_than: Instant) -> Option<Job> {
+    let left = no_later_than.saturating_duration_since(Instant::now());
+    if urgent || left.is_zero() { queue.try_recv().ok() } else { queue.recv_timeout(left).ok() }
+}
+
 /// What an engine starts from: all but documents. `doubtful` says that the store was recovered from damage.
 pub(crate) fn restore(store: &dyn Store, doubtful: bool) -> Result<Vec<Record>, StoreError> {
     let mut records = Vec::new();
@@ -307,10 +319,10 @@ mod tests {
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let disk = Disk::start(Arc::new(MemoryStore::new()), false, metrics, inputs).unwrap();
         for n in 0..10 {
-            disk.persist(Token(n), put(&format!("d/a/{n}")));
+            disk.persist(Token(n), put(&format!("d/a/{n}")), true);
         }
         disk.load(ReplicantId::new("a").unwrap(), b"d/a/".to_vec());
-        disk.persist(Token(10), put("d/a/x"));
+        disk.persist(Token(10), put("d/a/x"), true);
         disk.close();
         let mut stored = 0;
         while let Ok(input) = told.try_recv() {
@@ -330,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_waits_for_is_stored_with_what_follows_and_soon() {
+        let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let store = MemoryStore::new();
+        let disk = Disk::start(Arc::new(store.clone()), false, metrics, inputs).unwrap();
+        disk.persist(Token(0), put("a"), false);
+        assert!(matches!(told.blocking_recv(), Some(Input::Stored { token: Token(0) })), "nothing need follow");
+        for n in 1..10 {
+            disk.persist(Token(n), if n % 2 == 0 { Vec::new() } else { put("a") }, n % 3 == 0);
+        }
+        disk.close();
+        for n in 1..10 {
+            assert!(matches!(told.try_recv(), Ok(Input::Stored { token }) if token == Token(n)));
+        }
+        assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"v"[..]));
+    }
+
+    #[test]
     fn nothing_is_stored_after_a_failure() {
         let memory = MemoryStore::new();
         let faulty = FaultyStore::new(memory.clone());
@@ -337,8 +367,8 @@ mod tests {
         let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let disk = Disk::start(Arc::new(faulty), false, metrics, inputs).unwrap();
-        disk.persist(Token(0), put("a"));
-        disk.persist(Token(1), put("b"));
+        disk.persist(Token(0), put("a"), true);
+        disk.persist(Token(1), put("b"), true);
         disk.close();
         for n in 0..2 {
             assert!(matches!(told.try_recv(), Ok(Input::StoreFailed { token, .. }) if token == Token(n)));
@@ -353,7 +383,7 @@ mod tests {
         let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let disk = Disk::start(Arc::new(faulty), false, metrics, inputs).unwrap();
-        disk.persist(Token(0), put("d/a/s"));
+        disk.persist(Token(0), put("d/a/s"), true);
         for _ in 0..2 {
             disk.load(ReplicantId::new("a").unwrap(), b"d/a/".to_vec());
         }
@@ -372,18 +402,18 @@ mod tests {
         let (inputs, mut told) = tokio::sync::mpsc::unbounded_channel();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let disk = Disk::start(Arc::new(faulty), false, metrics, inputs).unwrap();
-        disk.persist(Token(0), put("i/a"));
+        disk.persist(Token(0), put("i/a"), true);
         assert!(matches!(told.blocking_recv(), Some(Input::Stored { token: Token(0) })));
-        disk.persist(Token(1), put("i/b"));
+        disk.persist(Token(1), put("i/b"), true);
         let Some(Input::StoreFull { error, restore }) = told.blocking_recv() else { panic!("it was stored") };
         assert!(error.contains("full"), "{error}");
         assert_eq!(restore.iter().map(|record| &record.key[..]).collect::<Vec<_>>(), [b"i/a"]);
-        disk.persist(Token(2), put("i/c"));
+        disk.persist(Token(2), put("i/c"), true);
         disk.load(ReplicantId::new("a").unwrap(), b"d/a/".to_vec());
         assert!(matches!(told.blocking_recv(), Some(Input::Loaded { .. })), "reading goes on");
         disk.forgotten();
         assert!(matches!(told.blocking_recv(), Some(Input::StoreRoom { restore }) if restore.len() == 1));
-        disk.persist(Token(3), put("i/d"));
+        disk.persist(Token(3), put("i/d"), true);
         assert!(matches!(told.blocking_recv(), Some(Input::Stored { token: Token(3) })));
         disk.close();
         assert!(told.blocking_recv().is_none());

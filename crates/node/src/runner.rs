@@ -157,9 +157,9 @@ impl Runner {
     fn execute(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Persist { token, writes } => {
+                Output::Persist { token, writes, urgent } => {
                     self.state.unstored += 1;
-                    self.disk.persist(token, writes);
+                    self.disk.persist(token, writes, urgent);
                 }
                 Output::Load { replicant, prefix } => self.disk.load(replicant, prefix),
                 Output::Send { to, frame } => {

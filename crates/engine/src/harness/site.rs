@@ -380,7 +380,7 @@ impl World {
     fn do_one(&mut self, site: &str, output: Output) {
         let Some(life) = self.life(site) else { return };
         match output {
-            Output::Persist { token, writes } => {
+            Output::Persist { token, writes, .. } => {
                 for write in &writes {
                     match write {
                         Write::Put { key, value } => {

@@ -57,7 +57,10 @@ impl Engine {
         let shared = placed || cleaned != entry.cleaned;
         entry.epoch = resident.doc.id().epoch;
         entry.kind.clone_from(&state.kind);
-        entry.scope.clone_from(&state.scope);
+        if entry.scope != state.scope {
+            entry.scope.clone_from(&state.scope);
+            entry.moving = crate::place::is_moving(&state.scope);
+        }
         entry.placement.clone_from(&state.placement);
         entry.deleted = state.deleted.is_some();
         entry.operations = state.operations.len().saturating_add(state.base.operations.len());
@@ -67,7 +70,6 @@ impl Engine {
         }
         entry.heads = resident.doc.heads();
         entry.conflicts = resident.doc.conflicts().len();
-        entry.moving = crate::place::is_moving(&state.scope);
         let current = resident.reports.values().filter(|report| resident.is_current(report));
         entry.current = current.map(|report| report.site.clone()).collect();
         let newest = state.operations.values().map(|operation| operation.at).max().max(state.base.clock);

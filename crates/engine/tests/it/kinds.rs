@@ -48,7 +48,7 @@ impl Node {
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Persist { token, writes } => {
+                Output::Persist { token, writes, .. } => {
                     for write in writes {
                         match write {
                             Write::Put { key, value } => drop(self.disk.insert(key, value)),
