@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release -p khufu-cli -p khufu-benches
-//! target/release/khufu-nodes                            # everything but `many`, some fifteen minutes
+//! target/release/khufu-nodes                            # everything but `many`, some half an hour
 //! target/release/khufu-nodes latency floor              # some parts
 //! target/release/khufu-nodes --quick --json out.json
 //! ```
