@@ -34,6 +34,16 @@ pub struct Config {
     pub quiet: Duration,
     /// Changes of one document that arrive within this time are applied together.
     pub batch: Duration,
+    /// How long a site keeps to itself that it has begun with something: most often the end of it follows at once, and
+    /// is all that has to be said. Until then others see that its last report is about older heads.
+    pub report_begun: Duration,
+    /// How long reports on desired states gather, to be sent in one frame.
+    pub gather: Duration,
+    /// The same for reports on operations, which somebody may wait for.
+    pub gather_operations: Duration,
+    /// Up to so many nodes are told of a change one by one, if all other holders can be reached. Beyond, or to reach
+    /// the others, changes are gossiped, which costs each receiver about two copies and a signature.
+    pub direct: usize,
     /// A sync session without a word for so long is given up; reconciliation starts another.
     pub session_timeout: Duration,
     /// How long another site is waited for when it must answer a user's request.
@@ -100,6 +110,10 @@ impl Config {
             reconcile: Duration::from_secs(5),
             quiet: Duration::from_secs(2),
             batch: Duration::from_millis(10),
+            report_begun: Duration::from_millis(100),
+            gather: Duration::from_millis(100),
+            gather_operations: Duration::from_millis(10),
+            direct: 16,
             session_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_secs(5),
             search_timeout: Duration::from_secs(2),

@@ -72,6 +72,8 @@ pub(crate) enum Task {
     Compact,
     /// See whether the epoch can be closed.
     Close,
+    /// Say what is under way.
+    Report,
 }
 
 /// The brain of one node: a state machine without clock, disk, network or randomness of its own.
@@ -291,7 +293,7 @@ impl Engine {
     fn due(&mut self, due: Due) {
         match due {
             // What must be written; it begins anew when there is room.
-            Due::Reconcile(_) | Due::Flush(_) | Due::Work(_) | Due::Place if self.is_full() => {}
+            Due::Reconcile(_) | Due::Flush(_) | Due::Work(_) | Due::Place | Due::Report(_) if self.is_full() => {}
             Due::Heartbeat => self.heartbeat(),
             Due::Announce => self.announce_periodically(),
             Due::Reconcile(node) => self.reconcile_with(&node),
@@ -315,6 +317,8 @@ impl Engine {
             Due::Place => self.place_all(),
             Due::Close(id) => self.run(id, Task::Close),
             Due::Sweep => self.sweep(),
+            Due::Report(id) => self.run(id, Task::Report),
+            Due::Tell => self.tell_gathered(),
         }
     }
 
@@ -335,12 +339,20 @@ impl Engine {
         }
         match frame {
             Frame::Members { records } => self.member_records(from, &records),
-            Frame::Ping { sent_us, load, rtt_ms, known } => {
+            Frame::Ping { sent_us, load, rtt_ms, known, echo } => {
+                let waits = !rtt_ms.contains_key(&self.config.site);
                 self.members.told(from, load, rtt_ms);
+                self.members.pinged(from, sent_us, self.now);
+                if let Some((sent_us, held_us)) = echo {
+                    self.pong(from, sent_us, held_us);
+                }
                 self.tell_record_if_unknown(from, known);
-                self.send_now(from, &Frame::Pong { sent_us });
+                if waits {
+                    self.send_now(from, &Frame::Pong { sent_us });
+                }
             }
-            Frame::Pong { sent_us } => self.pong(from, sent_us),
+            Frame::Pong { sent_us } => self.pong(from, sent_us, 0),
+            Frame::Shared { digest } => self.told_shared(from, &digest),
             Frame::Reconcile { round, reply, message } => self.reconcile_step(from, round, reply, &message),
             Frame::Want { items } => self.wanted(from, &items),
             Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
@@ -353,6 +365,7 @@ impl Engine {
                 }
             }
             Frame::Push(push) => self.run(push.document.replicant.clone(), Task::Push { from: from.clone(), push }),
+            Frame::Pushes { pushes } => self.pushed_together(from, &pushes),
             Frame::Ask { nonce, who, here, ask } => self.asked(from, nonce, who, &here, ask),
             Frame::Reply { nonce, reply } => self.replied(from, nonce, *reply),
         }

@@ -66,7 +66,7 @@ impl Engine {
         self.take_up();
         self.placements_may_change();
         let nodes: Vec<_> = self.members.connected().cloned().collect();
-        nodes.iter().for_each(|node| self.reconcile_once(node));
+        nodes.iter().for_each(|node| self.reconcile_with(node));
     }
 
     /// Memory holds what is stored and nothing else. What was under way for somebody begins anew.

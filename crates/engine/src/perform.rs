@@ -20,9 +20,10 @@ impl Engine {
             Task::Done { doing, result } => self.done(id, doing, result),
             Task::Side(side) => self.look(id, side),
             Task::Place => self.place(id),
-            Task::Compact | Task::Close if self.is_full() => {}
+            Task::Compact | Task::Close | Task::Report if self.is_full() => {}
             Task::Compact => self.compact(id),
             Task::Close => self.close(id),
+            Task::Report => self.report_now(id),
         }
     }
 
@@ -53,7 +54,8 @@ impl Engine {
             | Task::Side(_)
             | Task::Place
             | Task::Compact
-            | Task::Close => {}
+            | Task::Close
+            | Task::Report => {}
         }
     }
 }

@@ -46,7 +46,9 @@ impl Stock {
                     (Ok(id), Err(_)) => {
                         warnings
                             .push(format!("the index entry of {name} is damaged: it is made anew from its records"));
-                        replicants.insert(id, Entry { doubtful: true, settled: false, ..Entry::new(0) });
+                        let mut entry = Entry::new(0);
+                        (entry.doubtful, entry.settled) = (true, false);
+                        replicants.insert(id, entry);
                     }
                     (Err(_), _) => warnings.push(format!("an index entry is damaged, that of {name:?}")),
                 }

@@ -38,6 +38,10 @@ pub(crate) enum Due {
     Close(ReplicantId),
     /// Compact what has grown and drop documents from memory that nobody uses.
     Sweep,
+    /// Say that something is under way which has not come to an end meanwhile.
+    Report(ReplicantId),
+    /// Send the reports that have gathered.
+    Tell,
 }
 
 /// A queue of moments.

@@ -22,7 +22,8 @@ const MAX_ITEMS: usize = 2_000_000;
 pub(crate) enum Frame {
     /// The first frame on a connection, and again when something changed: the sites that the sender knows.
     Members { records: Vec<SignedRecord> },
-    /// A heartbeat. `sent_us` comes back untouched. `known` is the number of the receiver's record that the sender has,
+    /// A heartbeat. `sent_us` comes back untouched: with the next heartbeat of the other side as `echo`, together with
+    /// how long it was held, or at once where the sender has measured no distance yet. `known` is the number of the receiver's record that the sender has,
     /// so that a record which was lost on its way is sent again.
     Ping {
         sent_us: u64,
@@ -30,9 +31,13 @@ pub(crate) enum Frame {
         rtt_ms: BTreeMap<SiteName, f64>,
         #[serde(default)]
         known: u64,
+        #[serde(default)]
+        echo: Option<(u64, u64)>,
     },
-    /// The answer to a heartbeat.
+    /// The answer to a heartbeat that is waited for.
     Pong { sent_us: u64 },
+    /// A digest of all that the sender shares with the receiver, who compares if its own is another.
+    Shared { digest: ByteBuf },
     /// A step of range-based set reconciliation over the replicants that both share.
     Reconcile { round: u64, reply: bool, message: ByteBuf },
     /// The sender lacks these replicants (the first halves of their item ids): start a session for each.
@@ -48,6 +53,8 @@ pub(crate) enum Frame {
     },
     /// Changes and reports, pushed.
     Push(Push),
+    /// Several pushes that have gathered, each encoded as a whole.
+    Pushes { pushes: Vec<ByteBuf> },
     /// A question that the receiver shall answer.
     Ask { nonce: u64, who: String, here: SiteName, ask: Ask },
     /// The answer to a question.
@@ -59,7 +66,13 @@ impl Frame {
     pub(crate) fn brings_changes(&self) -> bool {
         matches!(
             self,
-            Self::Reconcile { .. } | Self::Want { .. } | Self::Sync(_) | Self::NotHolder { .. } | Self::Push(_)
+            Self::Shared { .. }
+                | Self::Reconcile { .. }
+                | Self::Want { .. }
+                | Self::Sync(_)
+                | Self::NotHolder { .. }
+                | Self::Push(_)
+                | Self::Pushes { .. }
         )
     }
 }
@@ -223,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new(), known: 0 };
+        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new(), known: 0, echo: None };
         let decoded: Frame = decode(&encode(&frame)).unwrap();
         assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
         assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));
@@ -242,6 +255,38 @@ mod tests {
         assert_eq!(items(&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]), 0);
         let many = encode(&vec![0; MAX_ITEMS]);
         assert_eq!(decode::<Vec<u8>>(&many).unwrap_err(), WireError::TooMany);
+    }
+
+    #[test]
+    fn hashes_are_bytes_on_the_wire_and_text_for_people() {
+        let hash = "0123456789abcdef".repeat(4);
+        let report = Report {
+            replicant: ReplicantId::new("web").unwrap(),
+            epoch: 0,
+            site: SiteName::new("paris").unwrap(),
+            seq: 1,
+            status: khufu_crdt::Status::Applied,
+            heads: vec![hash.clone(), "no hash".into(), hash.to_uppercase()],
+            applied: Vec::new(),
+            desired: None,
+            operations: BTreeMap::new(),
+            local_id: None,
+            observed: Some(khufu_crdt::Observation { at: 1, digest: Some(hash.clone()), drift: None }),
+            decided_at: None,
+            decided_by: None,
+        };
+        let bytes = encode(&report);
+        assert!(!bytes.windows(64).any(|part| part == hash.as_bytes()));
+        assert_eq!(decode::<Report>(&bytes).unwrap(), report);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["heads"][0], hash);
+        assert_eq!(serde_json::from_value::<Report>(json.clone()).unwrap(), report);
+        // As it was written before.
+        assert_eq!(decode::<Report>(&encode(&json)).unwrap(), report);
+        let heads: Vec<ChangeHash> = vec![hash.parse().unwrap()];
+        assert_eq!(decode::<Vec<ChangeHash>>(&encode(&heads)).unwrap(), heads);
+        assert_eq!(decode::<Vec<ChangeHash>>(&encode(&vec![hash.clone()])).unwrap(), heads);
+        assert!(decode::<Vec<ChangeHash>>(&encode(&vec!["0".repeat(63)])).is_err());
     }
 
     proptest! {

@@ -175,7 +175,8 @@ impl Engine {
             return Some(forecast);
         }
         let mut applied = resident.work.applied.clone();
-        let again = resident.work.rebuild || (wanted != resident.work.desired && !applied.sequence().is_empty());
+        let other = wanted != resident.work.desired;
+        let again = resident.work.rebuild || (other && (wanted.is_none() || !applied.sequence().is_empty()));
         if again && capabilities.reset {
             applied = khufu_crdt::Applied::default();
             forecast.plan.rebuild = true;
@@ -183,7 +184,7 @@ impl Engine {
             forecast.work.push(DiffWork::Reset);
         }
         if let Some(digest) = &wanted
-            && (again || wanted != resident.work.desired)
+            && (again || other)
         {
             forecast.plan.steps.push(format!("write the desired state {}", digest.get(..12).unwrap_or(digest)));
             forecast.work.push(DiffWork::Desired(effective));

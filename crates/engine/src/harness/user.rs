@@ -125,7 +125,7 @@ impl World {
         let running: Vec<_> = self.sites.iter().filter_map(|(name, site)| Some((name, site, site.engine()?))).collect();
         let mut ids = BTreeSet::new();
         for (name, _, engine) in &running {
-            for (id, entry) in &engine.replicants.index {
+            for (id, entry) in engine.replicants.index.iter() {
                 if entry.dropped || without.contains(id.as_str()) {
                     continue;
                 }

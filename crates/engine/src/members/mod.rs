@@ -36,6 +36,8 @@ struct Link {
     phi: Option<Phi>,
     rtt_ms: Option<f64>,
     state: Liveness,
+    /// The moment that its last heartbeat spoke of, on its clock, and when that came, on ours: told it once.
+    ping: Option<(u64, u64)>,
 }
 
 /// All other nodes.
@@ -71,6 +73,7 @@ impl Members {
             phi: None,
             rtt_ms: None,
             state: Liveness::Down,
+            ping: None,
         })
     }
 
@@ -129,6 +132,7 @@ impl Members {
             self.links.remove(node);
         } else if let Some(link) = self.links.get_mut(node) {
             link.connected = false;
+            link.ping = None;
         }
     }
 
@@ -140,6 +144,19 @@ impl Members {
         if let Some(member) = self.members.get_mut(node) {
             member.seen_wall_ms = Some(now.wall_ms);
         }
+    }
+
+    /// A heartbeat came.
+    pub(crate) fn pinged(&mut self, node: &NodeId, sent_us: u64, now: Time) {
+        if let Some(link) = self.links.get_mut(node) {
+            link.ping = Some((sent_us, now.monotonic_us));
+        }
+    }
+
+    /// What the last heartbeat of a node said, to be sent back, and how long it has been here.
+    pub(crate) fn echo(&mut self, node: &NodeId, now: Time) -> Option<(u64, u64)> {
+        let (sent_us, came_us) = self.links.get_mut(node)?.ping.take()?;
+        Some((sent_us, now.monotonic_us.saturating_sub(came_us)))
     }
 
     /// A heartbeat came back.

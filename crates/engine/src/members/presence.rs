@@ -175,7 +175,8 @@ impl Engine {
 
     fn ping(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>) {
         let known = self.members.member(node).map_or(0, |member| member.record.seq);
-        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms, known });
+        let echo = self.members.echo(node, self.now);
+        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms, known, echo });
     }
 
     /// A node that has an older record of this site than there is gets the newest.
@@ -186,10 +187,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn pong(&mut self, from: &NodeId, sent_us: u64) {
-        // A number that this node never sent would fake a distance.
-        if sent_us <= self.now.monotonic_us && self.now.monotonic_us - sent_us < 600_000_000 {
-            self.members.measured(from, self.now.since(sent_us).as_secs_f64() * 1000.0);
+    pub(crate) fn pong(&mut self, from: &NodeId, sent_us: u64, held_us: u64) {
+        // Numbers that this node never sent would fake a distance.
+        let Some(away_us) = self.now.monotonic_us.checked_sub(sent_us).filter(|away| *away < 600_000_000) else {
+            return;
+        };
+        if let Some(way_us) = away_us.checked_sub(held_us) {
+            self.members.measured(from, std::time::Duration::from_micros(way_us).as_secs_f64() * 1000.0);
         }
     }
 

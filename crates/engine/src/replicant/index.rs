@@ -1,6 +1,8 @@
 //! What is known of every replicant without its document in memory.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use khufu_crdt::{ChangeHash, Epoch, Placement, ReplicantId, Report, SiteName, Status};
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,67 @@ pub(crate) struct Entry {
     /// When the document last changed, on the monotonic clock of this process; 0 before.
     #[serde(skip)]
     pub(crate) changed_us: u64,
+    /// What [`Entry::item`] came to since the entry was last touched.
+    #[serde(skip)]
+    item: Known,
+}
+
+/// Kept because it takes two digests to find out. No part of what an entry says.
+#[derive(Debug, Clone, Default)]
+struct Known(Cell<Option<ItemId>>);
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// The entries of all replicants.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    entries: BTreeMap<ReplicantId, Entry>,
+    version: u64,
+}
+
+impl Deref for Index {
+    type Target = BTreeMap<ReplicantId, Entry>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.entries
+    }
+}
+
+impl Index {
+    /// Grows whenever an entry may have changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &ReplicantId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(id)?;
+        self.version += 1;
+        entry.item.0.set(None);
+        Some(entry)
+    }
+
+    /// The entry of a replicant; `make` if there is none yet.
+    pub(crate) fn get_or_insert_with(&mut self, id: &ReplicantId, make: impl FnOnce() -> Entry) -> &mut Entry {
+        self.version += 1;
+        let entry = self.entries.entry(id.clone()).or_insert_with(make);
+        entry.item.0.set(None);
+        entry
+    }
+
+    pub(crate) fn insert(&mut self, id: ReplicantId, entry: Entry) {
+        self.version += 1;
+        entry.item.0.set(None);
+        self.entries.insert(id, entry);
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.version += 1;
+        self.entries.values_mut().inspect(|entry| entry.item.0.set(None))
+    }
 }
 
 impl Entry {
@@ -95,6 +158,7 @@ impl Entry {
             archives: Vec::new(),
             looked: false,
             changed_us: 0,
+            item: Known::default(),
         }
     }
 
@@ -140,6 +204,9 @@ impl Entry {
 
     /// Names this version among those of all nodes.
     pub(crate) fn item(&self, id: &ReplicantId) -> ItemId {
+        if let Some(item) = self.item.0.get() {
+            return item;
+        }
         let mut version = Sha256::new();
         version.update(self.epoch.to_be_bytes());
         for head in &self.heads {
@@ -156,6 +223,7 @@ impl Entry {
         let (first, second) = item.split_at_mut(16);
         first.copy_from_slice(&item_prefix(id));
         second.copy_from_slice(version.finalize().split_at(16).0);
+        self.item.0.set(Some(item));
         item
     }
 }
@@ -179,4 +247,37 @@ fn worse(a: Status, b: Status) -> Status {
         Status::Skipped => 0,
     };
     if rank(b) > rank(a) { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_follows_its_entry_through_every_way_to_change_it() {
+        let id = ReplicantId::new("web").unwrap();
+        let mut index = Index::default();
+        index.insert(id.clone(), Entry::new(0));
+        let item = |index: &Index| index.get(&id).unwrap().item(&id);
+        let heads = |n: u8| vec![ChangeHash([n; 32])];
+        let (mut items, mut versions) = (vec![item(&index)], vec![index.version()]);
+        index.get_mut(&id).unwrap().heads = heads(1);
+        items.push(item(&index));
+        versions.push(index.version());
+        index.get_or_insert_with(&id, || unreachable!()).heads = heads(2);
+        items.push(item(&index));
+        versions.push(index.version());
+        index.values_mut().for_each(|entry| entry.heads = heads(3));
+        items.push(item(&index));
+        versions.push(index.version());
+        let kept = Entry { heads: heads(4), ..index.get(&id).unwrap().clone() };
+        index.insert(id.clone(), kept);
+        items.push(item(&index));
+        versions.push(index.version());
+        assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+        items.sort_unstable();
+        items.dedup();
+        assert_eq!(items.len(), 5);
+        assert_eq!(item(&index), item(&index));
+    }
 }

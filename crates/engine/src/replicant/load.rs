@@ -100,7 +100,6 @@ impl Engine {
     }
 
     fn read(&mut self, id: &ReplicantId) {
-        // What is read must include what was written last.
         self.outbox.after(Output::Load { replicant: id.clone(), prefix: replicant_prefix(id) });
     }
 
@@ -276,7 +275,11 @@ impl Engine {
             .resident
             .iter()
             .filter(|(id, resident)| {
-                resident.may_leave() && !self.is_waited_for(id) && !self.sync.has_session(id) && later(id)
+                resident.may_leave()
+                    && !self.is_waited_for(id)
+                    && !self.sync.has_session(id)
+                    && !self.timers.is_set(&Due::Report((*id).clone()))
+                    && later(id)
             })
             .map(|(id, resident)| (!resident.provisional, resident.retry_us.is_some(), resident.used_us, id.clone()))
             .collect();

@@ -6,7 +6,7 @@ mod persist;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub(crate) use index::{Entry, ItemPrefix, item_prefix};
+pub(crate) use index::{Entry, Index, ItemPrefix, item_prefix};
 use khufu_crdt::{ChangeHash, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
 use serde_bytes::ByteBuf;
 
@@ -208,7 +208,7 @@ impl Resident {
 /// All replicants of this node.
 #[derive(Debug, Default)]
 pub(crate) struct Replicants {
-    pub(crate) index: BTreeMap<ReplicantId, Entry>,
+    pub(crate) index: Index,
     pub(crate) resident: BTreeMap<ReplicantId, Resident>,
     /// What waits for documents that are being read.
     pub(crate) parked: BTreeMap<ReplicantId, Vec<Task>>,

@@ -18,8 +18,11 @@ impl Engine {
         // Who said that this site is out did not know of this.
         resident.work.expelled.clear();
         let document = resident.doc.id().clone();
-        let entry = self.replicants.index.entry(id.clone()).or_insert_with(|| Entry::new(document.epoch));
-        for change in changes {
+        let entry = self.replicants.index.get_or_insert_with(id, || Entry::new(document.epoch));
+        // Most of the document at once is smaller as a snapshot, and one record.
+        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        let whole = count >= self.config.compact_after && changes.len() >= resident.doc.change_count() / 2;
+        for change in changes.iter().filter(|_| !whole) {
             self.outbox
                 .write(Write::Put { key: change_key(&document, entry.next_change), value: change.bytes.clone() });
             entry.next_change += 1;
@@ -27,13 +30,15 @@ impl Engine {
         entry.changed_us = self.now.monotonic_us;
         entry.latest_ms = self.clock.last().ms();
         entry.settled = false;
-        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
         if local {
             self.counters.changes_local += count;
         } else {
             self.counters.changes_remote += count;
         }
         let conflicts_before = entry.conflicts;
+        if whole {
+            self.compact(id);
+        }
         self.refresh_index(id);
         let Some(entry) = self.replicants.index.get(id) else { return };
         let (heads, conflicts) = (entry.heads.iter().map(ToString::to_string).collect(), entry.conflicts);

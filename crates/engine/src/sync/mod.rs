@@ -6,6 +6,7 @@ mod parts;
 mod receive;
 mod reconcile;
 mod session;
+mod shared;
 mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ pub(crate) struct Sync {
     /// Documents that wait for a session, by node.
     queued: BTreeMap<NodeId, BTreeSet<ReplicantId>>,
     rounds: BTreeMap<NodeId, Round>,
+    shared: shared::Shared,
+    gathered: BTreeMap<ReplicantId, gossip::Gathered>,
     pub(crate) topics: Topics,
     next_session: u64,
     next_round: u64,
@@ -38,6 +41,8 @@ impl Sync {
         self.sessions.clear();
         self.queued.clear();
         self.rounds.clear();
+        self.shared.forget();
+        self.gathered.clear();
     }
 
     pub(crate) fn sessions(&self) -> usize {

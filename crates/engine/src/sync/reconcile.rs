@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use khufu_crdt::ReplicantId;
-use negentropy::{Id, Negentropy, NegentropyStorageVector};
+use negentropy::Negentropy;
 use serde_bytes::ByteBuf;
 
 use crate::replicant::ItemPrefix;
@@ -23,18 +23,12 @@ const MAX_STEPS: u32 = 4096;
 const MAX_DIFFERENCES: usize = 65_536;
 
 /// A comparison that this node began.
+#[derive(Debug)]
 pub(crate) struct Round {
     number: u64,
-    state: Negentropy<'static, NegentropyStorageVector>,
     ours: BTreeSet<ItemPrefix>,
     theirs: BTreeSet<ItemPrefix>,
     steps: u32,
-}
-
-impl std::fmt::Debug for Round {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Round").field("number", &self.number).finish_non_exhaustive()
-    }
 }
 
 fn prefix(id: &[u8]) -> Option<ItemPrefix> {
@@ -54,43 +48,36 @@ impl Engine {
         }
     }
 
-    /// What this node shares with a site, as items.
-    fn shared(&self, node: &NodeId) -> Option<NegentropyStorageVector> {
-        let site = self.members.site_of(node)?;
-        let mut items = NegentropyStorageVector::new();
-        for (id, entry) in &self.replicants.index {
-            if !entry.dropped && entry.holds(site) {
-                items.insert(0, Id::from_byte_array(entry.item(id))).ok()?;
-            }
-        }
-        items.seal().ok()?;
-        Some(items)
-    }
-
-    /// Compares with a node now, also if it is mostly the other that begins.
-    pub(crate) fn reconcile_once(&mut self, node: &NodeId) {
-        self.reconcile_with(node);
-        if !self.begins_with(node) {
-            self.timers.cancel(&Due::Reconcile(node.clone()));
-        }
-    }
-
+    /// Tells a node what is shared with it, in a few bytes. If that is not what it shares with this one, it compares.
     pub(crate) fn reconcile_with(&mut self, node: &NodeId) {
         if !self.members.is_connected(node) {
             return;
         }
-        let again = self.about(&node.0, self.config.reconcile);
-        self.timers.set(Due::Reconcile(node.clone()), again);
-        let Some(items) = self.shared(node) else { return };
-        let Ok(mut state) = Negentropy::owned(items, MESSAGE_BYTES) else { return };
-        let Ok(message) = state.initiate() else { return };
+        if self.begins_with(node) {
+            let again = self.about(&node.0, self.config.reconcile);
+            self.timers.set(Due::Reconcile(node.clone()), again);
+        }
+        let Some(site) = self.members.site_of(node) else { return };
+        let Some((_, digest)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        self.counters.reconciles += 1;
+        self.send(node, &Frame::Shared { digest: ByteBuf::from(digest) });
+    }
+
+    /// Another node has told what it shares with this one.
+    pub(crate) fn told_shared(&mut self, from: &NodeId, theirs: &[u8]) {
+        let Some(site) = self.members.site_of(from) else { return };
+        let Some((items, digest)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        if digest == theirs {
+            return;
+        }
+        let message = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| state.initiate());
+        let Ok(message) = message else { return };
         self.sync.next_round += 1;
         let number = self.sync.next_round;
-        self.counters.reconciles += 1;
         self.sync
             .rounds
-            .insert(node.clone(), Round { number, state, ours: BTreeSet::new(), theirs: BTreeSet::new(), steps: 0 });
-        self.send(node, &Frame::Reconcile { round: number, reply: false, message: ByteBuf::from(message) });
+            .insert(from.clone(), Round { number, ours: BTreeSet::new(), theirs: BTreeSet::new(), steps: 0 });
+        self.send(from, &Frame::Reconcile { round: number, reply: false, message: ByteBuf::from(message) });
     }
 
     pub(crate) fn reconcile_step(&mut self, from: &NodeId, round: u64, reply: bool, message: &[u8]) {
@@ -99,8 +86,9 @@ impl Engine {
 
     /// Answers the comparison of another node. Nothing of it is kept.
     fn compare_for(&mut self, from: &NodeId, round: u64, message: &[u8]) {
-        let Some(items) = self.shared(from) else { return };
-        let answer = Negentropy::owned(items, MESSAGE_BYTES).and_then(|mut state| state.reconcile(message));
+        let Some(site) = self.members.site_of(from) else { return };
+        let Some((items, _)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        let answer = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| state.reconcile(message));
         match answer {
             Ok(answer) => {
                 self.send(from, &Frame::Reconcile { round, reply: true, message: ByteBuf::from(answer) });
@@ -112,8 +100,14 @@ impl Engine {
     /// Goes on with an own comparison.
     fn compare(&mut self, from: &NodeId, number: u64, message: &[u8]) {
         let Some(round) = self.sync.rounds.get_mut(from).filter(|round| round.number == number) else { return };
+        let Some(site) = self.members.site_of(from) else { return };
+        // What has changed since the comparison began may show as a difference, or not: the next one will tell.
+        let Some((items, _)) = self.sync.shared.with(&self.replicants.index, site) else { return };
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let next = round.state.reconcile_with_ids(message, &mut ours, &mut theirs);
+        let next = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| {
+            state.set_initiator();
+            state.reconcile_with_ids(message, &mut ours, &mut theirs)
+        });
         round.ours.extend(ours.iter().filter_map(|id| prefix(&id[..])));
         round.theirs.extend(theirs.iter().filter_map(|id| prefix(&id[..])));
         round.steps += 1;
@@ -137,9 +131,10 @@ impl Engine {
         let mut meet = BTreeSet::new();
         for prefix in round.ours.union(&round.theirs) {
             match self.replicants.by_prefix.get(prefix) {
-                Some(id) if self.replicants.index.contains_key(id) => {
+                Some(id) if self.replicants.held(id).is_some() => {
                     meet.insert(id.clone());
                 }
+                // Of what was given away there is no document here to talk about.
                 _ if wanted.len() < MAX_WANTED => wanted.push(ByteBuf::from(prefix.to_vec())),
                 _ => {}
             }

@@ -2,7 +2,7 @@
 
 use khufu_crdt::{Observation, OperationId, OperationReport, Outcome, ReplicantId, Status, Step, clip_output};
 
-use super::{Doing, Side};
+use super::{Doing, Side, UNKNOWN};
 use crate::{DriverDone, DriverFailure, Engine, Happening};
 
 /// The most looks at one replica that wait for its driver.
@@ -76,7 +76,7 @@ impl Engine {
             Err(failure) => {
                 if failure.unknown {
                     // Neither this nor what was there before can be counted on.
-                    resident.work.desired = None;
+                    resident.work.desired = Some(UNKNOWN.into());
                 }
                 // A desired state is never given up: it is only said that it fails.
                 let status = if self.is_final(id, &failure) { Status::Failed } else { Status::Pending };

@@ -16,13 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
 
+/// In place of a digest: the replica may have been made from any desired state. So whatever is wanted is written, and
+/// where nothing is wanted the replica is reset.
+pub(crate) const UNKNOWN: &str = "unknown";
+
 /// What one site has made of one replicant. Stored beside the document, never in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Work {
     /// The operations executed since the base, and the intent.
     pub(crate) applied: Applied,
-    /// SHA-256 of the desired state that the replica was made from; none if it has none.
+    /// SHA-256 of the desired state that the replica was made from; none if it has none, [`UNKNOWN`] if nobody knows.
     pub(crate) desired: Option<String>,
     /// A driver was told to write this desired state and has not answered.
     pub(crate) desired_intent: Option<String>,
@@ -74,7 +78,7 @@ impl Work {
     pub(crate) fn distrust(&mut self, only_a_value: bool) {
         let ran = !self.applied.sequence().is_empty() || self.applied.intent().is_some();
         self.rebuild |= ran || !only_a_value;
-        self.desired = None;
+        self.desired = Some(UNKNOWN.into());
         self.removed = false;
         self.touched = true;
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::same::essence;
-use super::{Doing, Side, Work};
+use super::{Doing, Side, UNKNOWN, Work};
 use crate::timers::Due;
 use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
 
@@ -241,6 +241,7 @@ impl Engine {
         let (now_ms, now_us) = (self.now.wall_ms, self.now.monotonic_us);
         let handed_over = self.is_handed_over(id);
         self.compare_executed(id);
+        let others_speak = self.sync.has_session(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return Next::Nothing { settled: true } };
         if resident.provisional {
             return Next::Nothing { settled: false };
@@ -268,8 +269,8 @@ impl Engine {
             return Next::Again;
         }
         if work.desired_intent.take().is_some() {
-            // Writing a desired state twice is the same as writing it once.
-            work.desired = None;
+            // Writing a desired state twice is the same as writing it once. But it may not be wanted any more.
+            work.desired = Some(UNKNOWN.into());
             return Next::Again;
         }
         let Some(capabilities) = known else {
@@ -408,7 +409,13 @@ impl Engine {
             return Next::Nothing { settled: true };
         };
         let absolute = step.operation().is_some_and(is_absolute);
-        if work.is_blank() && !work.looked && !absolute && capabilities.observe {
+        let first = work.is_blank() && !work.looked && !absolute;
+        if first && !capabilities.observe && others_speak {
+            // Should this site have lost its disk, only others can tell what is on the platform, and they are about to.
+            self.timers.set_by(Due::Work(id.clone()), self.now.plus(self.config.gather));
+            return Next::Nothing { settled: false };
+        }
+        if first && capabilities.observe {
             if pause.holds(work, "look") {
                 return Next::Nothing { settled: false };
             }

@@ -7,14 +7,25 @@ use khufu_crdt::{
     Fate, MAX_OUTPUT_BYTES, OperationId, OperationReport, Outcome, ReplicantId, Report, Status, Step, clip_output,
 };
 
+use crate::timers::Due;
 use crate::{Engine, Happening};
 
 /// The bytes of what is said of one operation besides its id and what the platform said, roughly.
 const OPERATION_BYTES: usize = 64;
 
 impl Engine {
-    /// Says what has come of things, if it is anything new.
+    /// Says what has come of things, if it is anything new. That something has begun is said only if it does not end
+    /// soon: nothing waits for it, and the end is said in any case.
     pub(crate) fn report(&mut self, id: &ReplicantId) {
+        self.report_at(id, false);
+    }
+
+    /// Says what is under way.
+    pub(crate) fn report_now(&mut self, id: &ReplicantId) {
+        self.report_at(id, true);
+    }
+
+    fn report_at(&mut self, id: &ReplicantId, now: bool) {
         let site = self.config.site.clone();
         let handed_over = self.is_handed_over(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -34,6 +45,7 @@ impl Engine {
         let member = placement.is_some_and(|placement| placement.has_replica(&site));
         // Of what spans sites most of them hold only the document.
         let keeps = placement.is_some_and(|placement| placement.sites.contains(&site)) && !member;
+        let capabilities = self.config.kinds.get(&state.kind);
         let old = resident.reports.get(&site);
         let mut report = Report {
             replicant: id.clone(),
@@ -71,9 +83,18 @@ impl Engine {
             // The replica is to go and is still there, or nobody else has the document yet.
             Status::Pending
         };
+        let due = Due::Report(id.clone());
         if old.is_some_and(|old| *old == report) {
-            return;
+            return self.timers.cancel(&due);
         }
+        // Should this site lose its disk, and its platform cannot be looked at, what others have heard is all that tells
+        // what was run.
+        let blind = !report.operations.is_empty() && capabilities.is_some_and(|capabilities| !capabilities.observe);
+        // What is not settled is taken up again after a crash, and then said.
+        if report.status == Status::Pending && !settled && !now && !blind {
+            return self.timers.set_by(due, self.now.plus(self.config.report_begun));
+        }
+        self.timers.cancel(&due);
         let seq = self.clock.tick(self.now.wall_ms).0.max(work.seq.saturating_add(1));
         report.seq = seq;
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -92,7 +113,7 @@ impl Engine {
         self.write_work(id);
         self.write_index(id);
         self.store_clock();
-        self.tell_report(id, &report);
+        self.tell_report(id, &report, blind);
         self.event(Happening::Reported { replicant: id.clone(), site, status: report.status, seq });
         self.check_waits(id);
         self.close_soon(id);

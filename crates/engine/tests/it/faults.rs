@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::harness::World;
+use khufu_engine::harness::{CallFault, World};
 use khufu_engine::{Happening, Request, RequestError};
 use proptest::prelude::*;
 use serde_json::json;
@@ -63,6 +63,23 @@ fn what_was_acknowledged_survives_a_crash() {
             assert_eq!(text.matches(word.as_str()).count(), 1, "{word} in {text} (seed {seed})");
         }
         assert_eq!(world.text("paris", "log").unwrap(), text);
+    }
+}
+
+#[test]
+fn a_desired_state_that_is_not_wanted_any_more_goes_also_where_nobody_knows_whether_it_was_written() {
+    for crash in [false, true] {
+        let mut world = World::new(23);
+        world.sites(&["paris"]);
+        world.sites.get_mut("paris").unwrap().next_call = Some(CallFault::HangsAfter);
+        world.put("paris", "web", "paris", json!({"a": 1}));
+        world.until("it is written", Duration::from_secs(5), |world| world.text("paris", "web").is_some());
+        world.patch("paris", "web", json!({"a": null})).unwrap();
+        if crash {
+            world.restart("paris");
+        }
+        world.settle();
+        assert_eq!(world.text("paris", "web"), None, "after a crash: {crash}");
     }
 }
 

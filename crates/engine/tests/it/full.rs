@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use khufu_crdt::{EpochRule, OperationId, ReplicantId};
-use khufu_engine::harness::World;
+use khufu_engine::harness::{CallFault, World};
 use khufu_engine::{Operate, Put, Request, RequestError, Response};
 use serde_json::{Value, json};
 
@@ -156,6 +156,32 @@ fn what_was_under_way_when_the_disk_filled_up_ends_well() {
         }
         let lines: std::collections::BTreeSet<_> = text.lines().collect();
         assert_eq!(lines.len(), text.lines().count(), "seed {seed}: something ran twice:\n{text}");
+    }
+}
+
+#[test]
+fn nobody_is_told_what_is_under_way_where_the_disk_is_full() {
+    for seed in 42..52 {
+        let mut world = World::new(seed);
+        world.sites(&["paris", "rennes"]);
+        world.put("paris", "web", "all", json!({"a": 1}));
+        world.settle();
+        world.sites.get_mut("paris").unwrap().next_call = Some(CallFault::HangsAfter);
+        world.patch("rennes", "web", json!({"a": 2})).unwrap();
+        world.until("the driver is at it", Duration::from_secs(5), |world| {
+            world.text("paris", "web").as_deref() == Some("{\"a\":2}\n")
+        });
+        fill(&mut world, "paris", true);
+        world.ask("paris", Request::Patch { id: id("web"), patch: json!({"a": 3}) });
+        world.until("the disk is found full", Duration::from_secs(5), |world| is_full(world, "paris"));
+        // It would be said by now that it has begun.
+        world.run_for(Duration::from_secs(2));
+        let told = world.reported("rennes", &id("web"), "paris").unwrap();
+        let stored = world.stored_report("paris", &id("web")).unwrap();
+        assert!(told <= stored, "seed {seed}: rennes knows report {told}, and the disk {stored}");
+        fill(&mut world, "paris", false);
+        world.settle();
+        assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":2}\n", "seed {seed}");
     }
 }
 

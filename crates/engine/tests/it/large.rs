@@ -122,7 +122,9 @@ fn a_site_that_does_not_know_another_as_a_holder_yet_is_told_in_as_many_frames_a
     }
     world.mend("lyon", "paris");
     world.until("they have met", Duration::from_secs(30), |world| {
-        world.text("lyon", "web") == world.text("paris", "web")
+        let Ok(Response::Replicant(view)) = world.request("lyon", Request::Get { id: id("web") }) else { return false };
+        let reported = view.sites.values().filter(|site| site.current).count() == 2;
+        reported && world.text("lyon", "web") == world.text("paris", "web")
     });
     // What metz knows is that lyon is none of the holders; only lyon can tell it otherwise.
     world.crash("paris");
@@ -156,7 +158,8 @@ fn a_report_that_no_other_site_could_be_told_is_not_taken() {
         let mut bytes = vec![1];
         ciborium::into_writer(&push, &mut bytes).unwrap();
         world.hand("paris", Input::Frame { from: NodeId("node-rennes".into()), bytes });
-        world.run_for(Duration::from_millis(50));
+        // Longer than reports wait for other things to be written.
+        world.run_for(Duration::from_millis(300));
         let stored = &world.sites["paris"].disk.scan(b"d/web/r/rennes")[0].value;
         assert_eq!(stored.windows(name.len()).any(|part| part == name.as_bytes()), taken);
     }
