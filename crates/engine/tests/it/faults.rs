@@ -425,6 +425,8 @@ fn what_the_index_has_lost_is_found_also_if_the_process_ends_at_once() {
         world.start_doubtful("paris");
         world.crash("paris");
         world.start("paris");
+        // Of what was written apart, what is older by the clocks comes first.
+        world.run_for(Duration::from_millis(100));
         world.heal();
         world.operate("rennes", "log", "add", "three;").unwrap();
         world.settle();
