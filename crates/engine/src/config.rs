@@ -26,8 +26,12 @@ pub struct Config {
     pub doubtful: bool,
     /// Limits of documents.
     pub limits: Limits,
-    /// Pause between two heartbeats to a connected node. Costs some 100 bytes each way per node and heartbeat.
+    /// Pause between two heartbeats to a connected node that is sent nothing else. One costs some 100 bytes, and as much
+    /// again for the connection.
     pub heartbeat: Duration,
+    /// How often it is looked who is due a heartbeat and who is silent. Whoever has missed one is asked as often as that
+    /// for a sign of life, and it is by about this that a heartbeat may be late without being missed.
+    pub look: Duration,
     /// Pause between two reconciliations with a connected node; what gossip missed is late by at most about this.
     pub reconcile: Duration,
     /// How long a document must have been quiet before it is reconciled: what changed just now is still on its way.
@@ -106,7 +110,8 @@ impl Config {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             doubtful: false,
             limits: Limits::default(),
-            heartbeat: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(5),
+            look: Duration::from_secs(1),
             reconcile: Duration::from_secs(5),
             quiet: Duration::from_secs(2),
             batch: Duration::from_millis(10),
@@ -140,6 +145,7 @@ impl Config {
     pub fn fast(site: SiteName, node: NodeId) -> Self {
         Self {
             heartbeat: Duration::from_millis(200),
+            look: Duration::from_millis(200),
             reconcile: Duration::from_millis(500),
             quiet: Duration::from_millis(200),
             session_timeout: Duration::from_secs(2),

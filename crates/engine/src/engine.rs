@@ -16,7 +16,7 @@ use crate::stock::Stock;
 use crate::sync::Sync;
 use crate::time::Time;
 use crate::timers::{Due, Timers};
-use crate::wire::{self, Frame, Gossip, Push, Signed, SyncFrame};
+use crate::wire::{self, Frame, Gossip, Push, Signed, SyncFrame, Told};
 use crate::work::Doing;
 use crate::{
     CallId, Config, Event, Happening, Input, NodeId, Output, Record, Request, RequestError, RequestId, Response,
@@ -54,6 +54,8 @@ pub(crate) enum Task {
     Request { origin: Origin, who: String, request: Request },
     /// Changes and reports came in.
     Push { from: NodeId, push: Push },
+    /// A report came in.
+    Told { from: NodeId, told: Told },
     /// A step of a sync session came in.
     Sync { from: NodeId, frame: SyncFrame },
     /// Begin a sync session.
@@ -185,8 +187,8 @@ impl Engine {
     fn start(&mut self) {
         self.store_clock();
         self.subscribe_members();
-        self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
-        self.timers.set(Due::Announce, self.now.plus(self.config.heartbeat));
+        self.timers.set(Due::Heartbeat, self.now.plus(self.config.look));
+        self.timers.set(Due::Announce, self.now.plus(self.config.look));
         self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
         self.take_up();
         self.update_topics();
@@ -339,8 +341,8 @@ impl Engine {
         }
         match frame {
             Frame::Members { records } => self.member_records(from, &records),
-            Frame::Ping { sent_us, load, rtt_ms, known, echo } => {
-                let waits = !rtt_ms.contains_key(&self.config.site);
+            Frame::Ping { sent_us, load, rtt_ms, known, echo, waits } => {
+                let waits = waits || !rtt_ms.contains_key(&self.config.site);
                 self.members.told(from, load, rtt_ms);
                 self.members.pinged(from, sent_us, self.now);
                 if let Some((sent_us, held_us)) = echo {
@@ -365,7 +367,7 @@ impl Engine {
                 }
             }
             Frame::Push(push) => self.run(push.document.replicant.clone(), Task::Push { from: from.clone(), push }),
-            Frame::Pushes { pushes } => self.pushed_together(from, &pushes),
+            Frame::Reports { told } => self.told_reports(from, told),
             Frame::Ask { nonce, who, here, ask } => self.asked(from, nonce, who, &here, ask),
             Frame::Reply { nonce, reply } => self.replied(from, nonce, *reply),
         }
@@ -419,6 +421,7 @@ impl Engine {
     pub(crate) fn send_now(&mut self, to: &NodeId, frame: &Frame) {
         if self.members.is_connected(to) {
             self.counters.frames_out += 1;
+            self.members.sends(to, self.now);
             self.outbox.now(Output::Send { to: to.clone(), frame: wire::encode(frame) });
         }
     }
@@ -436,6 +439,10 @@ impl Engine {
                 return false;
             }
             self.counters.frames_out += 1;
+            // What waits for a disk that is at a standstill is no sign of life.
+            if self.outbox.outstanding() == 0 {
+                self.members.sends(to, self.now);
+            }
             self.outbox.after(Output::Send { to: to.clone(), frame: bytes });
         }
         connected

@@ -1,6 +1,6 @@
 //! Sends each task to the part that does it.
 
-use khufu_crdt::ReplicantId;
+use khufu_crdt::{DocumentId, ReplicantId};
 
 use crate::engine::Task;
 use crate::{Engine, RequestError};
@@ -9,10 +9,16 @@ impl Engine {
     /// Works on a resident document.
     pub(crate) fn perform(&mut self, id: &ReplicantId, task: Task) {
         match task {
-            Task::Push { .. } | Task::Sync { .. } | Task::Meet { .. } | Task::Catchup { .. } | Task::Place
+            Task::Push { .. }
+            | Task::Told { .. }
+            | Task::Sync { .. }
+            | Task::Meet { .. }
+            | Task::Catchup { .. }
+            | Task::Place
                 if self.is_full() => {}
             Task::Request { origin, who, request } => self.request_for(id, origin, who, request),
             Task::Push { from, push } => self.pushed(id, &from, push),
+            Task::Told { from, told } => self.told(id, &from, told),
             Task::Sync { from, frame } => self.sync_step(id, &from, frame),
             Task::Meet { with } => self.begin_session(id, &with),
             Task::Catchup { node, heads, knows, epoch } => self.catch_up(id, &node, &heads, &knows, epoch),
@@ -34,6 +40,11 @@ impl Engine {
             Task::Push { from, push } => {
                 if self.unknown(push.document.clone(), &from) {
                     self.pushed(id, &from, push);
+                }
+            }
+            Task::Told { from, told } => {
+                if self.unknown(DocumentId { replicant: id.clone(), epoch: told.epoch }, &from) {
+                    self.told(id, &from, told);
                 }
             }
             Task::Sync { from, frame } => {

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{ChangeHash, DocumentId, ReplicantId, Report, SiteName};
+use khufu_crdt::{ChangeHash, DocumentId, Epoch, ReplicantId, Report, SiteName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::members::SignedRecord;
+use crate::sync::News;
 use crate::{Holding, NodeId, Request, RequestError, Response, SitePlan};
 
 /// The version of all that is in this file.
@@ -23,16 +24,19 @@ pub(crate) enum Frame {
     /// The first frame on a connection, and again when something changed: the sites that the sender knows.
     Members { records: Vec<SignedRecord> },
     /// A heartbeat. `sent_us` comes back untouched: with the next heartbeat of the other side as `echo`, together with
-    /// how long it was held, or at once where the sender has measured no distance yet. `known` is the number of the receiver's record that the sender has,
-    /// so that a record which was lost on its way is sent again.
+    /// how long it was held; or at once, if the sender waits for a sign of life (`waits`) or has measured no distance yet.
+    /// `known` is the number of the receiver's record that the sender has, so that a record which was lost on its way is
+    /// sent again.
     Ping {
         sent_us: u64,
         load: f64,
         rtt_ms: BTreeMap<SiteName, f64>,
         #[serde(default)]
         known: u64,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         echo: Option<(u64, u64)>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        waits: bool,
     },
     /// The answer to a heartbeat that is waited for.
     Pong { sent_us: u64 },
@@ -53,8 +57,8 @@ pub(crate) enum Frame {
     },
     /// Changes and reports, pushed.
     Push(Push),
-    /// Several pushes that have gathered, each encoded as a whole.
-    Pushes { pushes: Vec<ByteBuf> },
+    /// What the sender's site has to report, gathered.
+    Reports { told: Vec<Told> },
     /// A question that the receiver shall answer.
     Ask { nonce: u64, who: String, here: SiteName, ask: Ask },
     /// The answer to a question.
@@ -72,7 +76,7 @@ impl Frame {
                 | Self::Sync(_)
                 | Self::NotHolder { .. }
                 | Self::Push(_)
-                | Self::Pushes { .. }
+                | Self::Reports { .. }
         )
     }
 }
@@ -100,17 +104,45 @@ pub(crate) struct SyncFrame {
     pub(crate) cut: Option<ChangeHash>,
 }
 
+/// What a site reports on one replicant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Told {
+    #[serde(rename = "i")]
+    pub(crate) replicant: ReplicantId,
+    #[serde(rename = "e", default)]
+    pub(crate) epoch: Epoch,
+    /// Where the epoch before this document's was closed.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cut: Option<ChangeHash>,
+    #[serde(rename = "r")]
+    pub(crate) what: What,
+}
+
+/// A report, whole or in part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum What {
+    /// All of it.
+    #[serde(rename = "w")]
+    Whole(Box<Report>),
+    /// What is new since the one that the receiver was told before. Without that one it begins a session.
+    #[serde(rename = "n")]
+    News(Box<News>),
+}
+
 /// Changes and reports of one document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Push {
     pub(crate) document: DocumentId,
     /// Raw Automerge changes; none where they are only announced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changes: Vec<ByteBuf>,
     /// The heads that the sender has, so that a receiver sees what it lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) heads: Vec<ChangeHash>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) reports: Vec<Report>,
     /// Where the epoch before this document's was closed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut: Option<ChangeHash>,
     /// How many sites that have given it away have passed it on.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -236,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new(), known: 0, echo: None };
+        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new(), known: 0, echo: None, waits: false };
         let decoded: Frame = decode(&encode(&frame)).unwrap();
         assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
         assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));

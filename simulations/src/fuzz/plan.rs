@@ -59,6 +59,7 @@ pub struct Plan {
 fn patience(config: &mut Config) {
     let ms = std::time::Duration::from_millis;
     config.heartbeat = ms(900);
+    config.look = ms(900);
     config.reconcile = ms(1_300);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Next, World};
+use crate::wire::{self, Frame, Gossip, Push, Signed, What};
 use crate::{Input, NodeId};
 
 /// How the network treats what is sent. Times are in microseconds, shares in percent.
@@ -55,6 +56,45 @@ pub struct Recorded {
     pub gossip: bool,
     /// What was sent.
     pub bytes: Vec<u8>,
+}
+
+impl Recorded {
+    /// What kind of message it is, in a word: the name of the frame, with what it carries where that makes a difference.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        fn of(push: &Push) -> &'static str {
+            match (push.changes.is_empty(), push.reports.is_empty()) {
+                (false, _) => "changes",
+                (true, false) => "report",
+                (true, true) => "heads",
+            }
+        }
+        if self.gossip {
+            let body = wire::decode::<Signed>(&self.bytes).and_then(|signed| wire::decode::<Gossip>(&signed.body));
+            return match body {
+                Ok(Gossip::Member(_)) => "gossiped member",
+                Ok(Gossip::Push(push)) if !push.changes.is_empty() => "gossiped changes",
+                Ok(Gossip::Push(_)) => "gossiped report",
+                Err(_) => "gossip that nobody understands",
+            };
+        }
+        match wire::decode::<Frame>(&self.bytes) {
+            Ok(Frame::Members { .. }) => "members",
+            Ok(Frame::Ping { .. }) => "ping",
+            Ok(Frame::Pong { .. }) => "pong",
+            Ok(Frame::Shared { .. }) => "shared",
+            Ok(Frame::Reconcile { .. }) => "reconcile",
+            Ok(Frame::Want { .. }) => "want",
+            Ok(Frame::Sync(_)) => "sync",
+            Ok(Frame::NotHolder { .. }) => "not-holder",
+            Ok(Frame::Push(push)) => of(&push),
+            Ok(Frame::Reports { told }) if told.iter().all(|told| matches!(told.what, What::News(_))) => "reports",
+            Ok(Frame::Reports { .. }) => "whole reports",
+            Ok(Frame::Ask { .. }) => "ask",
+            Ok(Frame::Reply { .. }) => "reply",
+            Err(_) => "a frame that nobody understands",
+        }
+    }
 }
 
 /// How long a connection is kept on which nothing goes through in one direction, at most. Two machines notice it by what

@@ -15,6 +15,9 @@ use self::standing::Standing;
 use crate::time::micros;
 use crate::{Config, Liveness, NodeId, NodeView, SiteView, Time};
 
+/// Whoever is told other things is sent a heartbeat for every so many that it would be sent else: for the distance, and
+/// for what only heartbeats tell.
+const BEATS: u64 = 6;
 /// The most nodes that are remembered.
 const MAX_NODES: usize = 4096;
 
@@ -38,6 +41,18 @@ struct Link {
     state: Liveness,
     /// The moment that its last heartbeat spoke of, on its clock, and when that came, on ours: told it once.
     ping: Option<(u64, u64)>,
+    /// When anything was last sent to it, and when a heartbeat was.
+    sent_us: u64,
+    pinged_us: u64,
+}
+
+/// What a node is to be told by way of a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// That this node is there, if nothing else has told it so.
+    Here,
+    /// The same, and that a sign of life is waited for.
+    Waits,
 }
 
 /// All other nodes.
@@ -48,6 +63,7 @@ pub(crate) struct Members {
     links: BTreeMap<NodeId, Link>,
     standings: BTreeMap<SiteName, Standing>,
     heartbeat_us: u64,
+    look_us: u64,
     settle_us: u64,
     suspect: f64,
     down: f64,
@@ -61,6 +77,7 @@ impl Members {
             links: BTreeMap::new(),
             standings: BTreeMap::new(),
             heartbeat_us: micros(config.heartbeat),
+            look_us: micros(config.look),
             settle_us: micros(config.settle),
             suspect: config.phi_suspect,
             down: config.phi_down,
@@ -74,6 +91,8 @@ impl Members {
             rtt_ms: None,
             state: Liveness::Down,
             ping: None,
+            sent_us: 0,
+            pinged_us: 0,
         })
     }
 
@@ -116,12 +135,12 @@ impl Members {
     }
 
     pub(crate) fn up(&mut self, node: &NodeId, now: Time) {
-        let heartbeat_us = self.heartbeat_us;
+        let (heartbeat_us, look_us) = (self.heartbeat_us, self.look_us);
         let link = self.link(node);
         link.connected = true;
         match &mut link.phi {
             Some(phi) => phi.heard(now.monotonic_us),
-            None => link.phi = Some(Phi::new(heartbeat_us, now.monotonic_us)),
+            None => link.phi = Some(Phi::new(heartbeat_us, look_us, now.monotonic_us)),
         }
         self.heard(node, now);
     }
@@ -144,6 +163,36 @@ impl Members {
         if let Some(member) = self.members.get_mut(node) {
             member.seen_wall_ms = Some(now.wall_ms);
         }
+    }
+
+    /// Something is being sent to a node.
+    pub(crate) fn sends(&mut self, node: &NodeId, now: Time) {
+        if let Some(link) = self.links.get_mut(node) {
+            link.sent_us = now.monotonic_us;
+        }
+    }
+
+    /// The nodes that are due a heartbeat: whoever was sent nothing else for long, or no heartbeat for very long, and whoever
+    /// has been silent for so long that it is asked.
+    pub(crate) fn beats(&mut self, now: Time) -> Vec<(NodeId, Beat)> {
+        // So that none is late by a whole look.
+        let (pause, late) = (self.heartbeat_us.saturating_sub(self.look_us / 2), self.look_us / 2);
+        let mut beats = Vec::new();
+        for (node, link) in self.links.iter_mut().filter(|(_, link)| link.connected) {
+            let silent = link.phi.as_ref().map_or(0, |phi| phi.silent_us(now.monotonic_us));
+            let beat = if silent > self.heartbeat_us.saturating_add(late) {
+                Beat::Waits
+            } else if now.monotonic_us.saturating_sub(link.sent_us) >= pause
+                || now.monotonic_us.saturating_sub(link.pinged_us) >= self.heartbeat_us.saturating_mul(BEATS)
+            {
+                Beat::Here
+            } else {
+                continue;
+            };
+            link.pinged_us = now.monotonic_us;
+            beats.push((node.clone(), beat));
+        }
+        beats
     }
 
     /// A heartbeat came.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use khufu_crdt::SiteName;
 use serde_bytes::ByteBuf;
 
-use super::{RecordError, SignedRecord};
+use super::{Beat, RecordError, SignedRecord};
 use crate::record::{clock_key, node_key};
 use crate::time::{Time, micros};
 use crate::timers::Due;
@@ -38,7 +38,7 @@ impl Engine {
     pub(crate) fn peer_up(&mut self, node: &NodeId) {
         self.members.up(node, self.now);
         self.tell_members(node);
-        self.ping(node, self.load(), self.members.distances());
+        self.ping(node, self.load(), self.members.distances(), Beat::Here);
         self.judge();
         self.reconcile_soon(node);
     }
@@ -67,6 +67,7 @@ impl Engine {
     pub(crate) fn peer_down(&mut self, node: &NodeId) {
         self.members.gone(node);
         self.timers.cancel(&Due::Reconcile(node.clone()));
+        self.sync.unsay(node);
         self.sync_peer_gone(node);
         self.asks_peer_gone(node);
         self.judge();
@@ -164,19 +165,22 @@ impl Engine {
     }
 
     pub(crate) fn heartbeat(&mut self) {
-        let nodes: Vec<_> = self.members.connected().cloned().collect();
-        let (load, rtt_ms) = (self.load(), self.members.distances());
-        for node in nodes {
-            self.ping(&node, load, rtt_ms.clone());
+        let beats = self.members.beats(self.now);
+        if !beats.is_empty() {
+            let (load, rtt_ms) = (self.load(), self.members.distances());
+            for (node, beat) in beats {
+                self.ping(&node, load, rtt_ms.clone(), beat);
+            }
         }
         self.judge();
-        self.timers.set(Due::Heartbeat, self.now.plus(self.config.heartbeat));
+        self.timers.set(Due::Heartbeat, self.now.plus(self.config.look));
     }
 
-    fn ping(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>) {
+    fn ping(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>, beat: Beat) {
         let known = self.members.member(node).map_or(0, |member| member.record.seq);
         let echo = self.members.echo(node, self.now);
-        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms, known, echo });
+        let waits = beat == Beat::Waits;
+        self.send_now(node, &Frame::Ping { sent_us: self.now.monotonic_us, load, rtt_ms, known, echo, waits });
     }
 
     /// A node that has an older record of this site than there is gets the newest.

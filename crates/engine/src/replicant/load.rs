@@ -84,7 +84,7 @@ impl Engine {
             self.put_off(id, task, &RequestError::Storage { message: message.clone() });
         }
         // Whoever asks in between waits for the next attempt. Others will say again what they said.
-        others.retain(|task| !matches!(task, Task::Push { .. } | Task::Sync { .. }));
+        others.retain(|task| !matches!(task, Task::Push { .. } | Task::Told { .. } | Task::Sync { .. }));
         if others.is_empty() {
             others.push(Task::Work);
         }

@@ -11,6 +11,7 @@ use khufu_crdt::{ChangeHash, Replicant, ReplicantId, Report, Resolved, SiteName,
 use serde_bytes::ByteBuf;
 
 use crate::engine::Task;
+use crate::sync::Sent;
 use crate::work::{Side, Work, says_nothing};
 use crate::{CallId, NodeId};
 
@@ -46,6 +47,8 @@ pub(crate) struct Resident {
     pub(crate) offers: BTreeMap<NodeId, Offer>,
     /// When concurrent changes were last brought together here.
     pub(crate) joined_us: Option<u64>,
+    /// What the other holders were last told of this site's replica.
+    pub(crate) sent: Option<Sent>,
     /// What the changes of the epoch before are called in this one, for users who have seen them.
     pub(crate) renamed: BTreeMap<ChangeHash, ChangeHash>,
     resolved: Option<Resolved>,
@@ -84,6 +87,7 @@ impl Resident {
             earlier: BTreeMap::new(),
             offers: BTreeMap::new(),
             joined_us: None,
+            sent: None,
             renamed: BTreeMap::new(),
             resolved: None,
             knew: BTreeMap::new(),

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Change, ReplicantId, Report};
+use khufu_crdt::{Change, ChangeHash, DocumentId, Epoch, ReplicantId, Report, Status};
 use serde_bytes::ByteBuf;
 
+use super::News;
 use crate::engine::Task;
 use crate::timers::Due;
-use crate::wire::{self, Frame, Gossip, Push};
+use crate::wire::{self, Frame, Gossip, Push, Told, What};
 use crate::{Engine, NodeId, Output};
 
-/// The most reports that gather before they are sent.
+/// The most reports that gather before they are sent, and in one frame.
 const MAX_GATHERED: usize = 256;
 /// A frame of gathered reports holds no more than this, if more than one. In bytes.
 const FRAME_BYTES: usize = 256 << 10;
@@ -19,8 +20,16 @@ const FRAME_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Gathered {
     nodes: Vec<NodeId>,
-    /// An encoded [`Push`].
-    push: ByteBuf,
+    epoch: Epoch,
+    cut: Option<ChangeHash>,
+    report: Report,
+}
+
+/// The last report that was sent on a replicant, and to whom: to these the next is only what is new in it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    nodes: Vec<NodeId>,
+    report: Report,
 }
 
 impl Engine {
@@ -65,45 +74,101 @@ impl Engine {
             reports: vec![report.clone()],
             passed: 0,
         };
-        let Some(nodes) = self.few(id) else { return self.tell(id, push, false) };
+        let Some(nodes) = self.few(id) else {
+            if let Some(resident) = self.replicants.resident.get_mut(id) {
+                resident.sent = None;
+            }
+            return self.tell(id, push, false);
+        };
         let pause = if report.operations.is_empty() { self.config.gather } else { self.config.gather_operations };
+        let (epoch, cut) = (push.document.epoch, push.cut);
         // An older report that still waits is not worth sending any more.
-        self.sync.gathered.insert(id.clone(), Gathered { nodes, push: ByteBuf::from(wire::encode(&push)) });
+        self.sync.gathered.insert(id.clone(), Gathered { nodes, epoch, cut, report: report.clone() });
         let now = at_once || self.sync.gathered.len() >= MAX_GATHERED;
         self.timers.set_by(Due::Tell, if now { self.now.monotonic_us } else { self.now.plus(pause) });
     }
 
     /// Sends the reports that have gathered.
     pub(crate) fn tell_gathered(&mut self) {
-        let mut frames = BTreeMap::<NodeId, (usize, Vec<ByteBuf>)>::new();
-        for (_, Gathered { nodes, push }) in std::mem::take(&mut self.sync.gathered) {
-            for node in nodes {
-                let (bytes, pushes) = frames.entry(node.clone()).or_default();
-                if *bytes + push.len() > FRAME_BYTES && !pushes.is_empty() {
-                    let pushes = std::mem::take(pushes);
-                    *bytes = 0;
-                    self.send(&node, &Frame::Pushes { pushes });
+        let mut frames = BTreeMap::<NodeId, (usize, Vec<Told>)>::new();
+        for (id, Gathered { nodes, epoch, cut, report }) in std::mem::take(&mut self.sync.gathered) {
+            let resident = self.replicants.resident.get_mut(&id);
+            let before = resident.and_then(|resident| resident.sent.take());
+            // What is said last, before a document is given away, must not need anything that could have been lost; and
+            // with a new epoch it must be said where the one before was closed.
+            let last = report.status == Status::Removed;
+            let before = before.filter(|before| !last && before.report.epoch == epoch);
+            let news = before.as_ref().and_then(|before| News::between(&before.report, &report));
+            let told = |what, cut| Told { replicant: id.clone(), epoch, cut, what };
+            // Whoever has the one before knows where its epoch was begun.
+            let part = news.map(|news| told(What::News(Box::new(news)), None));
+            let part = part.map(|part| (wire::encode(&part).len(), part));
+            let whole = told(What::Whole(Box::new(report.clone())), cut);
+            let mut size = None;
+            for node in &nodes {
+                let knows = before.as_ref().is_some_and(|before| before.nodes.contains(node));
+                let (bytes, told) = match part.as_ref().filter(|_| knows) {
+                    Some((bytes, part)) => (*bytes, part),
+                    None => (*size.get_or_insert_with(|| wire::encode(&whole).len()), &whole),
+                };
+                let (sum, gathered) = frames.entry(node.clone()).or_default();
+                let full = sum.saturating_add(bytes) > FRAME_BYTES || gathered.len() >= MAX_GATHERED;
+                if full && !gathered.is_empty() {
+                    let told = std::mem::take(gathered);
+                    *sum = 0;
+                    // What is sent stands behind what it says on the disk.
+                    self.send(node, &Frame::Reports { told });
                 }
-                let Some((bytes, pushes)) = frames.get_mut(&node) else { continue };
-                *bytes += push.len();
-                pushes.push(push.clone());
+                let (sum, gathered) = frames.entry(node.clone()).or_default();
+                *sum = sum.saturating_add(bytes);
+                gathered.push(told.clone());
+            }
+            if let Some(resident) = self.replicants.resident.get_mut(&id) {
+                resident.sent = Some(Sent { nodes, report });
             }
         }
-        for (node, (_, pushes)) in frames {
-            self.send(&node, &Frame::Pushes { pushes });
+        for (node, (_, told)) in frames {
+            self.send(&node, &Frame::Reports { told });
         }
     }
 
     /// Takes in what another node has gathered.
-    pub(crate) fn pushed_together(&mut self, from: &NodeId, pushes: &[ByteBuf]) {
-        for push in pushes {
-            match wire::decode::<Push>(push) {
-                Ok(push) => {
-                    self.run(push.document.replicant.clone(), Task::Push { from: from.clone(), push });
-                }
-                Err(error) => return self.refuse(from, error.to_string()),
-            }
+    pub(crate) fn told_reports(&mut self, from: &NodeId, told: Vec<Told>) {
+        if told.len() > MAX_GATHERED {
+            return self.refuse(from, format!("{} reports in a frame, {MAX_GATHERED} are allowed", told.len()));
         }
+        for told in told {
+            self.run(told.replicant.clone(), Task::Told { from: from.clone(), told });
+        }
+    }
+
+    /// What a site says of its replica came in for a resident document.
+    pub(crate) fn told(&mut self, id: &ReplicantId, from: &NodeId, told: Told) {
+        let Told { epoch, cut, what, .. } = told;
+        let report = match what {
+            What::Whole(report) => *report,
+            What::News(news) => {
+                let (Some(resident), Some(site)) = (self.replicants.resident.get(id), self.members.site_of(from))
+                else {
+                    return;
+                };
+                let known = resident.reports.get(site);
+                if known.is_some_and(|known| news.seq().is_none_or(|seq| known.seq >= seq)) {
+                    return;
+                }
+                let Some(before) = known.filter(|known| known.seq == news.base()) else {
+                    // It was lost on its way, or in a crash of this node: a session brings all of it.
+                    return self.meet(id, from);
+                };
+                match news.after(before, epoch) {
+                    Some(report) => report,
+                    None => return self.refuse(from, format!("a report on {id} that does not fit the one before it")),
+                }
+            }
+        };
+        let document = DocumentId { replicant: id.clone(), epoch };
+        let push = Push { document, changes: Vec::new(), heads: Vec::new(), reports: vec![report], cut, passed: 0 };
+        self.pushed(id, from, push);
     }
 
     /// The nodes of the other holders, if there are few and each of these sites can be reached.

@@ -2,6 +2,7 @@
 //! of the Automerge sync protocol for each document that differs.
 
 mod gossip;
+mod news;
 mod parts;
 mod receive;
 mod reconcile;
@@ -13,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::ReplicantId;
 
-pub(crate) use self::reconcile::Round;
+pub(crate) use self::gossip::Sent;
+pub(crate) use self::news::News;
+pub(crate) use self::reconcile::{Round, Said};
 pub(crate) use self::session::Session;
 pub(crate) use self::topic::Topics;
 use crate::NodeId;
@@ -28,6 +31,7 @@ pub(crate) struct Sync {
     /// Documents that wait for a session, by node.
     queued: BTreeMap<NodeId, BTreeSet<ReplicantId>>,
     rounds: BTreeMap<NodeId, Round>,
+    said: BTreeMap<NodeId, Said>,
     shared: shared::Shared,
     gathered: BTreeMap<ReplicantId, gossip::Gathered>,
     pub(crate) topics: Topics,
@@ -41,8 +45,14 @@ impl Sync {
         self.sessions.clear();
         self.queued.clear();
         self.rounds.clear();
+        self.said.clear();
         self.shared.forget();
         self.gathered.clear();
+    }
+
+    /// A connection was lost: it is all said anew when there is another.
+    pub(crate) fn unsay(&mut self, node: &NodeId) {
+        self.said.remove(node);
     }
 
     pub(crate) fn sessions(&self) -> usize {

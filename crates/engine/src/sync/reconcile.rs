@@ -7,6 +7,7 @@ use khufu_crdt::ReplicantId;
 use negentropy::Negentropy;
 use serde_bytes::ByteBuf;
 
+use super::shared::SharedDigest;
 use crate::replicant::ItemPrefix;
 use crate::timers::Due;
 use crate::wire::Frame;
@@ -21,6 +22,14 @@ const MAX_WANTED: usize = 4096;
 const MAX_STEPS: u32 = 4096;
 /// The most differences that are noted of one comparison; the rest is found by the next.
 const MAX_DIFFERENCES: usize = 65_536;
+
+/// What this node and another have last said of what they share. What differs is said again and again; what is the same
+/// is said once by each.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    here: Option<SharedDigest>,
+    there: Option<SharedDigest>,
+}
 
 /// A comparison that this node began.
 #[derive(Debug)]
@@ -43,32 +52,42 @@ impl Engine {
 
     /// Compares with a node very soon, if it is this node's turn to begin.
     pub(crate) fn reconcile_soon(&mut self, node: &NodeId) {
-        if self.begins_with(node) && self.members.is_connected(node) {
-            self.timers.set_by(Due::Reconcile(node.clone()), self.now.monotonic_us);
+        if self.members.is_connected(node) {
+            let soon = self.now.monotonic_us;
+            let at = if self.begins_with(node) { soon } else { self.about(&node.0, self.config.reconcile) };
+            self.timers.set_by(Due::Reconcile(node.clone()), at);
         }
     }
 
-    /// Tells a node what is shared with it, in a few bytes. If that is not what it shares with this one, it compares.
+    /// Tells a node what is shared with it, in a few bytes, unless both have said the same of it.
     pub(crate) fn reconcile_with(&mut self, node: &NodeId) {
         if !self.members.is_connected(node) {
             return;
         }
-        if self.begins_with(node) {
-            let again = self.about(&node.0, self.config.reconcile);
-            self.timers.set(Due::Reconcile(node.clone()), again);
-        }
+        let again = self.about(&node.0, self.config.reconcile);
+        self.timers.set(Due::Reconcile(node.clone()), again);
         let Some(site) = self.members.site_of(node) else { return };
         let Some((_, digest)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        let said = self.sync.said.entry(node.clone()).or_default();
+        if said.here == Some(digest) && said.there == Some(digest) {
+            return;
+        }
+        said.here = Some(digest);
         self.counters.reconciles += 1;
         self.send(node, &Frame::Shared { digest: ByteBuf::from(digest) });
     }
 
-    /// Another node has told what it shares with this one.
+    /// Another node has told what it shares with this one. If that is not what is shared here, one of the two compares.
     pub(crate) fn told_shared(&mut self, from: &NodeId, theirs: &[u8]) {
+        let begins = self.begins_with(from);
         let Some(site) = self.members.site_of(from) else { return };
         let Some((items, digest)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        self.sync.said.entry(from.clone()).or_default().there = theirs.try_into().ok();
         if digest == theirs {
             return;
+        }
+        if !begins {
+            return self.reconcile_with(from);
         }
         let message = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| state.initiate());
         let Ok(message) = message else { return };
@@ -131,10 +150,11 @@ impl Engine {
         let mut meet = BTreeSet::new();
         for prefix in round.ours.union(&round.theirs) {
             match self.replicants.by_prefix.get(prefix) {
-                Some(id) if self.replicants.held(id).is_some() => {
+                Some(id) if self.is_shared_with(id, from) => {
                     meet.insert(id.clone());
                 }
-                // Of what was given away there is no document here to talk about.
+                // Of what was given away there is no document here to talk about; and whoever shares what is not shared
+                // with it here may know more of it, a later epoch perhaps.
                 _ if wanted.len() < MAX_WANTED => wanted.push(ByteBuf::from(prefix.to_vec())),
                 _ => {}
             }

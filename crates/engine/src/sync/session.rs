@@ -187,7 +187,13 @@ impl Engine {
             .placement
             .as_ref()
             .is_some_and(|placement| placement.sites.contains(&site) && !placement.sites.contains(here));
-        if takes_over && entry.current.insert(site) {
+        if !takes_over {
+            return;
+        }
+        let epoch = entry.epoch;
+        let before = entry.reports.get_mut(&site).filter(|(_, _, of)| *of < epoch);
+        let followed = before.map(|(_, _, of)| *of = epoch).is_some();
+        if entry.current.insert(site) || followed {
             self.write_index(id);
             self.work(id);
         }

@@ -188,7 +188,12 @@ impl Engine {
             return true;
         }
         entry.placement.as_ref().is_some_and(|placement| {
-            let has_it = |site: &&khufu_crdt::SiteName| **site == self.config.site || entry.current.contains(*site);
+            // Whoever has the document of the epoch before may never hear of this one from anybody else.
+            let follows =
+                |site: &khufu_crdt::SiteName| entry.reports.get(site).is_none_or(|(_, _, epoch)| *epoch >= entry.epoch);
+            let has_it = |site: &&khufu_crdt::SiteName| {
+                **site == self.config.site || (entry.current.contains(*site) && follows(site))
+            };
             // The one replica of what spans sites does not go before there can be another.
             placement.sites.iter().filter(has_it).any(|site| placement.has_replica(site))
         })

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{DocumentId, ReplicantId, Report};
+use khufu_crdt::{DocumentId, ReplicantId, Report, SiteName};
 use khufu_engine::harness::World;
-use khufu_engine::{Put, Request, Response};
+use khufu_engine::{Liveness, Put, Request, Response};
 use serde_json::json;
 
 use crate::foreign::{Ask, Frame, Push, hand};
@@ -115,4 +115,24 @@ fn what_a_driver_does_not_answer_keeps_no_place_for_ever() {
     let waiting = |world: &World| world.sites["paris"].engine().unwrap().metrics().waiting;
     assert_eq!(waiting(&world), 1);
     world.until("time is up", Duration::from_secs(10), |world| waiting(world) == 0);
+}
+
+#[test]
+fn a_site_that_falls_silent_is_noticed_in_ten_seconds_and_a_lost_heartbeat_is_not_taken_for_that() {
+    let mut world = World::configured(324, crate::cost::real);
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(60));
+    let paris: SiteName = "paris".parse().unwrap();
+    world.weather.frame_loss = 5;
+    for _ in 0..1200 {
+        world.run_for(Duration::from_secs(1));
+        assert_ne!(world.liveness("rennes", &paris), Liveness::Down, "at {:?}", world.now());
+    }
+    assert!(world.tally.frames_lost > 10);
+    world.weather.frame_loss = 0;
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.liveness("rennes", &paris), Liveness::Alive);
+    // The connection is still there, and nothing comes from paris any more.
+    world.cut_one_way("paris", "rennes");
+    world.until("it is noticed", Duration::from_secs(11), |world| world.liveness("rennes", &paris) == Liveness::Down);
 }

@@ -205,3 +205,38 @@ fn what_could_not_be_looked_at_is_not_said_to_be_the_same() {
         assert!(verify(&mut world).same, "it can be looked at again");
     }
 }
+
+#[test]
+fn a_report_of_which_the_one_before_was_lost_is_fetched_whole() {
+    for crash in [false, true] {
+        let mut world = World::new(86);
+        world.sites(&["paris", "rennes"]);
+        world.put_with("paris", "log", "all", &file_policy());
+        let operate = |world: &mut World, word: &str| {
+            world.operate("paris", "log", "add", word).unwrap();
+            world.run_for(Duration::from_millis(200));
+        };
+        operate(&mut world, "a");
+        world.settle();
+        world.recorded = Some(Vec::new());
+        operate(&mut world, "b");
+        let parts = |world: &World| world.recorded.iter().flatten().filter(|said| said.kind() == "reports").count();
+        assert!(parts(&world) > 0, "it is told in parts");
+        if crash {
+            world.crash("rennes");
+            operate(&mut world, "c");
+            world.start("rennes");
+        } else {
+            world.weather.frame_loss = 100;
+            operate(&mut world, "c");
+            world.weather.frame_loss = 0;
+        }
+        for word in ["d", "e", "f"] {
+            operate(&mut world, word);
+        }
+        world.settle();
+        let told = view(&mut world, "rennes", "log").sites[&SiteName::new("paris").unwrap()].report.clone();
+        assert_eq!(told, Some(report(&mut world, "paris", "log")), "after a crash: {crash}");
+        assert_eq!(told.unwrap().operations.len(), 6);
+    }
+}

@@ -21,6 +21,9 @@ use crate::transport::is_unreachable;
 /// Dials begun at once; the rest follows when these have ended or failed.
 const DIALS_AT_ONCE: usize = 16;
 
+/// The longest pause between two looks at who is silent.
+const CHECK: Duration = Duration::from_millis(2500);
+
 impl Task {
     pub(crate) fn dial_due(&mut self, now: Instant) {
         let room = self.roster.len() < self.config.limits.max_peers;
@@ -126,7 +129,7 @@ impl Task {
     /// waits ten seconds for a stream on the silent connection.
     pub(crate) fn check_silence(&mut self, now: Instant) {
         let limit = self.config.timing.ping_interval + self.config.timing.ping_timeout;
-        self.next_check = now + self.config.timing.ping_interval / 2;
+        self.next_check = now + (self.config.timing.ping_interval / 2).min(CHECK);
         let silent: Vec<_> = self
             .links
             .iter()

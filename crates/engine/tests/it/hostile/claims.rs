@@ -87,6 +87,44 @@ fn gossip_is_believed_only_from_its_author() {
 }
 
 #[test]
+fn news_of_a_report_that_nobody_has_made_is_not_made_up() {
+    let mut stage = Stage::new(123);
+    let seq = |stage: &Stage| stage.world.reported("paris", &id("web"), "rennes").unwrap();
+    let known = seq(&stage);
+    let told = |news: Value| cbor!({"i" => "web", "e" => 0, "r" => {"n" => news}}).unwrap();
+    let reports = |told: Vec<Value>| frame(&cbor!({"Reports" => {"told" => Value::Array(told)}}).unwrap());
+    let say = |stage: &mut Stage, from: &str, bytes: Vec<u8>| {
+        stage.world.hand("paris", Input::Frame { from: node(from), bytes });
+    };
+    // What it speaks of is not in the one before, or there is too much of it.
+    for tail in [cbor!([0, u64::MAX, []]), cbor!([u64::MAX, 1, []]), cbor!([0, 1, []]), cbor!([1, 0, []])] {
+        let bytes = reports(vec![told(cbor!({"b" => known, "n" => 1, "a" => tail.unwrap()}).unwrap())]);
+        assert_eq!(stage.refused("paris", |stage| say(stage, "rennes", bytes)), 1);
+        stage.world.run_for(Duration::from_secs(5));
+    }
+    let known = seq(&stage);
+    let many = reports(vec![told(cbor!({"b" => known, "n" => 0}).unwrap()); 257]);
+    assert_eq!(stage.refused("paris", |stage| say(stage, "rennes", many)), 1);
+    stage.world.run_for(Duration::from_secs(5));
+    // There is no such number, or it is no news; and what starts from one that is not known is fetched.
+    let (known, syncs) = (seq(&stage), stage.metrics("paris").syncs);
+    for (base, higher) in [(known, u64::MAX), (u64::MAX, 1), (known, 0), (0, 1), (known - 1, 1)] {
+        let bytes = reports(vec![told(cbor!({"b" => base, "n" => higher, "s" => "failed"}).unwrap())]);
+        say(&mut stage, "rennes", bytes);
+        assert_eq!(seq(&stage), known, "{base} and {higher}");
+    }
+    assert_eq!(stage.metrics("paris").syncs, syncs);
+    say(&mut stage, "rennes", reports(vec![told(cbor!({"b" => known + 1, "n" => 1}).unwrap())]));
+    stage.world.run_for(Duration::from_secs(5));
+    assert_eq!((seq(&stage), stage.metrics("paris").syncs), (known, syncs + 1));
+    // A stranger has nothing to say of itself, nor of others.
+    say(&mut stage, WOLF, reports(vec![told(cbor!({"b" => known, "n" => 1, "s" => "failed"}).unwrap())]));
+    stage.world.run_for(Duration::from_secs(5));
+    assert_eq!(seq(&stage), known);
+    stage.all_is_well();
+}
+
+#[test]
 fn made_up_nodes_neither_stop_a_site_nor_keep_a_real_one_out() {
     let mut stage = Stage::new(120);
     for batch in 0..9 {
