@@ -38,7 +38,9 @@ pub(super) fn tells_of(document: &Replicant, operation: &OperationId) -> bool {
 
 /// Whether an operation was written in a document, whatever has become of it: replaced, closed over, or ended by a deletion.
 pub(super) fn has_seen(document: &Replicant, operation: &OperationId) -> bool {
-    tells_of(document, operation) || document.history().iter().any(|entry| entry.operation.as_ref() == Some(operation))
+    tells_of(document, operation)
+        || document.was_ended(operation)
+        || document.history().iter().any(|entry| entry.operation.as_ref() == Some(operation))
 }
 
 /// Whether an operation replaces what it comes after, by the rules: the last operation of the list of all that. None if

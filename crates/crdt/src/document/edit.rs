@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::author::Message;
 use super::json::check;
 use super::state::{
-    list_keys, operation, placements, read_deleted, read_desired, read_ended, read_overrides, read_policy,
-    write_operation, write_placement, write_policy,
+    list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
+    write_placement, write_policy,
 };
 use super::{Author, Change, ChangeHash, Deleted, EditError, Replicant, Spec};
 use crate::desired::edit::Editor;
@@ -190,9 +190,7 @@ impl Replicant {
         // What was closed over counts as known, too.
         if let Some(closing) = self.closing() {
             let known = closing.base.get(&id);
-            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload)
-                && !read_ended(&self.doc).contains(&id)
-            {
+            if known.is_some_and(|known| known.op_type == op_type && known.payload == payload) && !self.was_ended(&id) {
                 return Ok(None);
             }
             if known.is_some() || closing.left_out.contains(&id) {
@@ -201,7 +199,7 @@ impl Replicant {
             parents.retain(|parent| !closing.has_operation(parent));
         }
         if let Some(known) = operation(&self.doc, &operations, &id) {
-            let same = known.op_type == op_type && known.payload == payload && !read_ended(&self.doc).contains(&id);
+            let same = known.op_type == op_type && known.payload == payload && !self.was_ended(&id);
             return if same { Ok(None) } else { Err(EditError::OperationExists(id)) };
         }
         parents.sort();

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::apply::Sequences;
 use super::closing::{Closing, closing, cuts};
-use super::state::Reading;
+use super::state::{Reading, read_ended};
 use super::{Actor, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
 
@@ -293,6 +293,12 @@ impl Replicant {
     #[must_use]
     pub fn was_left_out(&self, id: &OperationId) -> bool {
         self.closing().is_some_and(|closing| closing.left_out.contains(id))
+    }
+
+    /// Whether a deletion ended an operation, in this epoch. What was ended in one before was [left out](Self::was_left_out).
+    #[must_use]
+    pub fn was_ended(&self, id: &OperationId) -> bool {
+        read_ended(&self.doc).contains(id)
     }
 
     /// The document changed by more than an edit made here.
