@@ -100,6 +100,7 @@ impl Engine {
     }
 
     fn read(&mut self, id: &ReplicantId) {
+        // What is read must include what was written last.
         self.outbox.after(Output::Load { replicant: id.clone(), prefix: replicant_prefix(id) });
     }
 

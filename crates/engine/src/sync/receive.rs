@@ -257,8 +257,10 @@ impl Engine {
                     && heads.all(|head| head.is_ok_and(|head| doc.has(&head)))
             })
         };
-        let mut heirs = entry.placement.iter().flat_map(|placement| &placement.sites).filter(|site| **site != here);
-        if heirs.all(|site| entry.lost_at.contains(site) || says_so(site)) {
+        // Where it is not known who they are, nobody can have lost it.
+        let heirs = entry.placement.iter().flat_map(|placement| &placement.sites).filter(|site| **site != here);
+        let mut heirs = heirs.peekable();
+        if heirs.peek().is_some() && heirs.all(|site| entry.lost_at.contains(site) || says_so(site)) {
             self.adopt(id, false);
             self.changed(id);
         }

@@ -271,12 +271,15 @@ impl Engine {
         let fetched = !document.is_created();
         if !fetched && !self.may_share(id, from) {
             let provisional = self.replicants.resident.get(id).is_some_and(|resident| resident.provisional);
-            if !(provisional && frame.initiator && frame.seq == 0) {
+            if provisional && frame.initiator && frame.seq == 0 {
+                // What others have told of it does not concern this site. Somebody who thinks that it lives here knows
+                // more, perhaps, and must not be kept from telling.
+                self.shelve(id, frame.document.clone(), from);
+            }
+            // There may be no room for another, and this one is none of theirs.
+            if !self.may_share(id, from) {
                 return self.say_not_holder(id, from, Vec::new());
             }
-            // What others have told of it does not concern this site. Somebody who thinks that it lives here knows more,
-            // perhaps, and must not be kept from telling.
-            self.shelve(id, frame.document.clone(), from);
         }
         let key = (from.clone(), id.clone());
         if self.sync.sessions.get(&key).is_some_and(|session| session.epoch < epoch) {
