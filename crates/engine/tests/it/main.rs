@@ -4,6 +4,7 @@
 mod basics;
 mod cost;
 mod deleted;
+mod disks;
 mod epochs;
 mod faults;
 mod foreign;

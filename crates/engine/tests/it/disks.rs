@@ -1,0 +1,326 @@
+//! Disks that are lost, damaged, or go back to what they were.
+
+use std::time::Duration;
+
+use khufu_crdt::ReplicantId;
+use khufu_engine::harness::World;
+use khufu_engine::{Happening, Request, RequestError};
+use serde_json::json;
+
+use crate::{file_policy, rescope};
+
+const THREE: [&str; 3] = ["nantes", "paris", "rennes"];
+
+fn id(name: &str) -> ReplicantId {
+    ReplicantId::new(name).unwrap()
+}
+
+#[test]
+fn a_site_that_lost_its_disk_gets_everything_back() {
+    let mut world = World::new(24);
+    world.sites(&THREE);
+    for number in 0..20 {
+        world.put("paris", &format!("r{number}"), "all", json!({"n": number}));
+    }
+    world.settle();
+    world.crash("nantes");
+    world.sites.get_mut("nantes").unwrap().disk.wipe();
+    world.start("nantes");
+    world.settle();
+    for number in 0..20 {
+        assert_eq!(world.text("nantes", &format!("r{number}")).unwrap(), format!("{{\"n\":{number}}}\n"));
+    }
+}
+
+#[test]
+fn operations_do_not_run_again_on_a_replica_that_a_lost_disk_left_behind() {
+    let mut world = World::new(27);
+    world.sites(&THREE);
+    world.put_with("paris", "log", "all", &file_policy());
+    for word in ["one;", "two;"] {
+        world.operate("nantes", "log", "add", word).unwrap();
+    }
+    world.settle();
+    world.crash("nantes");
+    world.sites.get_mut("nantes").unwrap().disk.wipe();
+    world.start("nantes");
+    world.settle();
+    for site in THREE {
+        assert_eq!(world.text(site, "log").unwrap(), "one;two;", "{site}");
+    }
+}
+
+#[test]
+fn damaged_records_are_named_and_come_back_from_others() {
+    let mut world = World::new(25);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "all", json!({"a": 1}));
+    for number in 2..6 {
+        world.patch("rennes", "web", json!({"a": number})).unwrap();
+    }
+    world.settle();
+    world.crash("paris");
+    assert!(world.sites.get_mut("paris").unwrap().disk.damage(b"/c/") > 0);
+    world.start("paris");
+    let _ = world.request("paris", Request::Get { id: id("web") });
+    let warned = world.sites["paris"]
+        .events
+        .iter()
+        .any(|event| matches!(&event.what, Happening::Warning { message, .. } if message.contains("damaged")));
+    assert!(warned);
+    world.settle();
+    let Ok(khufu_engine::Response::Replicant(view)) = world.request("paris", Request::Get { id: id("web") }) else {
+        panic!("no answer");
+    };
+    assert_eq!(view.desired, json!({"a": 5}));
+}
+
+#[test]
+fn a_broken_disk_stops_the_node_and_nothing_is_acknowledged() {
+    let mut world = World::new(26);
+    world.sites(&["paris"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    world.sites.get_mut("paris").unwrap().disk.broken = true;
+    let refused = world.patch("paris", "web", json!({"a": 2}));
+    assert!(matches!(refused, Err(RequestError::Storage { .. })), "{refused:?}");
+    assert!(world.sites["paris"].stopped.is_some());
+    world.sites.get_mut("paris").unwrap().disk.broken = false;
+    world.start("paris");
+    world.settle();
+    assert_eq!(world.text("paris", "web").unwrap(), "{\"a\":1}\n");
+}
+
+/// Paris has run operations alone and with rennes; then its disk is not what it was.
+fn a_world_with_a_log(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.operate("paris", "log", "add", "one;").unwrap();
+    world.settle();
+    world
+}
+
+fn is_whole_again(world: &mut World) {
+    world.operate("paris", "log", "add", "four;").unwrap();
+    world.settle();
+    for site in ["paris", "rennes"] {
+        assert_eq!(world.text(site, "log").as_deref(), Some("one;two;three;four;"), "{site}");
+        assert_eq!(world.text(site, "web").as_deref(), Some("{\"a\":2}\n"), "{site}");
+    }
+    assert_eq!(world.disagreement(), None);
+    // Nor is anything of it gone that was stored since.
+    world.restart("paris");
+    world.settle();
+    assert_eq!(world.text("paris", "log").as_deref(), Some("one;two;three;four;"));
+    assert_eq!(world.disagreement(), None);
+}
+
+#[test]
+fn what_was_applied_is_not_applied_again_although_the_note_of_it_is_lost() {
+    let mut world = a_world_with_a_log(30);
+    world.operate("paris", "log", "add", "two;").unwrap();
+    world.operate("rennes", "log", "add", "three;").unwrap();
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.settle();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.lose(b"d/log/w");
+    world.start("paris");
+    is_whole_again(&mut world);
+}
+
+/// The disk of paris goes back to what it was, in the records whose keys hold `part`; rennes has seen more.
+fn goes_back(part: &[u8], seed: u64) {
+    let mut world = a_world_with_a_log(seed);
+    let old = world.sites["paris"].disk.clone();
+    world.operate("paris", "log", "add", "two;").unwrap();
+    world.settle();
+    world.operate("rennes", "log", "add", "three;").unwrap();
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.settle();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.roll_back(&old, part);
+    world.start_doubtful("paris");
+    world.settle();
+    is_whole_again(&mut world);
+}
+
+#[test]
+fn a_disk_that_went_back_runs_nothing_twice_and_overwrites_nothing() {
+    for (seed, part) in [(31, &b""[..]), (32, b"i/"), (33, b"d/log/w"), (34, b"/r/"), (35, b"/w"), (36, b"m/")] {
+        goes_back(part, seed);
+    }
+}
+
+#[test]
+fn what_the_index_has_lost_is_found_by_its_records() {
+    let mut world = a_world_with_a_log(37);
+    world.operate("paris", "log", "add", "two;").unwrap();
+    world.settle();
+    world.operate("rennes", "log", "add", "three;").unwrap();
+    world.settle();
+    world.isolate("paris");
+    world.patch("paris", "web", json!({"a": 2})).unwrap();
+    world.crash("paris");
+    world.sites.get_mut("paris").unwrap().disk.lose(b"i/");
+    world.start_doubtful("paris");
+    world.heal();
+    world.settle();
+    is_whole_again(&mut world);
+}
+
+#[test]
+fn what_the_index_has_lost_is_found_also_if_the_process_ends_at_once() {
+    for seed in 80..86 {
+        let mut world = a_world_with_a_log(seed);
+        world.isolate("paris");
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.crash("paris");
+        world.sites.get_mut("paris").unwrap().disk.lose(b"i/");
+        world.start_doubtful("paris");
+        world.crash("paris");
+        world.start("paris");
+        // Of what was written apart, what is older by the clocks comes first.
+        world.run_for(Duration::from_millis(100));
+        world.heal();
+        world.operate("rennes", "log", "add", "three;").unwrap();
+        world.settle();
+        is_whole_again(&mut world);
+    }
+}
+
+const THREE_HEIRS: [&str; 3] = ["lille", "nantes", "paris"];
+
+/// Nantes has given away to lille (and paris) what lives at `scope`, and then the disk of lille goes back.
+fn the_heir_goes_back(seed: u64, scope: &str) -> World {
+    let mut world = World::new(seed);
+    world.sites(&THREE_HEIRS);
+    world.put("lille", "web", &format!("nantes & {scope}"), json!({"a": 1}));
+    world.settle();
+    let old = world.sites["lille"].disk.clone();
+    rescope(&mut world, "lille", "web", scope).unwrap();
+    world.until("nantes forgets it", Duration::from_secs(10), |world| !world.stores("nantes", "web"));
+    world.settle();
+    world.crash("lille");
+    world.sites.get_mut("lille").unwrap().disk.roll_back(&old, b"");
+    world.start_doubtful("lille");
+    world
+}
+
+#[test]
+fn what_was_given_away_is_taken_again_if_the_disks_of_all_who_took_it_over_went_back() {
+    for seed in 90..93 {
+        let mut world = the_heir_goes_back(seed, "lille");
+        world.settle();
+        assert_eq!(world.text("nantes", "web").as_deref(), Some("{\"a\":1}\n"), "seed {seed}");
+        world.patch("nantes", "web", json!({"a": 2})).unwrap();
+        world.settle();
+        assert_eq!(world.text("lille", "web").as_deref(), Some("{\"a\":2}\n"), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_given_away_is_not_taken_again_while_somebody_may_know_why() {
+    for seed in 93..96 {
+        let mut world = the_heir_goes_back(seed, "lille & paris");
+        world.isolate("paris");
+        for _ in 0..100 {
+            world.run_for(Duration::from_millis(100));
+            assert!(!world.stores("nantes", "web"), "seed {seed}");
+        }
+        world.heal();
+        world.settle();
+        assert!(!world.stores("nantes", "web"), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_given_away_is_taken_again_also_if_they_have_given_it_away_since() {
+    for seed in 96..99 {
+        let mut world = the_heir_goes_back(seed, "lille");
+        world.isolate("nantes");
+        rescope(&mut world, "lille", "web", "nantes & paris").unwrap();
+        world.until("lille forgets it", Duration::from_secs(30), |world| !world.stores("lille", "web"));
+        world.heal();
+        world.settle();
+        assert_eq!(world.text("nantes", "web").as_deref(), Some("{\"a\":1}\n"), "seed {seed}");
+    }
+}
+
+#[test]
+fn operations_do_not_run_again_on_what_a_lost_disk_had_built() {
+    for seed in 60..66 {
+        let mut world = World::new(seed);
+        world.sites(&["paris", "rennes"]);
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.operate("paris", "log", "add", "one;").unwrap();
+        world.settle();
+        world.crash("rennes");
+        world.sites.get_mut("rennes").unwrap().disk.wipe();
+        world.start("rennes");
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.settle();
+        assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;"), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_site_that_lost_its_disk_while_it_was_taken_out_removes_the_replica_it_left_behind() {
+    // All of it is lost, or only the note of what was made of it.
+    for (seed, wiped) in [(70, true), (71, false)] {
+        let mut world = World::configured(seed, |config| config.topics = 0);
+        world.sites(&["paris", "rennes"]);
+        world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.operate("paris", "log", "add", "one;").unwrap();
+        world.settle();
+        world.isolate("rennes");
+        for name in ["log", "web"] {
+            rescope(&mut world, "paris", name, "paris").unwrap();
+        }
+        world.crash("rennes");
+        let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
+        if wiped {
+            disk.wipe();
+        } else {
+            disk.lose(b"d/log/w");
+            disk.lose(b"d/web/w");
+        }
+        world.start("rennes");
+        world.heal();
+        // Rennes hears that paris has everything, so that it may go, before it has the documents.
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.settle();
+        world.run_for(Duration::from_secs(5));
+        for name in ["log", "web"] {
+            assert_eq!(world.text("rennes", name), None, "{name} (seed {seed})");
+            assert!(!world.stores("rennes", name), "{name} (seed {seed})");
+        }
+    }
+}
+
+#[test]
+fn records_that_could_not_be_read_are_not_left_behind() {
+    let mut world = World::new(72);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    for word in ["one;", "two;", "three;"] {
+        world.operate("paris", "log", "add", word).unwrap();
+    }
+    world.settle();
+    world.crash("rennes");
+    for part in [&b"i/log"[..], b"d/log/"] {
+        assert!(world.sites.get_mut("rennes").unwrap().disk.damage(part) > 0);
+    }
+    world.start("rennes");
+    world.settle();
+    assert_eq!(world.text("rennes", "log").as_deref(), Some("one;two;three;"));
+    rescope(&mut world, "paris", "log", "paris").unwrap();
+    world.settle();
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.text("rennes", "log"), None);
+    assert!(!world.stores("rennes", "log"));
+}
