@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::harness::{CallFault, World};
 use khufu_engine::Request;
+use khufu_engine::harness::{CallFault, World};
 use proptest::prelude::*;
 use serde_json::json;
 
