@@ -2,7 +2,7 @@
 
 use khufu_crdt::{Observation, OperationId, OperationReport, Outcome, ReplicantId, Status, Step, clip_output};
 
-use super::{Doing, Side, UNKNOWN};
+use super::{Doing, Doubt, Side, UNKNOWN};
 use crate::{DriverDone, DriverFailure, Engine, Happening};
 
 /// The most looks at one replica that wait for its driver.
@@ -149,6 +149,13 @@ impl Engine {
             }
             return self.work_later(id, pause);
         }
+        if let Step::Run(op) | Step::Rebase(op) = step
+            && self.may_have_been_done(id, last)
+        {
+            let noted = self.noted(Status::Pending, &failure.message, attempt);
+            self.note_operation(id, op.clone(), noted);
+            return self.work_later(id, pause);
+        }
         match step {
             Step::Run(op) | Step::Rebase(op) => {
                 let status = if last { Status::Failed } else { Status::Pending };
@@ -173,6 +180,24 @@ impl Engine {
             resident.work.applied.abandon_intent();
         }
         self.work_later(id, pause);
+    }
+
+    /// An attempt at the open intent has failed. Whether one before it, which gave no answer, may have done it: then the
+    /// platform is looked at, or, where nobody can look, the replica is made anew after the last attempt.
+    fn may_have_been_done(&mut self, id: &ReplicantId, last: bool) -> bool {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
+        let work = &mut resident.work;
+        if work.doubt == Doubt::None {
+            return false;
+        }
+        work.doubt = Doubt::Failed;
+        let capabilities = self.config.kinds.get(&resident.doc.state().kind);
+        if last && !capabilities.is_some_and(|capabilities| capabilities.observe) {
+            work.applied.finish(Outcome::Succeeded);
+            work.rebuild = true;
+            work.doubt = Doubt::None;
+        }
+        true
     }
 
     /// The driver has had its attempts, and nobody knows what became of them. What comes after must wait, so that is said;
@@ -218,11 +243,15 @@ impl Engine {
             return;
         }
         let tried_enough = resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1);
+        let doubt = std::mem::take(&mut resident.work.doubt);
         match &step {
             Step::Run(op) | Step::Rebase(op) if tried_enough => {
                 let attempt = resident.work.attempt;
-                let noted =
-                    self.noted(Status::Failed, "the driver gave no answer, and the platform shows no effect", attempt);
+                let said = match resident.work.operations.get(op) {
+                    Some(noted) if doubt == Doubt::Failed => noted.output.clone(),
+                    _ => "the driver gave no answer, and the platform shows no effect".to_owned(),
+                };
+                let noted = self.noted(Status::Failed, &said, attempt);
                 self.note_operation(id, op.clone(), noted);
                 self.finish_step(id, Outcome::Failed);
             }

@@ -70,6 +70,21 @@ pub(crate) struct Work {
     pub(crate) kind: String,
     /// The platform was looked at before the first operation was run there.
     pub(crate) looked: bool,
+    /// What is known of the open intent. After a crash nothing is.
+    #[serde(skip)]
+    pub(crate) doubt: Doubt,
+}
+
+/// Whether an earlier attempt at the open intent may have been carried out, though nobody has said so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// There was no earlier attempt without an answer.
+    #[default]
+    None,
+    /// There was, and the driver is called again with the same.
+    Repeated,
+    /// There was, and the attempt after it failed. That says nothing of the one before.
+    Failed,
 }
 
 impl Work {

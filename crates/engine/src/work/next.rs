@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::same::essence;
-use super::{Doing, Side, UNKNOWN, Work};
+use super::{Doing, Doubt, Side, UNKNOWN, Work};
 use crate::timers::Due;
 use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
 
@@ -80,7 +80,11 @@ fn resume(
 ) -> Next {
     let tried_enough = work.attempt >= attempts && work.trying == name(step);
     let recovery = match (recovery, step) {
-        (Recovery::Repeat, Step::Run(_) | Step::Rebase(_)) if tried_enough && observe => Recovery::Observe,
+        (Recovery::Repeat, Step::Run(_) | Step::Rebase(_))
+            if observe && (tried_enough || work.doubt == Doubt::Failed) =>
+        {
+            Recovery::Observe
+        }
         _ => recovery,
     };
     match (recovery, call_for(step, operation)) {
@@ -88,6 +92,7 @@ fn resume(
             if pause.holds(work, &name(step)) {
                 return Next::Nothing { settled: false };
             }
+            work.doubt = Doubt::Repeated;
             Next::Call(Doing::Step, call)
         }
         (Recovery::Observe, _) => {
@@ -100,6 +105,7 @@ fn resume(
         (Recovery::Repeat | Recovery::Ask, _) => {
             work.applied.finish(Outcome::Succeeded);
             work.rebuild = true;
+            work.doubt = Doubt::None;
             Next::Again
         }
     }
@@ -359,6 +365,7 @@ impl Engine {
             }
             self.counters.rebuilds += 1;
             work.applied.start(Step::Reset);
+            work.doubt = Doubt::None;
             return Next::Call(Doing::Step, DriverCall::Reset);
         }
         let wanted = (!says_nothing(&effective)).then(|| digest(&effective));
@@ -440,6 +447,7 @@ impl Engine {
             work.ran.insert(operation.id.clone(), essence(operation));
         }
         work.applied.start(step);
+        work.doubt = Doubt::None;
         Next::Call(Doing::Step, call)
     }
 
@@ -448,6 +456,7 @@ impl Engine {
         if let Some(resident) = self.replicants.resident.get_mut(id) {
             resident.work.applied.finish(outcome);
             resident.work.attempt = 0;
+            resident.work.doubt = Doubt::None;
         }
     }
 

@@ -317,3 +317,41 @@ fn what_two_halves_moved_to_different_sites_comes_together() {
         assert!(!world.stores(site, "log"), "{site}");
     }
 }
+
+#[test]
+fn what_may_have_been_done_is_not_taken_for_undone_because_the_next_attempt_failed() {
+    for observe in [true, false] {
+        for attempts in [2, 1000] {
+            let mut world = match observe {
+                true => World::new(30),
+                false => World::configured(30, |config| {
+                    config.kinds.values_mut().for_each(|capabilities| capabilities.observe = false);
+                }),
+            };
+            world.sites(&["paris"]);
+            world.put("paris", "log", "paris", json!({"a": 0}));
+            let mut policy = file_policy();
+            policy.retry.attempts = attempts;
+            policy.resolutions = vec![
+                serde_json::from_value(json!(
+                    {"before": "set", "after": "add", "result": "take-one"}
+                ))
+                .unwrap(),
+            ];
+            world.put_with("paris", "log", "paris", &policy);
+            world.settle();
+            assert_eq!(world.text("paris", "log").unwrap(), "{\"a\":0}\n");
+            world.sites.get_mut("paris").unwrap().next_call = Some(CallFault::HangsAfter);
+            world.operate("paris", "log", "set", "lost").unwrap();
+            let hangs = |world: &mut World| world.text("paris", "log").is_some_and(|text| text == "lost");
+            world.until("it is done", Duration::from_secs(5), hangs);
+            world.weather.driver_failure = 100;
+            world.operate("paris", "log", "add", "won").unwrap();
+            world.run_for(Duration::from_secs(30));
+            world.weather.driver_failure = 0;
+            world.settle();
+            let text = world.text("paris", "log").unwrap();
+            assert_eq!(text, "{\"a\":0}\nwon", "looked at: {observe}, attempts: {attempts}");
+        }
+    }
+}
