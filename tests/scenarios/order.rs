@@ -28,6 +28,6 @@ async fn a_user_is_told_only_after_the_disk_was_forced() {
         let told = |call: &Call| {
             SENDS.contains(&call.name.as_str()) && call.text.contains("HTTP/1.1 20") && call.text.contains(&needle)
         };
-        synced_before(&calls, "/store/sled/db>", &needle, told).unwrap_or_else(|error| panic!("{needle}: {error}"));
+        synced_before(&calls, "/store/journal>", &needle, told).unwrap_or_else(|error| panic!("{needle}: {error}"));
     }
 }

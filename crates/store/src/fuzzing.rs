@@ -1,6 +1,6 @@
 //! What reads bytes of the disk, for the fuzz targets.
 
-use crate::disk::deleted_keys;
+use crate::disk::{deleted_keys, journal};
 use crate::record::{self, Chunks, Kind};
 
 /// Reads a record that is stored under `key`, and gives it as it would be written again. None if it is damaged.
@@ -27,6 +27,12 @@ pub fn write_record(key: &[u8], payload: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn pieces(payload: &[u8]) -> Option<Vec<u8>> {
     Chunks::decode(payload).map(Chunks::encode)
+}
+
+/// How many groups of writes there are in the bytes of a journal: in order from the front, and wherever they are.
+#[must_use]
+pub fn journal(bytes: &[u8]) -> (usize, usize) {
+    (journal::groups(bytes).len(), journal::remains(bytes).len())
 }
 
 /// The keys that the note of a group of batches names as deleted.

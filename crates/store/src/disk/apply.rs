@@ -1,9 +1,11 @@
 //! From batches of writes to what sled keeps, durably.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::journal::{Group, Journal};
 use super::layout::{
     CHUNK_BYTES, Contents, INLINE_BYTES, Last, PENDING, RECORD, SEQUENCE, chunk_key, encode_last, failure, guarded,
     record_key,
@@ -18,8 +20,16 @@ use crate::{StoreError, Write};
 /// two syncs.
 const CHUNK_BATCH_BYTES: usize = 256 << 10;
 
-/// Held for writing while a group becomes visible, for reading by whoever reads more than one entry.
-pub(super) type View = Arc<RwLock<()>>;
+/// What was put or deleted last under a key, and sled does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Newest {
+    /// The number of the group.
+    pub(super) sequence: u64,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+/// What sled does not have yet, by key. Held for writing while anything becomes visible, for reading by whoever reads.
+pub(super) type Recent = Arc<RwLock<BTreeMap<Vec<u8>, Newest>>>;
 
 #[derive(Debug)]
 pub(super) struct Applier {
@@ -28,11 +38,15 @@ pub(super) struct Applier {
     pub(super) files: PathBuf,
     pub(super) db: sled::Db,
     pub(super) tree: sled::Tree,
-    pub(super) view: View,
+    pub(super) recent: Recent,
     pub(super) steps: Arc<dyn DiskSteps>,
-    /// Of the last group that was applied.
+    /// Of the last group.
     pub(super) sequence: u64,
-    /// Of all records.
+    /// Of the last group that is there: lower than `sequence` where what was acknowledged is missing.
+    pub(super) before: u64,
+    /// None while the store is being opened or made: then everything goes to sled at once.
+    pub(super) journal: Option<Journal>,
+    /// Of all records that sled has.
     pub(super) contents: Contents,
     /// How often the files were synced.
     pub(super) syncs: u64,
@@ -42,15 +56,103 @@ type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Applier {
     /// Makes a group of writes durable as one: after a crash all of it is there or nothing.
-    pub(super) fn apply<'a>(&mut self, writes: impl Iterator<Item = &'a Write>) -> Result<(), StoreError> {
+    pub(super) fn apply(&mut self, writes: &[&Write]) -> Result<(), StoreError> {
         self.sequence += 1;
+        if !self.write_to_journal(writes)? {
+            return self.settle(writes);
+        }
+        self.remember(self.sequence, writes.iter().copied());
+        Ok(())
+    }
+
+    /// Whether it was for the journal, and is durable there.
+    fn write_to_journal(&mut self, writes: &[&Write]) -> Result<bool, StoreError> {
+        let (before, sequence) = (self.before, self.sequence);
+        let Some(group) = self.journal.as_ref().and_then(|journal| journal.encode(before, sequence, writes)) else {
+            return Ok(false);
+        };
+        let Some(journal) = self.journal.as_mut().filter(|journal| journal.has_room(group.len())) else {
+            return Ok(false);
+        };
+        self.syncs += 1;
+        journal.append(&group, self.steps.as_ref()).map_err(|source| self.no_sync(source))?;
+        Ok(true)
+    }
+
+    /// Shows a group of writes, which sled will have with the next checkpoint.
+    fn remember<'a>(&mut self, sequence: u64, writes: impl IntoIterator<Item = &'a Write>) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        for write in writes {
+            let value = match write {
+                Write::Put { value, .. } => Some(value.clone()),
+                Write::Delete { .. } => None,
+            };
+            recent.insert(write.key().to_vec(), Newest { sequence, value });
+        }
+        self.before = sequence;
+    }
+
+    /// Takes over what was found in the journal and sled does not have: all groups since the last that it has.
+    pub(super) fn catch_up(&mut self, groups: &[Group]) -> Result<(), StoreError> {
+        for group in groups {
+            if group.sequence <= self.before {
+                continue;
+            }
+            if group.before > self.before {
+                let (found, journal) = (self.before, group.before);
+                tracing::error!(dir = %self.dir.display(), found, journal, "the log ends before the journal begins");
+                break;
+            }
+            self.sequence = group.sequence;
+            self.remember(group.sequence, &group.writes);
+        }
+        if self.recent.read().unwrap_or_else(PoisonError::into_inner).is_empty() { Ok(()) } else { self.settle(&[]) }
+    }
+
+    /// Whether it is time for a checkpoint.
+    pub(super) fn is_behind(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_nearly_full)
+    }
+
+    /// Whether there is anything that sled does not have.
+    pub(super) fn is_begun(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.is_empty())
+    }
+
+    /// A checkpoint: sled has all that is only in the journal, durably, and the journal begins anew.
+    pub(super) fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.settle(&[])
+    }
+
+    /// A checkpoint together with a group of writes that is not for the journal.
+    fn settle(&mut self, writes: &[&Write]) -> Result<(), StoreError> {
+        self.put(writes)?;
+        self.sync()?;
+        let steps = self.steps.as_ref();
+        match self.journal.as_mut().filter(|journal| !journal.is_empty()).map(|journal| journal.begin_anew(steps)) {
+            Some(Err(source)) => Err(self.no_sync(source)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets sled have what it does not have yet, and a group of writes after it, as one.
+    fn put(&mut self, writes: &[&Write]) -> Result<(), StoreError> {
         let mut group = Overlay::new();
         let mut pieces = Pieces::default();
-        for (nth, write) in writes.enumerate() {
-            let key = record_key(write.key());
-            if let Some(old) = self.old(&key, &mut group)? {
-                self.contents.remove(&old);
+        let view = self.recent.clone();
+        {
+            let recent = view.read().unwrap_or_else(PoisonError::into_inner);
+            for (key, newest) in &*recent {
+                let key = record_key(key);
+                let stored = newest.value.as_ref().map(|value| {
+                    // Larger values are not for the journal.
+                    record::encode(Kind::Inline, newest.sequence, &key, value)
+                });
+                self.replace(key, stored, &mut group)?;
             }
+        }
+        for (nth, write) in writes.iter().enumerate() {
+            let key = record_key(write.key());
             let stored = match write {
                 Write::Delete { .. } => None,
                 Write::Put { value, .. } if value.len() <= INLINE_BYTES => {
@@ -63,10 +165,7 @@ impl Applier {
                     Some(record::encode(Kind::Chunked, self.sequence, &key, &chunks.encode()))
                 }
             };
-            if let Some(stored) = &stored {
-                self.contents.add(stored);
-            }
-            group.insert(key, stored);
+            self.replace(key, stored, &mut group)?;
         }
         self.flush_pieces(&mut pieces)?;
         if pieces.started {
@@ -76,8 +175,25 @@ impl Applier {
         let last = Last { sequence: self.sequence, contents: self.contents };
         let last = encode_last(last, deleted.map(|(key, _)| &key[..]));
         group.insert(SEQUENCE.to_vec(), Some(last));
-        self.write(group)?;
-        self.sync()
+        let batch = batch(group);
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        guarded(&self.dir, || self.tree.apply_batch(batch))?;
+        recent.clear();
+        drop(recent);
+        self.before = self.sequence;
+        Ok(())
+    }
+
+    /// Puts a record, or nothing, in the place of another.
+    fn replace(&mut self, key: Vec<u8>, stored: Option<Vec<u8>>, group: &mut Overlay) -> Result<(), StoreError> {
+        if let Some(old) = self.old(&key, group)? {
+            self.contents.remove(&old);
+        }
+        if let Some(stored) = &stored {
+            self.contents.add(stored);
+        }
+        group.insert(key, stored);
+        Ok(())
     }
 
     /// What is under `key` now. Its pieces will be deleted with it.
@@ -127,14 +243,8 @@ impl Applier {
 
     /// Lets sled have entries, as one.
     pub(super) fn write(&self, entries: Overlay) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in entries {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        let _alone = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let batch = batch(entries);
+        let _alone = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         guarded(&self.dir, || self.tree.apply_batch(batch))
     }
 
@@ -143,10 +253,14 @@ impl Applier {
         guarded(&self.dir, || self.db.flush())?;
         self.steps.flushed(&self.files);
         self.syncs += 1;
-        self.steps.sync(&self.files).map_err(|source| match means_full(&source) {
+        self.steps.sync(&self.files).map_err(|source| self.no_sync(source))
+    }
+
+    fn no_sync(&self, source: io::Error) -> StoreError {
+        match means_full(&source) {
             true => failure(&self.dir, sled::Error::Io(source)),
             false => StoreError::io("sync the files under", &self.files, source),
-        })
+        }
     }
 
     /// Deletes the pieces that a crash left behind before a record referred to them.
@@ -167,6 +281,17 @@ impl Applier {
         self.write([(PENDING.to_vec(), None)].into())?;
         self.sync()
     }
+}
+
+fn batch(entries: Overlay) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for (key, value) in entries {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    batch
 }
 
 #[derive(Default)]

@@ -1,5 +1,6 @@
 //! What is where in sled, and the versions of that.
 //!
+//! Format 2: format 1, and what sled may not have yet is in the journal (see `journal.rs`).
 //! Format 1: the tree `khufu-1` holds records (see `record.rs`) under `r<key>`, pieces of large values under `c<id><index>`,
 //! and under `m…` the sequence number of the last group of batches and the group whose pieces are being written. The
 //! tree `khufu-format` holds the number of the format.
@@ -14,7 +15,7 @@ use crate::error::means_full;
 use crate::record::{self, Kind};
 
 /// The format that this version writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const FORMAT_TREE: &str = "khufu-format";
 const FORMAT_KEY: &str = "version";
@@ -102,6 +103,7 @@ pub(super) fn open(dir: &Path, db: &sled::Db) -> Result<Found, StoreError> {
     match guarded(dir, || format.get(FORMAT_KEY))? {
         Some(bytes) => match <[u8; 4]>::try_from(bytes.as_ref()).map(u32::from_le_bytes) {
             Ok(FORMAT) => Ok(Found::Current(data(db)?)),
+            Ok(1) => Ok(Found::Older(1, data(db)?)),
             Ok(found) if found > FORMAT => Err(StoreError::TooNew { dir: dir.to_owned(), found, known: FORMAT }),
             _ => Err(StoreError::Corrupt { dir: dir.to_owned(), reason: "its format makes no sense".to_owned() }),
         },

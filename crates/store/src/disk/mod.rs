@@ -1,9 +1,10 @@
 //! The store on a disk.
 //!
-//! A directory holds `LOCK` (who has it open), `acknowledged` (how far that got), `sled/` (sled's files) and, after
-//! damage, `damaged-<n>/` (what was moved aside).
+//! A directory holds `LOCK` (who has it open), `acknowledged` (how far that got), `sled/` (sled's files), `journal` (what
+//! sled may not have written yet) and, after damage, `damaged-<n>/` (what was moved aside).
 
 mod apply;
+pub(crate) mod journal;
 mod layout;
 mod lock;
 mod mark;
@@ -22,7 +23,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::{Damaged, Done, Printed, Scan, Stats, Store, StoreError, Write};
-use apply::{Applier, View};
+use apply::{Applier, Newest, Recent};
+use journal::Journal;
 use layout::{Contents, Last, RECORD, guarded, record_key};
 use lock::Lock;
 use mark::Mark;
@@ -33,6 +35,10 @@ use read::Unread;
 pub(crate) use layout::deleted_keys;
 pub use recover::Recovery;
 pub use steps::{DiskSteps, SyncFiles};
+
+/// sled uses parts of its log again on the belief that what it has written since is durable. It is, as long as less than a
+/// segment is written between two syncs: so a checkpoint is a small part of one.
+const TURNS_IN_A_SEGMENT: usize = 8;
 
 /// How a [`SledStore`] is run.
 #[derive(Debug, Clone)]
@@ -117,7 +123,7 @@ pub struct SledStore {
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     handles: Option<(sled::Db, sled::Tree)>,
-    view: View,
+    recent: Recent,
     opening: Opening,
     keep_free_bytes: u64,
     // Last, so that the directory is given free after everything else.
@@ -167,12 +173,16 @@ impl SledStore {
         }
         // Sequence numbers never repeat, also where some are missing.
         applier.sequence = found.max(acknowledged);
+        // What was in the journal is in sled by now.
+        let journal = Journal::open(dir, options.segment_bytes / TURNS_IN_A_SEGMENT, options.steps.as_ref())
+            .map_err(|source| StoreError::io("open the journal in", dir, source))?;
+        applier.journal = Some(journal);
         let store = Self {
             dir: dir.to_owned(),
             queue: Arc::default(),
             thread: Mutex::default(),
             handles: Some((applier.db.clone(), applier.tree.clone())),
-            view: applier.view.clone(),
+            recent: applier.recent.clone(),
             opening: Opening { upgraded_from, rolled_back },
             keep_free_bytes: options.keep_free_bytes,
             _lock: lock,
@@ -237,19 +247,27 @@ impl Parts {
             files: files.to_owned(),
             db,
             tree,
-            view: View::default(),
+            recent: Recent::default(),
             steps: options.steps.clone(),
             sequence: 0,
+            before: 0,
+            journal: None,
             contents: Contents::default(),
             syncs: 0,
         };
         applier.sync()?;
         let Last { sequence, contents } = layout::last(dir, &applier.tree)?;
-        (applier.sequence, applier.contents) = (sequence, contents);
-        if upgraded_from.is_some() {
-            upgrade(&mut applier)?;
+        (applier.sequence, applier.before, applier.contents) = (sequence, sequence, contents);
+        match upgraded_from {
+            Some(0) => upgrade(&mut applier)?,
+            // From 1 to 2 only the journal came.
+            Some(_) => layout::finish(dir, &applier.db)?,
+            None => {}
         }
         applier.clean_up()?;
+        if files == dir.join("sled") {
+            applier.catch_up(&journal::groups(&journal::read(dir)))?;
+        }
         Ok(Self { applier, upgraded_from })
     }
 }
@@ -272,7 +290,7 @@ fn make(dir: &Path, files: &Path, options: &Options) -> Result<(), StoreError> {
     std::fs::rename(&aside, files).and_then(|()| File::open(dir)?.sync_all()).map_err(failed)
 }
 
-/// From format 0 to 1. Interrupted, it starts again: the old records go last.
+/// From format 0 to the present one. Interrupted, it starts again: the old records go last.
 fn upgrade(applier: &mut Applier) -> Result<(), StoreError> {
     let dir = applier.dir.clone();
     let old = applier.db.iter();
@@ -282,11 +300,11 @@ fn upgrade(applier: &mut Applier) -> Result<(), StoreError> {
         batch.push(Write::put(key.to_vec(), value.to_vec()));
         crate::check(&batch[batch.len() - 1..])?;
         if batch.iter().map(Write::bytes).sum::<usize>() >= 128 << 10 {
-            applier.apply(batch.iter())?;
+            applier.apply(&batch.iter().collect::<Vec<_>>())?;
             batch.clear();
         }
     }
-    applier.apply(batch.iter())?;
+    applier.apply(&batch.iter().collect::<Vec<_>>())?;
     layout::finish(&dir, &applier.db)?;
     applier.sync()?;
     guarded(&dir, || applier.db.clear())?;
@@ -320,7 +338,10 @@ impl Store for SledStore {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let tree = self.tree()?;
-        let _still = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Newest { value, .. }) = recent.get(key) {
+            return Ok(value.clone());
+        }
         let stored = record_key(key);
         let damaged = |reason| StoreError::Damaged { key: Printed(key.to_vec()), reason };
         let unread = |unread| match unread {
@@ -337,12 +358,12 @@ impl Store for SledStore {
 
     fn scan(&self, prefix: &[u8]) -> Result<Scan, StoreError> {
         let tree = self.tree()?;
-        let _still = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let from = record_key(prefix);
         let (entries, gaps) = read::range(tree, &from, read::end_of(&from).as_deref());
         let bare = |key: &[u8]| key.strip_prefix(&[RECORD]).unwrap_or_default().to_vec();
         let mut scan = Scan::default();
-        for (key, bytes) in entries {
+        for (key, bytes) in entries.into_iter().filter(|(key, _)| !recent.contains_key(&bare(key))) {
             match read::value(tree, &key, &bytes) {
                 Ok(value) => scan.records.push((bare(&key), value)),
                 Err(Unread::Damaged(reason)) => scan.damaged.push(Damaged { key: bare(&key), until: None, reason }),
@@ -358,6 +379,9 @@ impl Store for SledStore {
             scan.damaged.push(Damaged { key: bare(&gap.after), until, reason });
         }
         scan.damaged.sort_by(|a, b| a.key.cmp(&b.key));
+        let newer = recent.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        scan.records.extend(newer.filter_map(|(key, newest)| Some((key.clone(), newest.value.clone()?))));
+        scan.records.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(scan)
     }
 
@@ -371,6 +395,7 @@ impl Store for SledStore {
 
     fn stats(&self) -> Stats {
         let bytes_on_disk = self.handles.as_ref().and_then(|(db, _)| db.size_on_disk().ok()).unwrap_or(0);
+        let bytes_on_disk = bytes_on_disk.saturating_add(journal::FILE_BYTES as u64);
         Stats {
             bytes_on_disk,
             commits: self.queue.commits.load(Relaxed),

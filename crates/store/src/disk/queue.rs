@@ -127,6 +127,14 @@ pub(super) fn start(
                     tracing::error!("what a store was to do after a commit panicked");
                 }
             }
+            // Nobody waits for it but who comes next.
+            if poison.is_none() && applier.is_behind() {
+                note_failure(applier.checkpoint(), &applier, &mut poison);
+                queue.syncs.store(applier.syncs, Relaxed);
+            }
+        }
+        if poison.is_none() && applier.is_begun() {
+            note_failure(applier.checkpoint(), &applier, &mut poison);
         }
         // sled flushes when its last handle goes, and may stop on what it finds.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(applier)));
@@ -159,18 +167,23 @@ fn commit(
         fail(&mut results, &error);
         return results;
     }
-    match applier.apply(accepted.into_iter()) {
-        Ok(()) => {
-            mark.set(applier.sequence);
-            applier.steps.acknowledged(results.iter().filter(|result| result.is_ok()).count());
-        }
-        Err(error) => {
-            tracing::error!(%error, dir = %applier.dir.display(), "a commit failed; the store takes no more writes");
-            *poison = Some(error.to_string());
-            fail(&mut results, &error);
-        }
+    let applied = applier.apply(&accepted);
+    if let Err(error) = &applied {
+        fail(&mut results, error);
+    } else {
+        mark.set(applier.sequence);
+        applier.steps.acknowledged(results.iter().filter(|result| result.is_ok()).count());
     }
+    note_failure(applied, applier, poison);
     results
+}
+
+/// After a failure nobody knows what the disk holds.
+fn note_failure(result: Result<(), StoreError>, applier: &Applier, poison: &mut Option<String>) {
+    if let Err(error) = result {
+        tracing::error!(%error, dir = %applier.dir.display(), "a commit failed; the store takes no more writes");
+        *poison = Some(error.to_string());
+    }
 }
 
 /// Looks before it leaps: a disk found full before sled has touched it leaves the store usable.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::journal;
 use super::layout::{Contents, RECORD};
 use super::mark::Mark;
 use super::read::{self, Gap};
@@ -125,6 +126,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
     }
     salvage.carve(&log, &doubtful, &mut recovery)?;
     salvage.delete(&mut recovery)?;
+    salvage.add(journal::remains(&journal::read(dir)), &mut recovery)?;
     salvage.tidy(&mut recovery)?;
     recovery.damaged.extend(doubtful.iter().filter_map(named));
     recovery.damaged.sort_by(|a, b| a.key.cmp(&b.key));

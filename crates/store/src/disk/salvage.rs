@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::journal::Group;
 use super::layout::{self, CHUNK, Contents, Last, RECORD, chunk_id, guarded};
 use super::read::{self, Gap};
 use super::{Parts, Recovery};
 use crate::record::{self, Chunks, HEADER, Kind, MAGIC, Record};
-use crate::{Damaged, MAX_KEY_BYTES, Printed, StoreError};
+use crate::{Damaged, MAX_KEY_BYTES, Printed, StoreError, Write};
 
 /// Fills a new store.
 pub(super) struct Salvage<'a> {
@@ -129,13 +130,39 @@ impl<'a> Salvage<'a> {
         self.flush()
     }
 
-    fn found(&mut self, record: record::Record<'_>, bytes: &[u8], recovery: &mut Recovery) -> Result<(), StoreError> {
-        let known = match self.waiting.get(record.key) {
+    /// Takes what was only in the journal, or may have been: it is newer than what sled has lost.
+    pub(super) fn add(&mut self, groups: Vec<Group>, recovery: &mut Recovery) -> Result<(), StoreError> {
+        for group in groups {
+            self.sequence = self.sequence.max(group.sequence);
+            for write in group.writes {
+                let key = layout::record_key(write.key());
+                if self.known(&key)?.is_some_and(|known| known >= group.sequence) {
+                    continue;
+                }
+                recovery.stale.remove(write.key());
+                match write {
+                    Write::Put { value, .. } => {
+                        let stored = record::encode(Kind::Inline, group.sequence, &key, &value);
+                        self.keep(&key, &stored)?;
+                    }
+                    Write::Delete { .. } => _ = self.waiting.insert(key, None),
+                }
+            }
+        }
+        self.flush()
+    }
+
+    /// The number of the group that wrote what is there under a key.
+    fn known(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
+        let known = match self.waiting.get(key) {
             Some(bytes) => bytes.clone(),
-            None => guarded(self.dir, || self.target.applier.tree.get(record.key))?.map(|bytes| bytes.to_vec()),
+            None => guarded(self.dir, || self.target.applier.tree.get(key))?.map(|bytes| bytes.to_vec()),
         };
-        let known = known.as_deref().and_then(|bytes| Some(record::decode(record.key, bytes).ok()?.sequence));
-        if known.is_some_and(|known| known >= record.sequence) {
+        Ok(known.as_deref().and_then(|bytes| Some(record::decode(key, bytes).ok()?.sequence)))
+    }
+
+    fn found(&mut self, record: record::Record<'_>, bytes: &[u8], recovery: &mut Recovery) -> Result<(), StoreError> {
+        if self.known(record.key)?.is_some_and(|known| known >= record.sequence) {
             return Ok(());
         }
         if record.key.first() == Some(&RECORD) {

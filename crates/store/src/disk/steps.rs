@@ -1,4 +1,4 @@
-//! Forcing what sled wrote to the disk.
+//! Forcing what sled and the journal wrote to the disk.
 //!
 //! sled 0.34 writes to `db` (its log), `conf` and `snap.<lsn>` (when it opens) and `blobs/<lsn>` (values too large for
 //! a segment of the log, which this crate avoids by cutting values in pieces). On Linux its `flush` ends in
@@ -15,8 +15,9 @@ use std::{fmt, io};
 
 use crate::lock;
 
-/// The last steps before a group of batches is acknowledged, in this order: [`flushed`](Self::flushed),
-/// [`sync`](Self::sync), [`acknowledged`](Self::acknowledged). A seam for tests; [`SyncFiles`] is the real thing.
+/// The last steps before a group of batches is acknowledged: [`sync_journal`](Self::sync_journal) for one that is in the
+/// journal, else [`flushed`](Self::flushed) and [`sync`](Self::sync); then [`acknowledged`](Self::acknowledged). A seam for
+/// tests; [`SyncFiles`] is the real thing.
 pub trait DiskSteps: fmt::Debug + Send + Sync + 'static {
     /// sled has handed everything to the operating system, in the files under `dir`.
     fn flushed(&self, dir: &Path) {
@@ -29,6 +30,15 @@ pub trait DiskSteps: fmt::Debug + Send + Sync + 'static {
     /// Whatever the operating system says. The store then refuses all further batches: after a failed sync nobody
     /// knows what the disk holds.
     fn sync(&self, dir: &Path) -> io::Result<()>;
+
+    /// Forces what was written to the journal to the disk.
+    ///
+    /// # Errors
+    /// As for [`sync`](Self::sync).
+    fn sync_journal(&self, path: &Path, journal: &File) -> io::Result<()> {
+        let _ = path;
+        journal.sync_data()
+    }
 
     /// So many batches are about to be acknowledged.
     fn acknowledged(&self, batches: usize) {

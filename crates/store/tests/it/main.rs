@@ -4,6 +4,7 @@
 mod damage;
 mod faulty;
 mod formats;
+mod journal;
 mod kill;
 mod model;
 mod order;

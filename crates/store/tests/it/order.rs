@@ -1,7 +1,8 @@
 //! What is acknowledged was synced before, and what was synced had been handed to the system before.
 
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -18,17 +19,29 @@ impl Recorder {
     fn note(&self, event: impl Into<String>) {
         self.events.lock().unwrap().push(event.into());
     }
+
+    /// Notes whether what was put last is in a file.
+    fn find(&self, place: &str, path: &Path) {
+        let needle = self.needle.lock().unwrap().clone();
+        let written = std::fs::read(path).unwrap().windows(needle.len().max(1)).any(|part| part == needle);
+        self.note(format!("{}{place}", if written { "" } else { "not " }));
+    }
 }
 
 impl DiskSteps for Recorder {
     fn flushed(&self, dir: &Path) {
-        let needle = self.needle.lock().unwrap().clone();
-        let written = std::fs::read(dir.join("db")).unwrap().windows(needle.len().max(1)).any(|part| part == needle);
-        self.note(if written { "written" } else { "not written" });
+        self.find("in the log", &dir.join("db"));
     }
     fn sync(&self, dir: &Path) -> io::Result<()> {
         self.note("sync");
         self.files.sync(dir)?;
+        self.note("synced");
+        Ok(())
+    }
+    fn sync_journal(&self, path: &Path, journal: &File) -> io::Result<()> {
+        self.find("in the journal", path);
+        self.note("sync");
+        self.files.sync_journal(path, journal)?;
         self.note("synced");
         Ok(())
     }
@@ -43,8 +56,11 @@ fn written_then_synced_then_acknowledged() {
     let steps = Arc::new(Recorder::default());
     let store = SledStore::open(dir.path(), Options::default().steps(steps.clone())).unwrap();
     for round in 0..20 {
-        let value = format!("the needle of round {round}");
-        *steps.needle.lock().unwrap() = value.clone().into_bytes();
+        // Small ones are in the journal, large ones are sled's alone.
+        let (filler, place) = if round % 4 == 3 { (9000, "in the log") } else { (10, "in the journal") };
+        let needle = format!("the needle of round {round}");
+        let value = format!("{}{needle}", "-".repeat(filler));
+        *steps.needle.lock().unwrap() = needle.into_bytes();
         steps.events.lock().unwrap().clear();
         let noted = steps.clone();
         let (tell, told) = std::sync::mpsc::channel();
@@ -56,7 +72,13 @@ fn written_then_synced_then_acknowledged() {
             }),
         );
         told.recv().unwrap().unwrap();
-        assert_eq!(*steps.events.lock().unwrap(), ["written", "sync", "synced", "acknowledge 1", "done"]);
+        let events = steps.events.lock().unwrap().clone();
+        let done = events.iter().position(|event| event == "done").unwrap();
+        let written = events.iter().position(|event| event == place).unwrap();
+        assert!(written < done, "{events:?}");
+        assert_eq!(events[written..written + 3], [place, "sync", "synced"]);
+        assert_eq!(events[done - 1], "acknowledge 1");
+        assert!(done > written + 3, "{events:?}");
     }
 }
 
@@ -75,16 +97,25 @@ impl Gate {
     }
 }
 
-impl DiskSteps for Gate {
-    fn sync(&self, dir: &Path) -> io::Result<()> {
+impl Gate {
+    fn pass(&self) {
         let mut closed = self.closed.lock().unwrap();
         self.waiting.fetch_add(1, SeqCst);
         self.changed.notify_all();
         while *closed {
             closed = self.changed.wait(closed).unwrap();
         }
-        drop(closed);
+    }
+}
+
+impl DiskSteps for Gate {
+    fn sync(&self, dir: &Path) -> io::Result<()> {
+        self.pass();
         self.files.sync(dir)
+    }
+    fn sync_journal(&self, path: &Path, journal: &File) -> io::Result<()> {
+        self.pass();
+        self.files.sync_journal(path, journal)
     }
 }
 
@@ -127,17 +158,26 @@ struct Failing {
     files: SyncFiles,
     error: Mutex<Option<io::ErrorKind>>,
     broken: AtomicBool,
-    names: Mutex<Vec<PathBuf>>,
 }
 
 impl DiskSteps for Failing {
     fn sync(&self, dir: &Path) -> io::Result<()> {
-        self.names.lock().unwrap().push(dir.to_owned());
+        self.fail()?;
+        self.files.sync(dir)
+    }
+    fn sync_journal(&self, path: &Path, journal: &File) -> io::Result<()> {
+        self.fail()?;
+        self.files.sync_journal(path, journal)
+    }
+}
+
+impl Failing {
+    fn fail(&self) -> io::Result<()> {
         if let Some(kind) = self.error.lock().unwrap().take() {
             self.broken.store(true, SeqCst);
             return Err(kind.into());
         }
-        self.files.sync(dir)
+        Ok(())
     }
 }
 

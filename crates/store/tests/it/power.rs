@@ -1,6 +1,7 @@
 //! A power loss: of what was written since the last sync, any pages may have reached the disk and any not.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -46,7 +47,7 @@ fn torn(random: &mut StdRng, synced: &Files, written: &Files) -> Files {
             (None, None) => continue,
         };
         // Of this file alone sled makes sure itself, before it gives it its name.
-        if name.to_string_lossy().starts_with("snap.") {
+        if name.to_string_lossy().starts_with("sled/snap.") {
             torn.insert(name.clone(), if new.is_empty() { old.to_vec() } else { new.to_vec() });
             continue;
         }
@@ -85,15 +86,39 @@ struct State {
 
 impl DiskSteps for PowerLoss {
     fn sync(&self, dir: &Path) -> io::Result<()> {
+        if !dir.ends_with("sled") {
+            // Before it is in its place, a power loss is no harm.
+            let made = read(dir).into_iter().map(|(name, bytes)| (Path::new("sled").join(name), bytes));
+            self.state.lock().unwrap().synced.extend(made);
+            return Ok(());
+        }
+        self.lose_power(dir.parent().unwrap(), |name| name.starts_with("sled"))
+    }
+    fn sync_journal(&self, path: &Path, _: &File) -> io::Result<()> {
+        self.lose_power(path.parent().unwrap(), |name| name == Path::new("journal"))
+    }
+    fn acknowledged(&self, _: usize) {
+        let mut state = self.state.lock().unwrap();
+        state.before = state.after.clone();
+    }
+}
+
+impl PowerLoss {
+    /// Sees now and then what would be there if the power failed now, instead of the sync of some of the files.
+    fn lose_power(&self, dir: &Path, synced: impl Fn(&Path) -> bool) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         let state = &mut *state;
-        let written = read(dir);
-        // What is there before the store is in its place counts for nothing.
-        if dir.ends_with("sled") && state.random.random_bool(0.2) {
+        let mut written = read(dir);
+        written.retain(|name, _| name.starts_with("sled") || name == Path::new("journal"));
+        if let Some(journal) = written.get(Path::new("journal")) {
+            // It was made as a whole, and synced, before anything was written to it.
+            state.synced.entry("journal".into()).or_insert_with(|| vec![0; journal.len()]);
+        }
+        if state.random.random_bool(0.2) {
             state.tried += 1;
             let image = tempfile::tempdir()?;
             for (name, bytes) in torn(&mut state.random, &state.synced, &written) {
-                let path = image.path().join("sled").join(name);
+                let path = image.path().join(name);
                 std::fs::create_dir_all(path.parent().unwrap())?;
                 std::fs::write(path, bytes)?;
             }
@@ -116,7 +141,8 @@ impl DiskSteps for PowerLoss {
                 Err(error) => state.failures.push(error.to_string()),
             }
         }
-        state.synced = written;
+        state.synced.retain(|name, _| !synced(name));
+        state.synced.extend(written.into_iter().filter(|(name, _)| synced(name)));
         Ok(())
     }
 }
@@ -148,7 +174,7 @@ fn run(seed: u64, segment_bytes: usize, batches: u32, sizes: &[usize]) -> u32 {
             .collect();
         {
             let mut state = steps.state.lock().unwrap();
-            state.before = state.after.clone();
+            assert_eq!(state.before, state.after);
             for write in &writes {
                 match write.clone() {
                     Write::Put { key, value } => state.after.insert(key, value),
@@ -158,10 +184,6 @@ fn run(seed: u64, segment_bytes: usize, batches: u32, sizes: &[usize]) -> u32 {
         }
         store.commit(writes).unwrap();
         if random.random_bool(0.01) {
-            {
-                let mut state = steps.state.lock().unwrap();
-                state.before = state.after.clone();
-            }
             drop(store);
             store = SledStore::open(dir.path(), options.clone()).unwrap();
         }

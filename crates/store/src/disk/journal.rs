@@ -1,0 +1,343 @@
+//! The journal: where small groups of batches are made durable, long before sled writes them.
+//!
+//! sled gets what was written since by and by, as one batch in which each key is there once, and the journal begins anew: a
+//! checkpoint. Until then it is in memory for those who read; after a crash it is read from the journal.
+//!
+//! ```text
+//! group:  "KhJ1" | length of writes u32 | salt u64 | before u64 | sequence u64 | crc32 u32 | writes    (little endian)
+//! write:  0 (delete) or 1 (put) u8 | key length u16 | value length u32 | key | value
+//! ```
+//! The checksum covers everything else. `before` is the number of the group before this one. The salt is another after
+//! each checkpoint: the file is used again from its start, and what an earlier turn left behind the last group is not
+//! taken for more, whatever users put into it.
+
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::layout::INLINE_BYTES;
+use super::steps::DiskSteps;
+use crate::{Write, check};
+
+const MAGIC: &[u8; 4] = b"KhJ1";
+/// Bytes before the writes of a group.
+const HEADER: usize = 36;
+/// Bytes before the key of a write.
+const WRITE_HEADER: usize = 7;
+/// The size of the file. It is written once as a whole, so that a sync has only contents to write.
+pub(super) const FILE_BYTES: usize = 512 << 10;
+/// No more is read of a file of that name.
+const MOST_READ: u64 = 4 << 20;
+
+/// A group of writes that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// The number of the group before it.
+    pub(crate) before: u64,
+    pub(crate) sequence: u64,
+    pub(crate) writes: Vec<Write>,
+}
+
+/// The journal of a store that is open.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    salt: u64,
+    /// Where the next group goes.
+    end: usize,
+    /// A checkpoint is made after so many bytes.
+    turn_bytes: usize,
+}
+
+impl Journal {
+    /// Opens the journal in the directory of a store, empty: what was in it must be in sled by now. It holds so many bytes
+    /// before a checkpoint is due.
+    pub(super) fn open(dir: &Path, turn_bytes: usize, steps: &dyn DiskSteps) -> io::Result<Self> {
+        let path = path(dir);
+        if let Some(file) = existing(&path)? {
+            let mut journal = Self { path, file, salt: 0, end: 0, turn_bytes: turn_bytes.min(FILE_BYTES) };
+            journal.begin_anew(steps)?;
+            return Ok(journal);
+        }
+        // Made aside: a file that is not whole would grow, and each sync would have to write that as well.
+        let aside = dir.join("journal.making");
+        remove(&aside)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&aside)?;
+        file.write_all_at(&vec![0; FILE_BYTES], 0)?;
+        file.sync_all()?;
+        remove(&path)?;
+        std::fs::rename(&aside, &path)?;
+        File::open(dir)?.sync_all()?;
+        Ok(Self { path, file, salt: salt(), end: 0, turn_bytes: turn_bytes.min(FILE_BYTES) })
+    }
+
+    /// The bytes of a group as it is stored here; none if it is for sled alone: it is large, or has values that sled gets
+    /// in pieces.
+    pub(super) fn encode(&self, before: u64, sequence: u64, writes: &[&Write]) -> Option<Vec<u8>> {
+        let is_small = |write: &&Write| match write {
+            Write::Put { value, .. } => value.len() <= INLINE_BYTES,
+            Write::Delete { .. } => true,
+        };
+        let bytes: usize = writes.iter().map(|write| WRITE_HEADER + write.bytes()).sum();
+        if !writes.iter().all(is_small) || HEADER + bytes > self.turn_bytes {
+            return None;
+        }
+        Some(encode(self.salt, before, sequence, writes))
+    }
+
+    /// Makes a group durable. There must be [room](Self::has_room) for it.
+    pub(super) fn append(&mut self, group: &[u8], steps: &dyn DiskSteps) -> io::Result<()> {
+        self.file.write_all_at(group, self.end as u64)?;
+        steps.sync_journal(&self.path, &self.file)?;
+        self.end += group.len();
+        Ok(())
+    }
+
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.end + bytes <= self.turn_bytes
+    }
+
+    /// Whether the next checkpoint is better made before somebody has to wait for it.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.end > self.turn_bytes / 4 * 3
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// All that is here is durable in sled. It begins anew with the next group; until then nothing must be read here, for
+    /// whoever has to do without sled does not know what is old.
+    pub(super) fn begin_anew(&mut self, steps: &dyn DiskSteps) -> io::Result<()> {
+        self.file.write_all_at(&[0; HEADER], 0)?;
+        steps.sync_journal(&self.path, &self.file)?;
+        self.salt = salt();
+        self.end = 0;
+        Ok(())
+    }
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("journal")
+}
+
+/// The file, if there is one that is as it should be.
+fn existing(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            Ok((metadata.is_file() && metadata.len() == FILE_BYTES as u64).then_some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Another number each time.
+fn salt() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn encode(salt: u64, before: u64, sequence: u64, writes: &[&Write]) -> Vec<u8> {
+    let mut out = vec![0; HEADER];
+    for write in writes {
+        let value = match write {
+            Write::Put { value, .. } => Some(value),
+            Write::Delete { .. } => None,
+        };
+        out.push(u8::from(value.is_some()));
+        // Both fit: keys and values have limits far below.
+        out.extend_from_slice(&u16::try_from(write.key().len()).unwrap_or(u16::MAX).to_le_bytes());
+        let len = value.map_or(0, Vec::len);
+        out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(write.key());
+        out.extend_from_slice(value.map_or(&[], Vec::as_slice));
+    }
+    let length = u32::try_from(out.len() - HEADER).unwrap_or(u32::MAX);
+    out[..4].copy_from_slice(MAGIC);
+    out[4..8].copy_from_slice(&length.to_le_bytes());
+    out[8..16].copy_from_slice(&salt.to_le_bytes());
+    out[16..24].copy_from_slice(&before.to_le_bytes());
+    out[24..32].copy_from_slice(&sequence.to_le_bytes());
+    let crc = checksum(&out[..32], &out[HEADER..]);
+    out[32..HEADER].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn checksum(head: &[u8], writes: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(head);
+    crc.update(writes);
+    crc.finalize()
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// The group at the start of `bytes`, its salt and its length. None if there is none that is whole.
+fn front(bytes: &[u8]) -> Option<(Group, u64, usize)> {
+    let head = bytes.get(..HEADER).filter(|head| head.starts_with(MAGIC))?;
+    let length = u32::from_le_bytes(array(head, 4)?) as usize;
+    let end = HEADER.checked_add(length)?;
+    let mut rest = bytes.get(HEADER..end)?;
+    if checksum(head.get(..32)?, rest) != u32::from_le_bytes(array(head, 32)?) {
+        return None;
+    }
+    let mut writes = Vec::new();
+    while !rest.is_empty() {
+        let key_len = usize::from(u16::from_le_bytes(array(rest, 1)?));
+        let value_len = u32::from_le_bytes(array(rest, 3)?) as usize;
+        let (head, more) = rest.split_at_checked(WRITE_HEADER)?;
+        let (key, more) = more.split_at_checked(key_len)?;
+        let (value, more) = more.split_at_checked(value_len)?;
+        writes.push(match head.first()? {
+            0 => Write::delete(key),
+            1 => Write::put(key, value),
+            _ => return None,
+        });
+        rest = more;
+    }
+    check(&writes).ok()?;
+    let group =
+        Group { before: u64::from_le_bytes(array(head, 16)?), sequence: u64::from_le_bytes(array(head, 24)?), writes };
+    Some((group, u64::from_le_bytes(array(head, 8)?), end))
+}
+
+/// The groups of a journal, in order, each after the one before.
+pub(crate) fn groups(bytes: &[u8]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut salt = None;
+    let mut at = 0;
+    while let Some((group, with, length)) = bytes.get(at..).and_then(front) {
+        let follows = groups.last().is_none_or(|last| last.sequence == group.before);
+        if salt.is_some_and(|salt| salt != with) || !follows || group.sequence <= group.before {
+            break;
+        }
+        salt = Some(with);
+        at += length;
+        groups.push(group);
+    }
+    groups
+}
+
+/// All groups of the last turn that are whole, also after one that is damaged.
+pub(crate) fn remains(bytes: &[u8]) -> Vec<Group> {
+    let mut found: Vec<(Group, u64)> = Vec::new();
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER) {
+        at += match front(rest) {
+            Some((group, salt, length)) => {
+                found.push((group, salt));
+                length
+            }
+            None => 1 + rest.iter().skip(1).position(|byte| *byte == MAGIC[0]).unwrap_or(rest.len()),
+        };
+    }
+    // Behind the last turn there may be groups of an earlier one, which are older than what came in between; and inside of
+    // what is damaged there may be what a user has made look like a group.
+    let first = front(bytes).map(|(_, salt, _)| salt);
+    let count = |salt: u64| found.iter().filter(|(_, with)| *with == salt).count();
+    let salt = first.or_else(|| found.iter().map(|(_, salt)| *salt).max_by_key(|salt| count(*salt)));
+    found.retain(|(_, with)| Some(*with) == salt);
+    found.into_iter().map(|(group, _)| group).collect()
+}
+
+/// The bytes of the journal in the directory of a store; none if there is nothing that can be read.
+pub(super) fn read(dir: &Path) -> Vec<u8> {
+    use std::io::Read as _;
+    let path = path(dir);
+    let mut bytes = Vec::new();
+    let result = File::open(&path).and_then(|file| match file.metadata()?.is_file() {
+        true => file.take(MOST_READ).read_to_end(&mut bytes),
+        false => Err(io::Error::other("it is not a file")),
+    });
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::error!(path = %path.display(), %error, "the journal cannot be read");
+        }
+        _ => {}
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::disk::SyncFiles;
+
+    fn append(journal: &mut Journal, before: u64, sequence: u64, writes: &[Write]) {
+        let group = journal.encode(before, sequence, &writes.iter().collect::<Vec<_>>()).unwrap();
+        assert!(journal.has_room(group.len()));
+        journal.append(&group, &SyncFiles::default()).unwrap();
+    }
+
+    #[test]
+    fn what_an_earlier_turn_left_is_not_read_even_where_a_user_has_put_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).unwrap();
+        let first = journal.encode(4, 5, &[&Write::put("a", "1")]).unwrap();
+        // A value that looks like the group that follows the next one.
+        let forged = encode(journal.salt, 6, 7, &[&Write::put("forged", "x")]);
+        let value = [vec![0; 8], forged].concat();
+        append(&mut journal, 4, 5, &[Write::put("a", value)]);
+        assert_eq!(groups(&read(dir.path())).len(), 1);
+        for length in 0..80 {
+            journal.begin_anew(&SyncFiles::default()).unwrap();
+            assert!(groups(&read(dir.path())).is_empty());
+            append(&mut journal, 5, 6, &[Write::put("b", vec![0; length])]);
+            let found = groups(&read(dir.path()));
+            assert_eq!(found.iter().map(|group| group.sequence).collect::<Vec<_>>(), [6], "{length}");
+            assert_eq!(remains(&read(dir.path())).len(), 1, "{length}");
+        }
+        assert!(!first.is_empty());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_ends_it_there_and_the_rest_is_found() {
+        let writes = [Write::put("key", "value"), Write::delete("other")];
+        let all: Vec<&Write> = writes.iter().collect();
+        let whole: Vec<u8> = (0..3).flat_map(|n| encode(9, n, n + 1, &all)).collect();
+        let one = whole.len() / 3;
+        assert_eq!(groups(&whole).len(), 3);
+        assert_eq!(groups(&whole)[0], Group { before: 0, sequence: 1, writes: writes.to_vec() });
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(groups(&flipped).len(), bit / 8 / one, "bit {bit}");
+            let numbers: Vec<_> = remains(&flipped).iter().map(|group| group.sequence).collect();
+            let expected: Vec<_> = (1..=3).filter(|number| *number != bit as u64 / 8 / one as u64 + 1).collect();
+            assert_eq!(numbers, expected, "bit {bit}");
+        }
+        for cut in 0..whole.len() {
+            assert_eq!(groups(&whole[..cut]).len(), cut / one, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("journal"), vec![b'K'; 100]).unwrap();
+        assert!(groups(&read(dir.path())).is_empty());
+        let mut journal = Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).unwrap();
+        append(&mut journal, 0, 1, &[Write::put("a", "1")]);
+        assert_eq!(groups(&read(dir.path())).len(), 1);
+        assert_eq!(std::fs::metadata(dir.path().join("journal")).unwrap().len(), FILE_BYTES as u64);
+        drop(journal);
+        std::fs::remove_file(dir.path().join("journal")).unwrap();
+        std::fs::create_dir(dir.path().join("journal")).unwrap();
+        assert!(read(dir.path()).is_empty());
+        assert!(Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! What is acknowledged and only in the journal.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use khufu_store::{Options, SledStore, Store, Write};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::damage::copy;
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn contents(store: &SledStore) -> Contents {
+    let scan = store.scan(b"").unwrap();
+    assert_eq!(scan.damaged, []);
+    for (key, value) in &scan.records {
+        assert_eq!(store.get(key).unwrap().as_ref(), Some(value));
+    }
+    scan.records.into_iter().collect()
+}
+
+fn random() -> StdRng {
+    let seed = std::env::var("KHUFU_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("seed {seed} (set KHUFU_SEED to repeat)");
+    StdRng::seed_from_u64(seed)
+}
+
+/// The directory as a process that is killed now leaves it.
+fn crash(dir: &Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    copy(dir, left.path());
+    left
+}
+
+#[test]
+fn a_small_batch_costs_one_sync_and_is_there_after_a_crash() {
+    let mut random = random();
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    let mut model = Contents::new();
+    let (mut small, mut crashes) = (0, 0);
+    let begun = store.stats();
+    for n in 0..600_u32 {
+        let mut batch = Vec::new();
+        for _ in 0..random.random_range(1..5) {
+            let key = format!("key/{:02}", random.random_range(0..40)).into_bytes();
+            if random.random_bool(0.8) {
+                // Now and then one that is cut in pieces, in the place of a small one and the other way round.
+                let size = if random.random_bool(0.01) { 20_000 } else { random.random_range(0..900) };
+                let value = vec![n as u8; size];
+                model.insert(key.clone(), value.clone());
+                batch.push(Write::put(key, value));
+            } else {
+                model.remove(&key);
+                batch.push(Write::delete(key));
+            }
+        }
+        small += u64::from(batch.iter().all(|write| write.bytes() < 8000));
+        store.commit(batch).unwrap();
+        assert_eq!(contents(&store), model);
+        if random.random_bool(0.1) {
+            crashes += 1;
+            let left = crash(dir.path());
+            let (after, recovery) = SledStore::open_or_recover(left.path(), Options::default()).unwrap();
+            assert!(recovery.is_clean(), "{recovery:?}");
+            assert_eq!(contents(&after), model, "after {n}");
+            // And once more, from what was made of it.
+            after.commit(vec![Write::put("more", "more")]).unwrap();
+            let again = crate::open(crash(left.path()).path());
+            assert_eq!(contents(&again).len(), model.len() + 1);
+        }
+    }
+    let syncs = store.stats().syncs - begun.syncs;
+    // A checkpoint now and then, and three syncs for a batch with pieces.
+    let large = 600 - small;
+    assert!(syncs <= small + large * 4 + 12, "{syncs} syncs for {small} small and {large} large batches");
+    assert!(crashes > 20);
+    drop(store);
+    assert_eq!(contents(&crate::open(dir.path())), model);
+}
+
+#[test]
+fn damage_in_the_journal_is_told_and_loses_no_other_group() {
+    let mut random = random();
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    store.commit(vec![Write::put("settled", vec![1; 10_000])]).unwrap();
+    let mut ends = Vec::new();
+    let used = |dir: &Path| {
+        let bytes = std::fs::read(dir.join("journal")).unwrap();
+        bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+    };
+    for n in 0..20_u32 {
+        store
+            .commit(vec![Write::put(format!("key/{n:02}"), vec![0xff; 60]), Write::put("last", n.to_string())])
+            .unwrap();
+        ends.push(used(dir.path()));
+    }
+    for round in 0..60 {
+        let left = crash(dir.path());
+        let path = left.path().join("journal");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = random.random_range(0..ends[19]);
+        let hit = ends.iter().position(|end| at < *end).unwrap();
+        let cut = round % 4 == 0;
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= 1 << random.random_range(0..8);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let (store, recovery) = SledStore::open_or_recover(left.path(), Options::default()).unwrap();
+        let rolled_back = recovery.rolled_back.unwrap_or_else(|| panic!("{at}: {recovery:?}"));
+        assert!(rolled_back.found < rolled_back.acknowledged);
+        let found = contents(&store);
+        for n in 0..20 {
+            let there = found.contains_key(format!("key/{n:02}").as_bytes());
+            assert_eq!(there, if cut { n < hit } else { n != hit }, "{n}, {at} is in {hit}, cut: {cut}");
+        }
+        assert_eq!(found[&b"settled"[..]].len(), 10_000);
+        let last = match hit {
+            0 if cut => None,
+            _ if cut => Some(hit - 1),
+            19 => Some(18),
+            _ => Some(19),
+        };
+        let last = last.map(|last| last.to_string().into_bytes());
+        assert_eq!(found.get(&b"last"[..]), last.as_ref());
+        // It goes on, and what is written now counts.
+        store.commit(vec![Write::put("last", "new")]).unwrap();
+        let again = SledStore::open_or_recover(crash(left.path()).path(), Options::default()).unwrap().0;
+        assert_eq!(again.get(b"last").unwrap(), Some(b"new".to_vec()));
+    }
+}
+
+#[test]
+fn what_is_in_the_journal_is_newer_than_what_is_found_in_a_damaged_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    for n in 0..100_u32 {
+        store.commit(vec![Write::put(format!("key/{n:02}"), vec![b'o'; 9000])]).unwrap();
+    }
+    for n in 0..40_u32 {
+        store.commit(vec![Write::put(format!("key/{n:02}"), "new")]).unwrap();
+    }
+    for n in 40..50_u32 {
+        store.commit(vec![Write::delete(format!("key/{n:02}"))]).unwrap();
+    }
+    for name in ["sled/db", "sled/conf"] {
+        let left = crash(dir.path());
+        let path = left.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        let (store, recovery) = SledStore::open_or_recover(left.path(), Options::default()).unwrap();
+        assert!(!recovery.is_clean(), "{name}");
+        for n in 0..50_u32 {
+            let key = format!("key/{n:02}").into_bytes();
+            let expected = (n < 40).then(|| b"new".to_vec());
+            assert_eq!(store.get(&key).unwrap(), expected, "{name}: {n}");
+            assert!(!recovery.stale.contains(&key), "{name}: {n}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_anything_is_no_harm() {
+    let mut random = random();
+    let dir = tempfile::tempdir().unwrap();
+    let model = Contents::from([(b"a".to_vec(), b"1".to_vec())]);
+    crate::open(dir.path()).commit(vec![Write::put("a", "1")]).unwrap();
+    for round in 0..20 {
+        let left = crash(dir.path());
+        let length = if round % 2 == 0 { 512 << 10 } else { random.random_range(0..100_000) };
+        let mut bytes: Vec<u8> = (0..length).map(|_| random.random()).collect();
+        // Something that begins like a group, with any length.
+        bytes.splice(0..bytes.len().min(4), *b"KhJ1");
+        std::fs::write(left.path().join("journal"), bytes).unwrap();
+        let (store, recovery) = SledStore::open_or_recover(left.path(), Options::default()).unwrap();
+        assert!(recovery.is_clean(), "{recovery:?}");
+        assert_eq!(contents(&store), model);
+    }
+}
