@@ -134,8 +134,8 @@ pub trait Store: Send + Sync + 'static {
     /// take effect, and are acknowledged, in the order of submission; of two writes to one key in a batch the later
     /// counts.
     ///
-    /// Blocks while too many batches wait (this is how a slow disk slows its user down). `done` may run on the store's own thread:
-    /// it may `submit` more, but must not block or call [`commit`](Self::commit).
+    /// Blocks while too many batches wait (this is how a slow disk slows its user down). `done` may run on the store's own thread,
+    /// or on that of whoever [commits](Self::commit): it may `submit` more, but must not block or call [`commit`](Self::commit).
     fn submit(&self, writes: Vec<Write>, done: Done);
 
     /// Like [`submit`](Self::submit), and waits. Concurrent calls share one forced write to the disk.

@@ -28,7 +28,7 @@ use journal::Journal;
 use layout::{Contents, Last, RECORD, guarded, record_key};
 use lock::Lock;
 use mark::Mark;
-use queue::Queue;
+use queue::{Committer, Queue, Turn};
 use read::Unread;
 
 #[cfg(feature = "fuzzing")]
@@ -123,6 +123,7 @@ pub struct SledStore {
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     handles: Option<(sled::Db, sled::Tree)>,
+    turn: Option<Turn>,
     recent: Recent,
     opening: Opening,
     keep_free_bytes: u64,
@@ -177,17 +178,21 @@ impl SledStore {
         let journal = Journal::open(dir, options.segment_bytes / TURNS_IN_A_SEGMENT, options.steps.as_ref())
             .map_err(|source| StoreError::io("open the journal in", dir, source))?;
         applier.journal = Some(journal);
+        let handles = Some((applier.db.clone(), applier.tree.clone()));
+        let recent = applier.recent.clone();
+        let turn = Turn::new(Mutex::new(Committer::new(applier, mark, options.keep_free_bytes)));
         let store = Self {
             dir: dir.to_owned(),
             queue: Arc::default(),
             thread: Mutex::default(),
-            handles: Some((applier.db.clone(), applier.tree.clone())),
-            recent: applier.recent.clone(),
+            handles,
+            turn: Some(turn.clone()),
+            recent,
             opening: Opening { upgraded_from, rolled_back },
             keep_free_bytes: options.keep_free_bytes,
             _lock: lock,
         };
-        let thread = queue::start(store.queue.clone(), applier, mark, options.keep_free_bytes)
+        let thread = queue::start(store.queue.clone(), turn)
             .map_err(|source| StoreError::io("start a thread for", dir, source))?;
         *crate::lock(&store.thread) = Some(thread);
         Ok(store)
@@ -336,6 +341,10 @@ impl Store for SledStore {
         self.queue.submit(writes, done);
     }
 
+    fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.queue.commit(self.turn.as_ref().ok_or(StoreError::Closed)?, writes)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let tree = self.tree()?;
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
@@ -414,7 +423,7 @@ impl Drop for SledStore {
         {
             let _ = thread.join();
         }
-        let handles = self.handles.take();
+        let handles = (self.handles.take(), self.turn.take());
         let _ = catch_unwind(AssertUnwindSafe(move || drop(handles)));
     }
 }

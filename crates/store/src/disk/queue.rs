@@ -1,10 +1,10 @@
-//! Group commit: one thread takes whatever waits, makes it durable with one sync, and acknowledges all of it.
+//! Group commit: whoever has the turn takes whatever waits, makes it durable with one sync, and acknowledges all of it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::{JoinHandle, ThreadId};
 
 use super::apply::Applier;
@@ -37,7 +37,10 @@ struct Waiting {
     batches: VecDeque<(Vec<Write>, Done)>,
     bytes: usize,
     closed: bool,
-    thread: Option<ThreadId>,
+    /// A checkpoint is due.
+    due: bool,
+    /// The thread that has the turn.
+    leader: Option<ThreadId>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -51,14 +54,38 @@ fn size(writes: &[Write]) -> usize {
 }
 
 impl Queue {
+    /// Has a batch wait for the thread that commits.
     pub(super) fn submit(&self, writes: Vec<Write>, done: Done) {
+        self.put(writes, done);
+        self.more.notify_one();
+    }
+
+    /// Has a batch committed, by this thread unless another has the turn: then with what else waits by the end of that.
+    pub(super) fn commit(&self, turn: &Mutex<Committer>, writes: Vec<Write>) -> Result<(), StoreError> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.put(writes, Box::new(move |result| _ = tell.send(result)));
+        loop {
+            let mut committer = lock(turn);
+            match told.try_recv() {
+                Ok(result) => return result,
+                Err(mpsc::TryRecvError::Disconnected) => return Err(StoreError::Closed),
+                Err(mpsc::TryRecvError::Empty) => committer.commit_next(self),
+            }
+            if committer.applier.is_behind() {
+                lock(&self.waiting).due = true;
+                self.more.notify_one();
+            }
+        }
+    }
+
+    fn put(&self, writes: Vec<Write>, done: Done) {
         let bytes = size(&writes);
         let mut waiting = lock(&self.waiting);
         // The committing thread itself must never wait for room that only it can make.
         while !waiting.closed
             && !waiting.batches.is_empty()
             && (waiting.bytes + bytes > QUEUE_BYTES || waiting.batches.len() >= QUEUE_BATCHES)
-            && waiting.thread != Some(std::thread::current().id())
+            && waiting.leader != Some(std::thread::current().id())
         {
             waiting = self.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
@@ -68,8 +95,6 @@ impl Queue {
         }
         waiting.bytes += bytes;
         waiting.batches.push_back((writes, done));
-        drop(waiting);
-        self.more.notify_one();
     }
 
     pub(super) fn close(&self) {
@@ -78,15 +103,20 @@ impl Queue {
         self.room.notify_all();
     }
 
-    /// The next group; none after the end.
-    fn take(&self) -> Option<Vec<(Vec<Write>, Done)>> {
+    /// Waits until there is something to do; not after the end, once all is done.
+    fn wait(&self) -> bool {
         let mut waiting = lock(&self.waiting);
-        while waiting.batches.is_empty() {
-            if waiting.closed {
-                return None;
-            }
+        while waiting.batches.is_empty() && !waiting.due && !waiting.closed {
             waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        waiting.due = false;
+        !waiting.batches.is_empty() || !waiting.closed
+    }
+
+    /// The next group, for this thread, which has the turn; empty if nothing waits.
+    fn take(&self) -> Vec<(Vec<Write>, Done)> {
+        let mut waiting = lock(&self.waiting);
+        waiting.leader = Some(std::thread::current().id());
         let mut group = Vec::new();
         let (mut bytes, mut count) = (0, 0);
         while let Some((writes, _)) = waiting.batches.front() {
@@ -100,90 +130,112 @@ impl Queue {
         waiting.bytes = waiting.batches.iter().map(|(writes, _)| size(writes)).sum();
         drop(waiting);
         self.room.notify_all();
-        Some(group)
+        group
     }
 }
 
-/// Starts the thread that commits.
-pub(super) fn start(
-    queue: Arc<Queue>,
-    mut applier: Applier,
+/// What commits: one thread at a time.
+#[derive(Debug)]
+pub(super) struct Committer {
+    applier: Applier,
     mark: Mark,
     keep_free: u64,
-) -> std::io::Result<JoinHandle<()>> {
+    poison: Option<String>,
+}
+
+/// Held by whoever commits.
+pub(super) type Turn = Arc<Mutex<Committer>>;
+
+impl Committer {
+    pub(super) fn new(applier: Applier, mark: Mark, keep_free: u64) -> Self {
+        Self { applier, mark, keep_free, poison: None }
+    }
+
+    /// Commits the next group of those that wait, and tells its authors.
+    fn commit_next(&mut self, queue: &Queue) {
+        let group = queue.take();
+        let results = self.commit(&group);
+        queue.syncs.store(self.applier.syncs, Relaxed);
+        for ((writes, done), result) in group.into_iter().zip(results) {
+            if result.is_ok() {
+                queue.commits.fetch_add(1, Relaxed);
+                queue.writes.fetch_add(writes.len() as u64, Relaxed);
+            }
+            drop(writes);
+            if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+                tracing::error!("what a store was to do after a commit panicked");
+            }
+        }
+        lock(&queue.waiting).leader = None;
+    }
+
+    /// Makes a checkpoint if it is time for one, or at once if there is anything for it. Nobody waits for it but who comes
+    /// next.
+    fn check(&mut self, queue: &Queue, at_once: bool) {
+        if self.poison.is_none() && (self.applier.is_behind() || (at_once && self.applier.is_begun())) {
+            let result = self.applier.checkpoint();
+            self.note(&result);
+            queue.syncs.store(self.applier.syncs, Relaxed);
+        }
+    }
+
+    fn commit(&mut self, group: &[(Vec<Write>, Done)]) -> Vec<Result<(), StoreError>> {
+        let applier = &mut self.applier;
+        let mut results: Vec<_> = group
+            .iter()
+            .map(|(writes, _)| match &self.poison {
+                Some(reason) => Err(StoreError::Poisoned { dir: applier.dir.clone(), reason: reason.clone() }),
+                None => check(writes),
+            })
+            .collect();
+        let fail = |results: &mut Vec<Result<(), StoreError>>, error: &StoreError| {
+            results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
+        };
+        let accepted: Vec<&Write> = group
+            .iter()
+            .zip(&results)
+            .filter(|(_, result)| result.is_ok())
+            .flat_map(|((writes, _), _)| writes)
+            .collect();
+        if !results.iter().any(Result::is_ok) {
+            return results;
+        }
+        if let Err(error) = enough_space(applier, self.keep_free, &accepted) {
+            fail(&mut results, &error);
+            return results;
+        }
+        let applied = applier.apply(&accepted);
+        if let Err(error) = &applied {
+            fail(&mut results, error);
+        } else {
+            self.mark.set(applier.sequence);
+            applier.steps.acknowledged(results.iter().filter(|result| result.is_ok()).count());
+        }
+        self.note(&applied);
+        results
+    }
+
+    /// After a failure nobody knows what the disk holds.
+    fn note(&mut self, result: &Result<(), StoreError>) {
+        if let Err(error) = result {
+            tracing::error!(%error, dir = %self.applier.dir.display(), "a commit failed; the store takes no more writes");
+            self.poison = Some(error.to_string());
+        }
+    }
+}
+
+/// Starts the thread that commits what nobody waits for, and makes the checkpoints.
+pub(super) fn start(queue: Arc<Queue>, turn: Turn) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("khufu-commit".to_owned()).spawn(move || {
-        lock(&queue.waiting).thread = Some(std::thread::current().id());
-        let mut poison: Option<String> = None;
-        while let Some(group) = queue.take() {
-            let results = commit(&mut applier, &mark, keep_free, &mut poison, &group);
-            queue.syncs.store(applier.syncs, Relaxed);
-            for ((writes, done), result) in group.into_iter().zip(results) {
-                if result.is_ok() {
-                    queue.commits.fetch_add(1, Relaxed);
-                    queue.writes.fetch_add(writes.len() as u64, Relaxed);
-                }
-                drop(writes);
-                if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
-                    tracing::error!("what a store was to do after a commit panicked");
-                }
-            }
-            // Nobody waits for it but who comes next.
-            if poison.is_none() && applier.is_behind() {
-                note_failure(applier.checkpoint(), &applier, &mut poison);
-                queue.syncs.store(applier.syncs, Relaxed);
-            }
+        while queue.wait() {
+            let mut committer = lock(&turn);
+            committer.commit_next(&queue);
+            committer.check(&queue, false);
         }
-        if poison.is_none() && applier.is_begun() {
-            note_failure(applier.checkpoint(), &applier, &mut poison);
-        }
+        lock(&turn).check(&queue, true);
         // sled flushes when its last handle goes, and may stop on what it finds.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(applier)));
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(turn)));
     })
-}
-
-fn commit(
-    applier: &mut Applier,
-    mark: &Mark,
-    keep_free: u64,
-    poison: &mut Option<String>,
-    group: &[(Vec<Write>, Done)],
-) -> Vec<Result<(), StoreError>> {
-    let mut results: Vec<_> = group
-        .iter()
-        .map(|(writes, _)| match poison {
-            Some(reason) => Err(StoreError::Poisoned { dir: applier.dir.clone(), reason: reason.clone() }),
-            None => check(writes),
-        })
-        .collect();
-    let fail = |results: &mut Vec<Result<(), StoreError>>, error: &StoreError| {
-        results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
-    };
-    let accepted: Vec<&Write> =
-        group.iter().zip(&results).filter(|(_, result)| result.is_ok()).flat_map(|((writes, _), _)| writes).collect();
-    if !results.iter().any(Result::is_ok) {
-        return results;
-    }
-    if let Err(error) = enough_space(applier, keep_free, &accepted) {
-        fail(&mut results, &error);
-        return results;
-    }
-    let applied = applier.apply(&accepted);
-    if let Err(error) = &applied {
-        fail(&mut results, error);
-    } else {
-        mark.set(applier.sequence);
-        applier.steps.acknowledged(results.iter().filter(|result| result.is_ok()).count());
-    }
-    note_failure(applied, applier, poison);
-    results
-}
-
-/// After a failure nobody knows what the disk holds.
-fn note_failure(result: Result<(), StoreError>, applier: &Applier, poison: &mut Option<String>) {
-    if let Err(error) = result {
-        tracing::error!(%error, dir = %applier.dir.display(), "a commit failed; the store takes no more writes");
-        *poison = Some(error.to_string());
-    }
 }
 
 /// Looks before it leaps: a disk found full before sled has touched it leaves the store usable.
