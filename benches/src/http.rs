@@ -5,7 +5,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 /// A connection.
@@ -61,6 +61,18 @@ impl Client {
     pub(crate) async fn edit(&mut self, id: &str, value: usize) -> Vec<String> {
         let body = format!("{{\"n\":{value}}}");
         heads(&self.ask("PATCH", &format!("/v1/replicants/{id}/desired"), body).await)
+    }
+
+    /// Edits one field of each of many replicants, in one request.
+    pub(crate) async fn edit_many(&mut self, edits: impl Iterator<Item = (&str, usize)>) {
+        let requests: Vec<Value> = edits
+            .map(|(id, value)| {
+                json!({"method": "PATCH", "path": format!("/v1/replicants/{id}/desired"), "body": {"n": value}})
+            })
+            .collect();
+        let body = json!({"requests": requests}).to_string();
+        let answer: Value = serde_json::from_slice(&self.ask("POST", "/v1/bulk", body).await).expect("JSON");
+        assert_eq!(answer["ok"], true, "{answer}");
     }
 
     /// The heads of a replicant.

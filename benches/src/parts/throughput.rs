@@ -19,7 +19,14 @@ struct Rates {
     cpu_ms: f64,
 }
 
-async fn rates(network: &Network, watches: &[Watch], clients: usize, edits: usize, ids: &[String]) -> Rates {
+/// `carried` edits go in one request.
+async fn rates(
+    network: &Network,
+    watches: &[Watch],
+    (clients, carried): (usize, usize),
+    edits: usize,
+    ids: &[String],
+) -> Rates {
     let mut connections = Vec::new();
     for _ in 0..clients {
         connections.push(network.sites[0].client().await);
@@ -31,8 +38,12 @@ async fn rates(network: &Network, watches: &[Watch], clients: usize, edits: usiz
     let each = connections.into_iter().enumerate().map(|(number, mut client): (usize, Client)| {
         let ids = ids.to_vec();
         tokio::spawn(async move {
-            for edit in (number..edits).step_by(clients) {
-                client.edit(&ids[edit % ids.len()], edit + 1).await;
+            for first in (number * carried..edits).step_by(clients * carried) {
+                let some = first..edits.min(first + carried);
+                match carried {
+                    1 => _ = client.edit(&ids[first % ids.len()], first + 1).await,
+                    _ => client.edit_many(some.map(|edit| (ids[edit % ids.len()].as_str(), edit + 1))).await,
+                }
             }
         })
     });
@@ -80,15 +91,17 @@ fn note(table: &mut Table, name: &str, goal: Goal, rates: &Rates) {
 pub(crate) async fn spread(options: &Options, table: &mut Table) {
     table.begin("throughput");
     let (network, watches, ids) = started(options, options.replicants).await;
-    let one = rates(&network, &watches, 1, options.edits / 4, &ids).await;
+    let one = rates(&network, &watches, (1, 1), options.edits / 4, &ids).await;
     note(table, "1 client", Goal::Above(1500.0), &one);
-    let many = rates(&network, &watches, 64, options.edits, &ids).await;
+    let many = rates(&network, &watches, (64, 1), options.edits, &ids).await;
     note(table, "64 clients", Goal::Above(6000.0), &many);
+    let carried = rates(&network, &watches, (4, 100), options.edits, &ids).await;
+    note(table, "4 clients, 100 edits in a request", Goal::Above(10_000.0), &carried);
 }
 
 pub(crate) async fn hot(options: &Options, table: &mut Table) {
     table.begin("hot");
     let (network, watches, ids) = started(options, 1).await;
-    let hot = rates(&network, &watches, 64, options.edits, &ids).await;
+    let hot = rates(&network, &watches, (64, 1), options.edits, &ids).await;
     note(table, "one replicant, 64 clients", Goal::Above(2000.0), &hot);
 }

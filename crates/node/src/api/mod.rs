@@ -1,5 +1,6 @@
 //! The HTTP API: JSON under `/v1`, problems as RFC 9457, an OpenAPI document made from the code that serves it.
 
+mod bulk;
 mod events;
 mod extract;
 mod guard;
@@ -14,11 +15,11 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response as HttpResponse;
+use axum::{Extension, Router};
 use khufu_engine::{ReplicantView, Request, RequestError, Response};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ use utoipa_axum::routes;
 
 pub(crate) use server::{Server, bind};
 
+use self::bulk::Inner;
 use self::guard::{Caller, Guard};
 pub use self::problem::Problem;
 use crate::Tokens;
@@ -101,6 +103,7 @@ pub(crate) fn router(handle: Handle, address: SocketAddr, tokens: Option<Tokens>
         .routes(routes!(replicants::history))
         .routes(routes!(replicants::conflicts, replicants::pick))
         .routes(routes!(replicants::plan))
+        .routes(routes!(bulk::bulk))
         .routes(routes!(sites::sites))
         .routes(routes!(sites::peers))
         .routes(routes!(sites::verify))
@@ -118,11 +121,14 @@ pub(crate) fn router(handle: Handle, address: SocketAddr, tokens: Option<Tokens>
     let guard = Guard::new(address, tokens);
     let shared = Shared { handle, openapi, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) };
     let api = Api(Arc::new(shared));
-    router
-        .route("/openapi.json", axum::routing::get(health::openapi))
+    let router = router
         // Inside of `observe`, so that a request is counted under the route that it matched.
         .fallback(|| async { StatusCode::NOT_FOUND })
-        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED })
+        .method_not_allowed_fallback(|| async { StatusCode::METHOD_NOT_ALLOWED });
+    let inner = router.clone().layer(middleware::from_fn(problem::finish)).with_state(api.clone());
+    router
+        .route("/openapi.json", axum::routing::get(health::openapi))
+        .layer(Extension(Inner(inner)))
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(middleware::from_fn_with_state(api.clone(), observe))
         .layer(middleware::from_fn(problem::finish))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use khufu_crdt::{ChangeHash, Conflict, HistoryEntry, OperationId, Policy, ReplicantId, SiteName};
 use khufu_engine::{
@@ -26,6 +26,10 @@ const PAGE_MAX: usize = 1000;
 const HISTORY: usize = 100;
 /// The most entries of a history.
 const HISTORY_MAX: usize = 10_000;
+/// The header by which a client says that it does not need the replicant in the answer (RFC 7240).
+pub(crate) const PREFER: &str = "prefer";
+/// What it says then.
+pub(crate) const MINIMAL: &str = "return=minimal";
 /// The longest that a request may wait for the reports of all sites.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
@@ -96,8 +100,8 @@ pub(crate) async fn put(
         base: body.base.or(matched),
     };
     match api.ask(&caller, Request::Put(put)).await? {
-        Response::Created(view) => Ok((StatusCode::CREATED, Tagged(view)).into_response()),
-        Response::Replicant(view) => Ok(Tagged(view).into_response()),
+        Response::Created(view) => Ok((StatusCode::CREATED, Tagged::of(view, &headers)).into_response()),
+        Response::Replicant(view) => Ok(Tagged::of(view, &headers).into_response()),
         other => Err(unexpected(&other)),
     }
 }
@@ -112,9 +116,10 @@ pub(crate) async fn patch(
     Extension(caller): Extension<Caller>,
     Id(id): Id,
     _: NoQuery,
+    headers: HeaderMap,
     MergePatch(patch): MergePatch,
 ) -> Result<Tagged, Problem> {
-    Ok(Tagged(api.replicant(&caller, Request::Patch { id, patch }).await?))
+    Ok(Tagged::of(api.replicant(&caller, Request::Patch { id, patch }).await?, &headers))
 }
 
 /// Ask for an operation.
@@ -221,7 +226,7 @@ pub(crate) async fn get(
     Id(id): Id,
     _: NoQuery,
 ) -> Result<Tagged, Problem> {
-    Ok(Tagged(api.replicant(&caller, Request::Get { id }).await?))
+    Ok(Tagged::whole(api.replicant(&caller, Request::Get { id }).await?))
 }
 
 /// How much of the history to read.
@@ -292,7 +297,7 @@ pub(crate) async fn pick(
     Json(body): Json<PickBody>,
 ) -> Result<Tagged, Problem> {
     let PickBody { path, change } = body;
-    Ok(Tagged(api.replicant(&caller, Request::Pick { id, path, change }).await?))
+    Ok(Tagged::whole(api.replicant(&caller, Request::Pick { id, path, change }).await?))
 }
 
 #[utoipa::path(get, path = "/v1/replicants/{id}/plan", tag = "replicants", params(("id" = String, Path)),
@@ -329,17 +334,40 @@ pub(crate) async fn delete(
     Extension(caller): Extension<Caller>,
     Id(id): Id,
     Query(params): Query<DeleteParams>,
+    headers: HeaderMap,
 ) -> Result<Tagged, Problem> {
-    Ok(Tagged(api.replicant(&caller, Request::Delete { id, keep: params.keep }).await?))
+    Ok(Tagged::of(api.replicant(&caller, Request::Delete { id, keep: params.keep }).await?, &headers))
 }
 
-/// A replicant with its ETag.
-pub(crate) struct Tagged(Box<ReplicantView>);
+/// A replicant with its ETag, or the ETag alone.
+pub(crate) struct Tagged {
+    view: Box<ReplicantView>,
+    minimal: bool,
+}
+
+impl Tagged {
+    fn whole(view: Box<ReplicantView>) -> Self {
+        Self { view, minimal: false }
+    }
+
+    /// As much as the one who asks prefers.
+    fn of(view: Box<ReplicantView>, headers: &HeaderMap) -> Self {
+        let preferences = headers.get_all(PREFER).into_iter().filter_map(|value| value.to_str().ok());
+        let minimal =
+            preferences.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(MINIMAL));
+        Self { view, minimal }
+    }
+}
 
 impl IntoResponse for Tagged {
     fn into_response(self) -> HttpResponse {
-        let tag = HeaderValue::from_str(&etag(&self.0.heads));
-        let mut response = axum::Json(self.0).into_response();
+        let tag = HeaderValue::from_str(&etag(&self.view.heads));
+        let mut response = if self.minimal {
+            let applied = [(HeaderName::from_static("preference-applied"), HeaderValue::from_static(MINIMAL))];
+            applied.into_response()
+        } else {
+            axum::Json(self.view).into_response()
+        };
         if let Ok(tag) = tag {
             response.headers_mut().insert(header::ETAG, tag);
         }

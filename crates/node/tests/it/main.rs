@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+mod bulk;
 mod client;
 mod events;
 mod http;
