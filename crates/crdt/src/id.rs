@@ -152,16 +152,38 @@ name!(
     OperationId, "operation id", 200, "-_.:@"
 );
 
-/// Which incarnation of a replicant's document: part of its identity on disk and on the wire.
+/// Which incarnation of a replicant's document: part of its identity on disk and on the wire. 0 is the first; in those after
+/// it the millions count the closings before it, and the rest is how many changes the last of these closed over.
 pub type Epoch = u64;
+
+/// By so much the number of an epoch grows at least when it is closed: more changes than an epoch has.
+const EPOCH_STEP: Epoch = 1_000_000;
 
 /// The identity of one document: a late change of an old epoch must not disappear in a new one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DocumentId {
     /// The replicant it is the document of.
     pub replicant: ReplicantId,
-    /// Counts the documents that this replicant had, from 0.
+    /// Which of this replicant's documents; the higher, the later.
     pub epoch: Epoch,
+}
+
+impl DocumentId {
+    /// The document that follows this one where so many of its changes are closed over. Sites that know different amounts
+    /// may close over different amounts: of the documents that follow the same one, the later is that in which more is
+    /// closed over, and later than all of these is whatever follows any of them.
+    #[must_use]
+    pub fn next(&self, changes: usize) -> Self {
+        let within = u64::try_from(changes).unwrap_or(u64::MAX).min(EPOCH_STEP - 1);
+        let step = self.closings().saturating_add(1).saturating_mul(EPOCH_STEP);
+        Self { replicant: self.replicant.clone(), epoch: step.saturating_add(within) }
+    }
+
+    /// How many epochs were closed before it.
+    #[must_use]
+    pub fn closings(&self) -> u64 {
+        self.epoch / EPOCH_STEP
+    }
 }
 
 impl fmt::Display for DocumentId {

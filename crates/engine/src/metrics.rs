@@ -21,6 +21,9 @@ pub(crate) struct Counters {
     pub(crate) compactions: u64,
     pub(crate) clocks_ahead: u64,
     pub(crate) epochs: u64,
+    pub(crate) epochs_far: u64,
+    pub(crate) epochs_changed: u64,
+    pub(crate) carried: u64,
     pub(crate) joins: u64,
 }
 
@@ -65,6 +68,12 @@ pub struct Metrics {
     pub clocks_ahead: u64,
     /// Epochs of documents that were closed, here or by following others.
     pub epochs: u64,
+    /// Those of them that were closed here far beyond the first change at which that could be done.
+    pub epochs_far: u64,
+    /// How often the document that followed an epoch was left for another that follows the same and leaves more behind.
+    pub epochs_changed: u64,
+    /// Changes that were carried over into later epochs.
+    pub carried: u64,
     /// Changes made only to bring concurrent ones together, so that an epoch could be closed.
     pub joins: u64,
     /// Replicants held.
@@ -111,6 +120,9 @@ impl crate::Engine {
             compactions: c.compactions,
             clocks_ahead: c.clocks_ahead,
             epochs: c.epochs,
+            epochs_far: c.epochs_far,
+            epochs_changed: c.epochs_changed,
+            carried: c.carried,
             joins: c.joins,
             replicants: count(held().count()),
             resident: count(self.replicants.resident.len()),

@@ -182,6 +182,9 @@ impl Collector for Shared {
             ("compactions", "Snapshots written", e.compactions),
             ("clocks_ahead", "Clock values of others too far ahead to follow", e.clocks_ahead),
             ("epochs", "Epochs of documents that were closed", e.epochs),
+            ("epochs_far", "Epochs closed here far beyond where they could first be closed", e.epochs_far),
+            ("epochs_changed", "Documents left for another that follows the same epoch", e.epochs_changed),
+            ("carried", "Changes carried over into later epochs", e.carried),
             ("joins", "Changes made to bring concurrent ones together", e.joins),
         ] {
             counter(&mut encoder, &format!("khufu_engine_{name}"), help, value)?;

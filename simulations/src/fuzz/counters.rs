@@ -29,6 +29,8 @@ pub enum Kind {
     Rebuilds,
     GivenAway,
     Epochs,
+    EpochsFar,
+    EpochsChanged,
     Joins,
     Carried,
     Partitions,
@@ -63,7 +65,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::Operations,
         Self::Acknowledged,
         Self::Survived,
@@ -81,6 +83,8 @@ impl Kind {
         Self::Rebuilds,
         Self::GivenAway,
         Self::Epochs,
+        Self::EpochsFar,
+        Self::EpochsChanged,
         Self::Joins,
         Self::Carried,
         Self::Partitions,
@@ -134,6 +138,8 @@ impl Kind {
             Self::Rebuilds => "rebuilds",
             Self::GivenAway => "documents given away",
             Self::Epochs => "epochs closed",
+            Self::EpochsFar => "epochs closed far beyond where they could be",
+            Self::EpochsChanged => "documents left for another that follows the same epoch",
             Self::Joins => "changes that bring heads together, to close an epoch",
             Self::Carried => "acknowledged documents found whole in a later epoch",
             Self::Partitions => "partitions",
@@ -227,6 +233,8 @@ impl Happened {
             (Kind::ClocksAhead, tally.clocks_ahead),
             (Kind::Rebuilds, tally.rebuilds),
             (Kind::Epochs, tally.epochs),
+            (Kind::EpochsFar, tally.epochs_far),
+            (Kind::EpochsChanged, tally.epochs_changed),
             (Kind::Joins, tally.joins),
             (Kind::UnreadDisks, tally.unread),
             (Kind::Compactions, tally.compactions),

@@ -82,7 +82,9 @@ pub const SETTINGS: [fn(&mut Config); 8] = [
         config.gossip_bytes = 0;
         config.sessions = 1;
         config.calls = 1;
-        config.epochs = EpochRule { changes: 12, age_ms: u64::MAX, aged_changes: usize::MAX };
+        // Not the same at all sites, so that they close one epoch at different changes.
+        let changes = 2 + config.site.as_str().len() % 3;
+        config.epochs = EpochRule { changes, age_ms: u64::MAX, aged_changes: usize::MAX };
     },
     |config| {
         patience(config);
@@ -94,7 +96,7 @@ pub const SETTINGS: [fn(&mut Config); 8] = [
         let undoes = khufu_crdt::Capabilities { undo: true, ..capabilities() };
         config.kinds.insert("text".into(), undoes);
         config.compact_after = 2;
-        config.epochs = EpochRule { changes: 8, age_ms: u64::MAX, aged_changes: usize::MAX };
+        config.epochs = EpochRule { changes: 2, age_ms: u64::MAX, aged_changes: usize::MAX };
     },
     |config| {
         patience(config);

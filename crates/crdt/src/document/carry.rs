@@ -30,7 +30,7 @@ pub struct Carried {
 }
 
 /// Part of the name of what is carried over: whoever carries over in another way writes under another.
-const FORMAT: &[u8] = b"khufu-carry-2";
+const FORMAT: &[u8] = b"khufu-carry-3";
 /// The most changes of earlier epochs that a change says it was made from.
 const MAX_ORIGINS: usize = 4;
 /// The most versions of the later document that are at hand: as many branches can be followed without looking back.
@@ -123,7 +123,7 @@ impl Replicant {
         if let Ok(cut) = closing.cut.parse() {
             carried.names.insert(cut, closing.change);
         }
-        let mut late = self.late(next, shared);
+        let mut late = self.late(next, shared, &mut carried.names);
         let brought = next.brought();
         late.retain(|late| {
             let same = late.origins().find_map(|origin| brought.get(&(origin.epoch, origin.hash)));
@@ -206,8 +206,9 @@ impl Replicant {
         origins.collect()
     }
 
-    /// The changes that were not closed over, in an order in which none stands before those that it depends on.
-    fn late(&self, next: &Self, shared: &[ChangeHash]) -> Vec<Late> {
+    /// The changes that were not closed over, in an order in which none stands before those that it depends on. Adds to
+    /// `names` what the one is called now at which `next` was begun, if it was carried over into this document.
+    fn late(&self, next: &Self, shared: &[ChangeHash], names: &mut BTreeMap<ChangeHash, ChangeHash>) -> Vec<Late> {
         let closing = next.closing();
         let shared: Vec<automerge::ChangeHash> =
             shared.iter().map(|hash| (*hash).into()).filter(|hash| self.holds(hash)).collect();
@@ -220,6 +221,11 @@ impl Replicant {
             let message = meta.message.as_deref().and_then(Message::parse);
             let origins = message.as_ref().map_or(&[][..], |message| &message.carried);
             let actor = meta.actor.to_hex_string();
+            if let Some(closing) =
+                closing.filter(|closing| origins.iter().any(|origin| closing.cut == origin.hash.to_string()))
+            {
+                names.insert(meta.hash.into(), closing.change);
+            }
             let covered = closing.and_then(|closing| closing.covers(self.id.epoch, &actor, meta.seq, origins));
             let covered = covered.unwrap_or_else(|| {
                 let unknown = unknown.get_or_insert_with(|| {
@@ -251,7 +257,9 @@ impl Replicant {
     ) -> Result<Change, EditError> {
         let mut origins = late.message.as_ref().map(|message| message.carried.clone()).unwrap_or_default();
         origins.push(late.origin.clone());
-        origins.drain(..origins.len().saturating_sub(MAX_ORIGINS));
+        // What it was in the beginning is what all that was made from it has in common.
+        let surplus = origins.len().saturating_sub(MAX_ORIGINS);
+        origins.drain(1..=surplus);
         let message = match &late.message {
             Some(message) => message.clone(),
             None => {

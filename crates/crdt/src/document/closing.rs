@@ -33,7 +33,7 @@ const MAX_PAST_ACTORS: usize = 1000;
 /// those that they were made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Past {
-    /// The change at which the epoch was closed.
+    /// The change at which the epoch was closed; empty where another document followed it than this one follows.
     #[serde(default)]
     pub(crate) cut: String,
     /// By the actor's bytes in hexadecimal.
@@ -63,11 +63,19 @@ impl Closing {
         self.left_out.contains(id) || self.base.get(id).is_some()
     }
 
+    /// Whether it is remembered what was closed over of an epoch: be it nothing, since others went another way through
+    /// that one.
+    pub(crate) fn remembers(&self, epoch: Epoch) -> bool {
+        self.past.first_key_value().is_some_and(|(oldest, _)| epoch >= *oldest)
+    }
+
     /// Whether a change of an earlier epoch was closed over; none if nothing is remembered of that epoch. `origins` are
     /// those that it was made from.
     pub(crate) fn covers(&self, epoch: Epoch, actor: &str, seq: u64, origins: &[Origin]) -> Option<bool> {
         let covered = |epoch: &Epoch, actor: &str, seq| {
-            self.past.get(epoch).map(|past| past.actors.get(actor).is_some_and(|last| *last >= seq))
+            let actors = self.past.get(epoch).map(|past| &past.actors);
+            let covered = actors.and_then(|actors| actors.get(actor)).is_some_and(|last| *last >= seq);
+            self.remembers(*epoch).then_some(covered)
         };
         if origins.is_empty() {
             return covered(&epoch, actor, seq);
@@ -88,6 +96,7 @@ impl Closing {
     ) -> BTreeMap<Epoch, Past> {
         let mut past = before.map(|before| before.past.clone()).unwrap_or_default();
         let mut this = Past { cut: cut.to_string(), actors: BTreeMap::new() };
+        let remembered = |epoch: Epoch| before.is_none_or(|before| before.remembers(epoch));
         let raise = |actors: &mut BTreeMap<String, u64>, actor: &str, seq: u64| {
             let last = actors.entry(actor.to_owned()).or_insert(0);
             *last = seq.max(*last);
@@ -96,9 +105,12 @@ impl Closing {
             if origins.is_empty() {
                 raise(&mut this.actors, &actor, seq);
             }
-            for origin in origins {
+            for (number, origin) in origins.iter().enumerate() {
                 if let Some(past) = past.get_mut(&origin.epoch) {
                     raise(&mut past.actors, &origin.actor, origin.seq);
+                } else if number == 0 && remembered(origin.epoch) {
+                    // It was made in an epoch that others have closed, or left, for another than this one.
+                    raise(&mut past.entry(origin.epoch).or_default().actors, &origin.actor, origin.seq);
                 }
             }
         }

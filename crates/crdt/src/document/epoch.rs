@@ -50,8 +50,13 @@ pub enum Ripeness {
     Divided,
     /// It may be closed at this change once all sites have said that they have it, and all that they have is here.
     Waiting(ChangeHash),
-    /// It may be closed at this change.
-    Ripe(ChangeHash),
+    /// It may be closed.
+    Ripe {
+        /// At this change: as far on as it makes sense.
+        cut: ChangeHash,
+        /// The first change at which it may be closed. Mostly the same.
+        first: ChangeHash,
+    },
 }
 
 /// The document that follows another.
@@ -65,14 +70,19 @@ pub struct Successor {
 
 /// Part of the name under which an epoch is closed: whoever writes anything else in the same place writes under another.
 const FORMAT: &[u8] = b"khufu-epoch-1";
+/// An epoch is closed beyond the first change at which that may be done if so many times [`EpochRule::changes`] more can be
+/// closed over.
+const FAR: usize = 2;
 
 impl Replicant {
-    /// Whether this epoch may be closed, and where: at the first change in causal order that is far enough, that all
-    /// others come before or after, and that all other sites of the replica set have. `reported` are the heads that each
-    /// of these has said that it has.
+    /// Whether this epoch may be closed, and where: at a change that is far enough, that all others come before or after,
+    /// and that all other sites of the replica set have. `reported` are the heads that each of these has said that it has.
     ///
-    /// All sites get the same answer, whenever they ask: what all have said that they have can have nothing beside it that
-    /// is not here, so that the first such change is the same for all.
+    /// What all have said that they have can have nothing beside it that is not here, so the first such change is the same
+    /// for all, and so is for each further [`EpochRule::changes`] the first that has so many more before it. It is closed at
+    /// the first, or, where so much may be closed over that several epochs would follow each other at once, at the last of
+    /// these. Then sites that know different amounts may close at different changes: of the documents that they go on with,
+    /// the one in which more is closed over has the higher number ([`DocumentId::next`]), and the others carry over into it.
     #[must_use]
     pub fn ripeness(&self, rule: &EpochRule, reported: &[Vec<ChangeHash>]) -> Ripeness {
         if self.changes < rule.changes.min(rule.aged_changes) {
@@ -98,6 +108,9 @@ impl Replicant {
         let mut since: Option<u64> = None;
         let mut open: std::collections::BTreeSet<usize> = std::collections::BTreeSet::new();
         let mut far_enough = false;
+        let every = rule.changes.max(1);
+        // Where it may be closed, each with how many changes come before it and itself.
+        let (mut first, mut last) = (None, None);
         for (number, meta) in metas.iter().enumerate() {
             for dep in &meta.deps {
                 open.remove(&place(dep));
@@ -110,7 +123,8 @@ impl Replicant {
                     && bottleneck
                     && at(number).ms().saturating_sub(*since.get_or_insert_with(|| self.begun().ms())) >= rule.age_ms);
             far_enough |= due;
-            if !due || !bottleneck {
+            let another = last.is_none_or(|(before, _)| number / every > before / every);
+            if !due || !bottleneck || !another {
                 continue;
             }
             let cut = ChangeHash::from(meta.hash);
@@ -119,7 +133,19 @@ impl Replicant {
                 // What is not before the cut is the cut or comes after it.
                 places.clone().all(|place| place.is_some()) && places.flatten().max().is_some_and(|max| *max >= number)
             };
-            return if reported.iter().all(has) { Ripeness::Ripe(cut) } else { Ripeness::Waiting(cut) };
+            if !reported.iter().all(has) {
+                if first.is_none() {
+                    return Ripeness::Waiting(cut);
+                }
+                break;
+            }
+            first = first.or(Some((number, cut)));
+            last = Some((number, cut));
+        }
+        if let (Some((near, first)), Some((far, last))) = (first, last) {
+            // Whoever looks a little later than others must not find another change for that.
+            let cut = if far - near >= every.saturating_mul(FAR) { last } else { first };
+            return Ripeness::Ripe { cut, first };
         }
         if far_enough { Ripeness::Divided } else { Ripeness::Young }
     }
@@ -164,12 +190,19 @@ impl Replicant {
         if !then.is_created() {
             return Err(EditError::NotCreated(self.id.clone()));
         }
-        let id = DocumentId { replicant: self.id.replicant.clone(), epoch: self.id.epoch.saturating_add(1) };
+        let id = self.id.next(then.changes);
         let wrong = |error: super::DocumentError| EditError::Automerge(error.to_string());
         let mut next = Self::genesis(id, actor).map_err(wrong)?.with_limits(self.limits.clone());
         next.begin(&then, cut)?;
         let carried = self.carry_into(&mut next, &[])?;
         Ok(Successor { replicant: next, carried })
+    }
+
+    /// Which document follows this one if it is closed at `cut`; none if that is not known here.
+    #[must_use]
+    pub fn next_at(&self, cut: &ChangeHash) -> Option<DocumentId> {
+        let later = self.has(cut).then(|| self.doc.get_changes_meta(&[(*cut).into()]).len())?;
+        Some(self.id.next(self.changes.saturating_sub(later)))
     }
 
     /// Whether a closing at `cut` would take from one of these sites an operation that it still needs: the one with which

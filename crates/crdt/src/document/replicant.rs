@@ -280,7 +280,7 @@ impl Replicant {
     /// Whether it is remembered which changes of an earlier epoch were closed over.
     #[must_use]
     pub fn remembers(&self, epoch: Epoch) -> bool {
-        self.closing().is_some_and(|closing| closing.past.contains_key(&epoch))
+        epoch < self.id.epoch && self.closing().is_some_and(|closing| closing.remembers(epoch))
     }
 
     /// The operations that were closed over and are not in the document any more, as far as that is remembered.

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use khufu_crdt::{
-    ChangeHash, DocumentId, EditError, EpochRule, OperationId, Payload, Policy, Replicant, Ripeness, cut_after,
-    frontier,
+    ChangeHash, EditError, EpochRule, OperationId, Payload, Policy, Replicant, Ripeness, cut_after, frontier,
 };
 use serde_json::json;
 
@@ -25,6 +24,11 @@ pub(crate) fn operate(doc: &mut Replicant, site: &str, at: u64, name: &str, op_t
     let parents = frontier(&state.operations);
     let cut = cut_after(&state.base, &state.operations, &parents, op_type, &state.policy);
     doc.operate(&author(site, at), op(name), op_type, Payload::Value(json!(name)), parents, cut).unwrap();
+}
+
+/// It may be closed at the first change at which that may ever be done.
+fn at(cut: ChangeHash) -> Ripeness {
+    Ripeness::Ripe { cut, first: cut }
 }
 
 pub(crate) fn ids<'a>(of: impl IntoIterator<Item = &'a OperationId>) -> Vec<&'a str> {
@@ -84,7 +88,7 @@ fn whoever_closes_at_the_same_cut_makes_the_same_document() {
         assert_eq!(bytes(&next[0]), bytes(other));
     }
     let state = next[0].state();
-    assert_eq!(next[0].id(), &DocumentId { epoch: 1, ..id() });
+    assert_eq!(next[0].id(), &id().next(13));
     assert_eq!(
         (&state.desired, &state.overrides, &state.placement),
         (&before.desired, &before.overrides, &before.placement)
@@ -127,11 +131,11 @@ fn a_cut_is_a_change_that_all_others_come_before_or_after_and_that_all_sites_hav
     a.set(json!({"k": 4}));
     a.set(json!({"k": 5}));
     // The first that is far enough, however many there are by now.
-    assert_eq!(a.doc.ripeness(&rule(3), &[b.doc.heads()]), Ripeness::Ripe(joined));
-    assert_eq!(b.doc.ripeness(&rule(3), &[b.doc.heads()]), Ripeness::Ripe(joined));
+    assert_eq!(a.doc.ripeness(&rule(3), &[b.doc.heads()]), at(joined));
+    assert_eq!(b.doc.ripeness(&rule(3), &[b.doc.heads()]), at(joined));
     // An old epoch is closed with fewer changes.
     let aged = EpochRule { changes: 100, age_ms: 3000, aged_changes: 2 };
-    assert_eq!(a.doc.ripeness(&aged, &[b.doc.heads()]), Ripeness::Ripe(joined));
+    assert_eq!(a.doc.ripeness(&aged, &[b.doc.heads()]), at(joined));
     assert_eq!(a.doc.ripeness(&EpochRule { age_ms: 30_000, ..aged }, &[b.doc.heads()]), Ripeness::Young);
     agree(&closed(&a.doc, &joined, 8), &{
         let mut b = closed(&b.doc, &joined, 9);
@@ -219,6 +223,26 @@ fn what_others_carried_through_an_epoch_in_between_is_not_carried_over_again() {
 }
 
 #[test]
+fn what_was_carried_through_many_epochs_is_still_known() {
+    let (mut a, mut b) = two(json!({"k": 0}));
+    let cut = only_head(&a.doc);
+    b.set(json!({"k": 1}));
+    let away = b.doc.clone();
+    exchange(&mut a.doc, &mut b.doc);
+    let mut next = closed(&a.doc, &cut, 11);
+    // Each is closed at what it begins with, so that the edit is carried over again and again.
+    for number in 12..20 {
+        let first = next.history()[0].hash;
+        next = closed(&next, &first, number);
+    }
+    next.set_desired(&author("paris", 3000), &json!({"k": 2}), None).unwrap().unwrap();
+    assert_eq!(away.carry_into(&mut next, &[]).unwrap().made, vec![], "it is there");
+    let mut last = closed(&next, &only_head(&next), 20);
+    assert_eq!(away.carry_into(&mut last, &[]).unwrap().made, vec![], "it was closed over");
+    assert_eq!(last.state().desired, json!({"k": 2}));
+}
+
+#[test]
 fn what_was_not_settled_stays_open() {
     let (mut a, mut b) = two(json!({"k": 0, "same": 0, "map": {"x": 0}}));
     a.set(json!({"k": 1, "same": 5, "map": {"x": 1}}));
@@ -283,12 +307,29 @@ fn two_closings_of_one_epoch_come_together() {
     operate(&mut b.doc, "rennes", 2005, "mine", "add");
     let (mut one, mut two) = (closed(&a.doc, &early, 11), closed(&b.doc, &late, 12));
     operate(&mut one, "paris", 2006, "more", "add");
-    exchange(&mut one, &mut two);
-    assert_eq!(ids(&one.state().resolved().list), ["v", "y", "z", "mine", "more"]);
-    assert_eq!(one.state().desired, json!({"k": 1}));
-    assert_eq!(one.cut(), Some(late));
-    one.join(&author("paris", 2007)).unwrap();
-    let next = closed(&one, &only_head(&one), 13);
+    assert!(two.id().epoch > one.id().epoch && two.id().closings() == 1, "{} {}", one.id(), two.id());
+    let before = two.clone();
+    let carried = one.carry_into(&mut two, &[]).unwrap();
+    assert_eq!(carried.made.len(), 1, "what followed the later cut is known, and what came before it");
+    assert_eq!(ids(&two.state().resolved().list), ["v", "y", "z", "mine", "more"]);
+    assert_eq!(two.state().desired, json!({"k": 1}));
+    assert_eq!(two.conflicts(), vec![]);
+    assert_eq!(two.cut(), Some(late));
+    // What others have reported of an epoch that this one does not follow is carried over all the same: nobody may have.
+    let mut other = before.clone();
+    assert_eq!(one.carry_into(&mut other, &one.heads()).unwrap().made, carried.made);
+    two.join(&author("paris", 2007)).unwrap();
+    let closed_over = two.close(&only_head(&two), &actor(13)).unwrap();
+    assert_eq!(closed_over.carried.made, vec![], "all of it is closed over, also what was made in the other document");
+    let mut next = closed_over.replicant;
     assert_eq!(ids(&next.state().resolved().list), ["v", "y", "z", "mine", "more"]);
     assert!(next.was_left_out(&op("x")));
+    // Whoever comes late out of the document that was left, which nothing followed, brings only what is new.
+    assert!(next.remembers(one.id().epoch) && !next.remembers(next.id().epoch));
+    assert_eq!(one.carry_into(&mut next, &[]).unwrap().made, vec![]);
+    operate(&mut one, "paris", 2008, "last", "add");
+    assert_eq!(one.carry_into(&mut next, &[]).unwrap().made.len(), 1);
+    assert_eq!(ids(&next.state().resolved().list), ["v", "y", "z", "mine", "more", "last"]);
+    // And whoever was left behind before all that.
+    assert_eq!(b.doc.carry_into(&mut next, &[]).unwrap().made, vec![]);
 }

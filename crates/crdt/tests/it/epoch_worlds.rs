@@ -22,9 +22,11 @@ enum Action {
     Meet(usize, usize),
     /// All but one do.
     Gather(usize),
+    /// A site makes many changes before it meets all others, so that there is more to close over than one epoch's.
+    Burst(usize),
     Join(usize),
-    /// A site looks whether it can close.
-    Close(usize),
+    /// A site looks whether it can close, and closes as far on as it makes sense, or at the first change at which it may.
+    Close(usize, bool),
     Restart(usize),
     Delete(usize),
     /// Puts what was deleted again.
@@ -38,8 +40,9 @@ fn action(sites: usize) -> impl Strategy<Value = Action> {
         3 => (who.clone(), 0..3_u8, 0..9_u8).prop_map(|(s, f, v)| Action::Edit(s, f, v)),
         3 => (who.clone(), who.clone()).prop_map(|(a, b)| Action::Meet(a, b)),
         3 => who.clone().prop_map(Action::Gather),
+        2 => who.clone().prop_map(Action::Burst),
         1 => who.clone().prop_map(Action::Join),
-        7 => who.clone().prop_map(Action::Close),
+        7 => (who.clone(), any::<bool>()).prop_map(|(s, far)| Action::Close(s, far)),
         1 => who.clone().prop_map(Action::Restart),
         1 => who.clone().prop_map(Action::Delete),
         4 => who.prop_map(Action::Again),
@@ -54,6 +57,8 @@ struct World {
     clock: u64,
     actors: u8,
     closed: BTreeSet<(u64, ChangeHash)>,
+    /// How often a site has left the document that followed an epoch for another that follows the same.
+    changed: u64,
 }
 
 const SITES: [&str; 4] = ["paris", "rennes", "nantes", "lyon"];
@@ -70,7 +75,7 @@ impl World {
             doc
         };
         let (with, without) = ((0..sites).map(|n| site(n, 0)).collect(), (0..sites).map(|n| site(n, 0)).collect());
-        Self { with, without, said: BTreeMap::new(), clock: 1000, actors: 20, closed: BTreeSet::new() }
+        Self { with, without, said: BTreeMap::new(), clock: 1000, actors: 20, closed: BTreeSet::new(), changed: 0 }
     }
 
     fn actor(&mut self) -> khufu_crdt::Actor {
@@ -130,6 +135,7 @@ impl World {
             return;
         }
         let actor = self.actor();
+        self.changed += u64::from(self.with[site].id().closings() == self.with[other].id().closings());
         let mut next = Replicant::genesis(self.with[other].id().clone(), &actor).unwrap();
         let all: Vec<Change> = self.with[other].changes_since(&[]);
         next.apply(&all.into_iter().map(|change| change.bytes).collect::<Vec<_>>()).unwrap();
@@ -169,15 +175,25 @@ impl World {
         }
     }
 
-    fn close(&mut self, site: usize, changes: usize) {
+    fn gather(&mut self, who: impl Fn(usize) -> bool) {
+        let all: Vec<_> = (0..self.with.len()).filter(|site| who(*site)).collect();
+        for _ in 0..2 {
+            all.windows(2).for_each(|pair| self.meet(pair[0], pair[1]));
+        }
+    }
+
+    fn close(&mut self, site: usize, changes: usize, far: bool) {
         let epoch = self.with[site].id().epoch;
         let said = |other| self.said.get(&(site, other)).filter(|(of, _)| *of == epoch).map(|(_, heads)| heads.clone());
         let reported: Option<Vec<_>> = (0..self.with.len()).filter(|other| *other != site).map(said).collect();
         let Some(reported) = reported else { return };
-        if let Ripeness::Ripe(cut) = self.with[site].ripeness(&rule(changes), &reported) {
-            self.closed.insert((epoch, cut));
+        if let Ripeness::Ripe { cut, first } = self.with[site].ripeness(&rule(changes), &reported) {
+            self.closed.insert((epoch, if far { cut } else { first }));
             let actor = self.actor();
-            self.with[site] = self.with[site].close(&cut, &actor).unwrap().replicant;
+            let cut = if far { cut } else { first };
+            let next = self.with[site].close(&cut, &actor).unwrap().replicant;
+            assert_eq!(self.with[site].next_at(&cut).as_ref(), Some(next.id()));
+            self.with[site] = next;
         }
     }
 
@@ -208,25 +224,29 @@ impl World {
     }
 }
 
-fn run(sites: usize, changes: usize, policy: &Policy, actions: &[Action]) -> u64 {
+fn run(sites: usize, changes: usize, policy: &Policy, actions: &[Action]) -> World {
     let mut world = World::new(sites, policy);
     for action in actions {
         match *action {
             Action::Operate(site, op_type) => world.operate(site % sites, ["set", "add", "sum"][op_type]),
             Action::Edit(site, field, value) => world.edit(site % sites, field, value),
             Action::Meet(a, b) => world.meet(a % sites, b % sites),
-            Action::Gather(but) => {
-                let all: Vec<_> = (0..sites).filter(|site| *site != but || sites == 2).collect();
-                for _ in 0..2 {
-                    all.windows(2).for_each(|pair| world.meet(pair[0], pair[1]));
+            Action::Gather(but) => world.gather(|site| site != but || sites == 2),
+            Action::Burst(site) => {
+                for number in 0..3 * u8::try_from(changes).unwrap() {
+                    match number % 4 {
+                        0 => world.operate(site % sites, "add"),
+                        value => world.edit(site % sites, value, number),
+                    }
                 }
+                world.gather(|_| true);
             }
             Action::Join(site) => {
                 world.clock += 1;
                 let by = author(SITES[site % sites], world.clock);
                 world.with[site % sites].join(&by).unwrap();
             }
-            Action::Close(site) => world.close(site % sites, changes),
+            Action::Close(site, far) => world.close(site % sites, changes, far),
             Action::Restart(site) => world.restart(site % sites),
             Action::Delete(site) => world.delete(site % sites),
             Action::Again(site) => world.again(site % sites, policy),
@@ -238,9 +258,7 @@ fn run(sites: usize, changes: usize, policy: &Policy, actions: &[Action]) -> u64
     }
     (1..sites).for_each(|site| agree(&world.with[0], &world.with[site]));
     world.check(0);
-    let epochs: BTreeSet<u64> = world.closed.iter().map(|(epoch, _)| *epoch).collect();
-    assert_eq!(epochs.len(), world.closed.len(), "two cuts in one epoch: {:?}", world.closed);
-    world.with[0].id().epoch
+    world
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
@@ -291,6 +309,12 @@ fn epochs_really_occur_in_such_worlds() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let story = prop::collection::vec(action(3), 80);
-    let epochs = (0..20).map(|_| run(3, 2, &files(), &story.new_tree(&mut runner).unwrap().current())).sum::<u64>();
+    let (mut epochs, mut changed) = (0, 0);
+    for _ in 0..20 {
+        let world = run(3, 2, &files(), &story.new_tree(&mut runner).unwrap().current());
+        epochs += world.with[0].id().closings();
+        changed += world.changed;
+    }
     assert!(epochs >= 10, "{epochs} epochs in twenty worlds");
+    assert!(changed >= 3, "only {changed} times two sites closed one epoch at different changes");
 }

@@ -67,16 +67,23 @@ impl Engine {
                 resident.reports.get(site).filter(|report| report.epoch == epoch).map(heads).unwrap_or_default()
             })
             .collect();
-        let cut = match doc.ripeness(&self.config.epochs, &reported) {
-            Ripeness::Ripe(cut) => cut,
+        let (cut, first) = match doc.ripeness(&self.config.epochs, &reported) {
+            Ripeness::Ripe { cut, first } => (cut, first),
             Ripeness::Divided => return self.join_heads(id),
             Ripeness::Young | Ripeness::Waiting(_) => return,
         };
         let sites = doc.state().placement.iter().flat_map(|placement| &placement.sites);
         let reports: Vec<&Report> = sites.filter_map(|site| resident.reports.get(site)).collect();
-        match doc.is_needed_by(&cut, &reports) {
-            Ok(false) => _ = self.close_at(id, &cut),
-            Ok(true) => {}
+        let mut needed = doc.is_needed_by(&cut, &reports).map(|needed| (needed, cut));
+        if cut != first && matches!(needed, Ok((true, _))) {
+            // The last operations may be under way somewhere all the time.
+            needed = doc.is_needed_by(&first, &reports).map(|needed| (needed, first));
+        }
+        match needed {
+            Ok((false, at)) => {
+                self.counters.epochs_far += u64::from(self.close_at(id, &at) && at != first);
+            }
+            Ok((true, _)) => {}
             Err(error) => self.warn(Some(id.clone()), format!("its history cannot be shortened: {error}")),
         }
     }
@@ -143,10 +150,13 @@ impl Engine {
         // Who said that this site is out spoke of the document so far.
         resident.work.expelled.clear();
         resident.renamed = carried.names;
+        resident.renamed_of = old.id().epoch;
         resident.touched();
         let state = resident.doc.state();
         resident.work.operations.retain(|operation, _| state.operation(operation).is_some());
         self.counters.epochs += 1;
+        self.counters.epochs_changed += u64::from(old.id().closings() == document.closings());
+        self.counters.carried += u64::try_from(carried.made.len()).unwrap_or(u64::MAX);
         if self.config.archives > 0 {
             let value = old.save();
             self.outbox.write(Write::Put { key: archive_key(id, old.id().epoch), value });

@@ -19,7 +19,7 @@ impl Engine {
         })
     }
 
-    /// A node has gone on with a later epoch than is here, which was closed at `cut` if it is the next. Whether this node
+    /// A node has gone on with a later epoch than is here, to which that led which was closed at `cut`. Whether this node
     /// has that epoch now; if not it is being fetched.
     pub(crate) fn follow(
         &mut self,
@@ -32,8 +32,8 @@ impl Engine {
         // Where an epoch ends is for holders to say. What others send is looked at, and believed if it fits.
         let by_holder = self.is_shared_with(id, from);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
-        let is_next = document.epoch == resident.doc.id().epoch.saturating_add(1);
-        if let Some(cut) = cut.filter(|cut| by_holder && is_next && resident.doc.has(cut))
+        if let Some(cut) =
+            cut.filter(|cut| by_holder && resident.doc.next_at(cut).is_some_and(|next| next == *document))
             && self.close_at(id, &cut)
         {
             return true;

@@ -47,7 +47,11 @@ pub struct Tally {
     pub compactions: u64,
     /// Epochs closed.
     pub epochs: u64,
-    /// Epochs that were taken over from others.
+    /// Those that were closed far beyond the first change at which that could be done.
+    pub epochs_far: u64,
+    /// How often a site left the document that followed an epoch for another that follows the same.
+    pub epochs_changed: u64,
+    /// Changes made only to bring concurrent ones together.
     pub joins: u64,
     /// Sync sessions begun.
     pub syncs: u64,
@@ -65,6 +69,8 @@ impl Tally {
         self.rebuilds += metrics.rebuilds;
         self.compactions += metrics.compactions;
         self.epochs += metrics.epochs;
+        self.epochs_far += metrics.epochs_far;
+        self.epochs_changed += metrics.epochs_changed;
         self.joins += metrics.joins;
         self.syncs += metrics.syncs;
         self.changes += metrics.changes_local;

@@ -7,7 +7,7 @@ mod persist;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) use index::{Entry, Index, ItemPrefix, item_prefix};
-use khufu_crdt::{ChangeHash, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
+use khufu_crdt::{ChangeHash, Epoch, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
 use serde_bytes::ByteBuf;
 
 use crate::engine::Task;
@@ -51,6 +51,8 @@ pub(crate) struct Resident {
     pub(crate) sent: Option<Sent>,
     /// What the changes of the epoch before are called in this one, for users who have seen them.
     pub(crate) renamed: BTreeMap<ChangeHash, ChangeHash>,
+    /// Which epoch that was, where there was one since it was read from disk.
+    pub(crate) renamed_of: Epoch,
     resolved: Option<Resolved>,
     /// What was found out of reports of sites that have left: the number of the report, the decision, and whether it was
     /// known there.
@@ -89,6 +91,7 @@ impl Resident {
             joined_us: None,
             sent: None,
             renamed: BTreeMap::new(),
+            renamed_of: 0,
             resolved: None,
             knew: BTreeMap::new(),
             #[cfg(test)]
@@ -118,7 +121,7 @@ impl Resident {
     /// Whether a report speaks of the very heads that the document has, or had when the epoch before was closed.
     pub(crate) fn is_current(&self, report: &Report) -> bool {
         let epoch = self.doc.id().epoch;
-        let before = report.epoch.saturating_add(1) == epoch;
+        let before = report.epoch == self.renamed_of && report.epoch < epoch;
         if report.epoch != epoch && !before {
             return false;
         }

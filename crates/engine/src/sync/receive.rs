@@ -24,7 +24,7 @@ const MAX_PROVISIONAL_LARGEST: usize = 16;
 /// that is merely wrong. Numbers are clock values, so the bound moves on, and there is a next one for whoever is at it.
 const MAX_AHEAD_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// The highest epoch that is believed.
-const MAX_EPOCH: u64 = 1 << 40;
+const MAX_EPOCH: u64 = 1 << 50;
 
 impl Engine {
     /// Those of the reports that came from a node which can be true. Each is of any of the holders, and all come from one of

@@ -54,7 +54,8 @@ fn history_stays_short_and_everybody_goes_on_with_the_same() {
             }
             world.run_for(Duration::from_millis(50));
         };
-        assert!(view.epoch >= 4, "only {} epochs", view.epoch);
+        let closings = world.stored_document("paris", &id("log")).unwrap().id().closings();
+        assert!(closings >= 4, "only {closings} epochs were closed");
         for site in THREE {
             assert_eq!(world.text(site, "log").unwrap(), expected);
             assert_eq!(world.stored_documents(site, "log"), 1, "the old ones are gone from the disk");
@@ -309,4 +310,113 @@ fn what_is_deleted_and_made_anew_meanwhile_is_the_new_one_everywhere() {
             assert_eq!(world.text(site, "log").unwrap(), "end");
         }
     }
+}
+
+fn counted(world: &World, count: fn(&khufu_engine::Metrics) -> u64) -> Vec<u64> {
+    THREE.iter().filter_map(|site| world.sites[*site].engine()).map(|engine| count(&engine.metrics())).collect()
+}
+
+#[test]
+fn who_was_away_for_thousands_of_changes_does_not_close_one_epoch_after_the_other() {
+    let mut world = World::configured(11, |config| config.archives = 2);
+    world.sites(&THREE);
+    world.put("paris", "page", "all", json!({"text": "", "edits": {}}));
+    world.settle();
+    world.isolate("rennes");
+    for number in 0..3_200_u32 {
+        let site = if number % 50 == 0 { "nantes" } else { "paris" };
+        let patch = json!({"text": format!("{number}"), "edits": {format!("e{}", number % 100): number}});
+        world.ask(site, Request::Patch { id: id("page"), patch });
+        world.run_for(Duration::from_millis(if number % 50 < 2 { 200 } else { 2 }));
+    }
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(counted(&world, |metrics| metrics.epochs), [0, 0, 0], "one site has nothing of it");
+    let before = view(&mut world, "paris", "page");
+    world.heal();
+    world.until("all is closed", Duration::from_secs(60), |world| {
+        counted(world, |metrics| metrics.epochs).iter().all(|epochs| *epochs > 0)
+    });
+    world.settle();
+    let (epochs, carried) = (counted(&world, |metrics| metrics.epochs), counted(&world, |metrics| metrics.carried));
+    assert!(epochs.iter().all(|epochs| *epochs <= 2), "{epochs:?}");
+    assert!(carried.iter().all(|carried| *carried <= 500), "{carried:?}");
+    assert_eq!(counted(&world, |metrics| metrics.epochs_changed), [0, 0, 0]);
+    for site in THREE {
+        let view = view(&mut world, site, "page");
+        assert_eq!(view.desired, before.desired);
+        assert!(view.conflicts == 0 && view.bytes < 200_000, "{} bytes", view.bytes);
+        assert!(world.text(site, "page").unwrap().contains(r#""text":"3199""#));
+        assert_eq!(world.stored_documents(site, "page"), 1);
+    }
+}
+
+/// Settings under which sites close the same epoch at different changes, as they otherwise do if they know different
+/// amounts at the moment at which they look.
+fn at_odds(config: &mut Config) {
+    short(config);
+    config.epochs.changes += config.site.as_str().len();
+}
+
+#[test]
+fn sites_that_close_one_epoch_at_different_changes_end_with_the_same() {
+    let (mut far, mut changed) = (0, 0);
+    for seed in 0..5 {
+        let mut world = World::configured(seed, at_odds);
+        world.sites(&THREE);
+        world.put_with("paris", "log", "all", &file_policy());
+        world.put("paris", "page", "all", json!({}));
+        world.settle();
+        let mut asked = 0;
+        for round in 0..5 {
+            // Somebody hears nothing of a burst of changes, and then of all at once, or from one of the others only.
+            let away = THREE[world.below(3) as usize];
+            world.isolate(away);
+            let site = THREE.into_iter().find(|site| *site != away).unwrap();
+            for _ in 0..5 + world.below(40) {
+                let operation = Some(OperationId::new(format!("o{asked}")).unwrap());
+                let payload = json!(format!("<{asked}>"));
+                let operate = Operate { id: id("log"), operation, op_type: "add".into(), payload, wait_ms: 0 };
+                world.ask(site, Request::Operate(operate));
+                world.ask(site, Request::Patch { id: id("page"), patch: json!({ "last": asked }) });
+                asked += 1;
+                let us = world.below(20_000);
+                world.run_for(Duration::from_micros(us));
+            }
+            world.heal();
+            let (one, two) = (THREE[world.below(3) as usize], THREE[world.below(3) as usize]);
+            if one != two {
+                world.cut_one_way(one, two);
+            }
+            for number in 0..world.below(8) {
+                // Each at its own field, into whichever document there is by now.
+                for site in THREE {
+                    let patch = json!({ site: format!("{round}.{number}") });
+                    world.ask(site, Request::Patch { id: id("page"), patch });
+                }
+                let ms = world.below(150);
+                world.run_for(Duration::from_millis(ms));
+            }
+            world.heal();
+            world.settle();
+            let page = view(&mut world, "paris", "page");
+            assert_eq!(page.desired["last"], json!(asked - 1), "seed {seed}");
+            assert_eq!(page.conflicts, 0, "seed {seed}: what was carried over on two ways is beside itself");
+        }
+        world.run_for(Duration::from_secs(5));
+        world.settle();
+        far += counted(&world, |metrics| metrics.epochs_far).iter().sum::<u64>();
+        changed += counted(&world, |metrics| metrics.epochs_changed).iter().sum::<u64>();
+        let text = world.text("paris", "log").unwrap();
+        for number in 0..asked {
+            assert_eq!(text.matches(&format!("<{number}>")).count(), 1, "{number} in {text} (seed {seed})");
+        }
+        for site in THREE {
+            assert_eq!(world.text(site, "log").unwrap(), text, "seed {seed}");
+            assert_eq!(world.stored_documents(site, "log"), 1, "seed {seed}");
+        }
+        let epochs: BTreeSet<_> = THREE.map(|site| view(&mut world, site, "log").epoch).into();
+        assert_eq!(epochs.len(), 1, "{epochs:?} (seed {seed})");
+    }
+    assert!(far > 4, "epochs were closed far on only {far} times");
+    assert!(changed > 4, "only {changed} times the document of another was taken for the one begun here");
 }

@@ -141,9 +141,12 @@ fn one_who_may_not_hold_a_replicant_is_not_given_it() {
 #[test]
 fn a_claim_that_there_is_a_later_document_holds_nothing_up() {
     let mut stage = Stage::new(115);
-    // Epochs that could follow, and what could be made anew after a deletion.
-    let life = 1 << 20;
-    let epochs = [1, 2, life - 1, life, life + 1, 2 * life, 1 << 31, 1 << 40, (1 << 40) + 1, u64::MAX];
+    // Epochs that could follow, one or more closings on, and such as cannot.
+    let next = |changes| {
+        let id = khufu_crdt::ReplicantId::new("log").unwrap();
+        khufu_crdt::DocumentId { replicant: id, epoch: 0 }.next(changes).epoch
+    };
+    let epochs = [1, 2, next(0), next(1), next(2), next(3), 2 * next(1), 1 << 50, (1 << 50) + 1, u64::MAX];
     for (round, epoch) in epochs.into_iter().enumerate() {
         for (name, sites) in KEPT {
             for to in sites {
