@@ -1,13 +1,19 @@
 //! Replicas as files: the embedded default.
 
 mod change;
-mod group;
+mod checkpoint;
+mod journal;
+mod latest;
 mod note;
+mod old;
+mod opening;
 mod place;
+mod record;
+mod recover;
 mod replicas;
+mod step;
 mod watch;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +22,10 @@ use async_trait::async_trait;
 use khufu_crdt::Capabilities;
 
 use crate::{Changes, Done, Driver, DriverError, Observed, Replica, Work};
+use opening::Opening;
 use replicas::Replicas;
+use step::Hook;
+pub use step::Step;
 use watch::Watcher;
 
 /// The most bytes of text that one operation writes or appends: 1 MiB.
@@ -30,43 +39,26 @@ const DIFF_SHOWN_BYTES: usize = 64 << 10;
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// A point that a change of a file has reached. For tests of crashes.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    NextWritten,
-    NoteWritten,
-    Replaced,
-    NoteClosed,
-}
-
-/// Told of each step; answers whether the process is to crash there, as far as the file is concerned.
-#[derive(Clone, Default)]
-struct Hook(Option<Arc<dyn Fn(Step) -> bool + Send + Sync>>);
-
-impl fmt::Debug for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hook")
-    }
-}
-
 /// Keeps each replica as the file `<dir>/<id>`.
 ///
 /// The desired state is written as YAML with sorted keys. Operations carry `{"write": text}`, which replaces the
 /// contents, or `{"append": text}`. A file is always replaced whole (and keeps its permissions), so no reader sees half a
-/// change; an `append` runs exactly once, also when the process is killed in the middle and asks again. What the driver
-/// remembers is in `<dir>/.khufu/`.
+/// change; an `append` runs exactly once, also when the process is killed in the middle and asks again. A change that was
+/// answered outlives a power loss. What the driver remembers is in `<dir>/.khufu/`, which one driver works in at a time.
 ///
 /// Nothing outside of the directory is ever read or written: symbolic links are refused.
 #[derive(Debug)]
 pub struct FilesDriver {
-    replicas: Arc<Replicas>,
+    opening: Arc<Opening>,
     watcher: OnceLock<Watcher>,
     look_every: Duration,
 }
 
 impl FilesDriver {
-    /// A driver for a directory, which is made (0755) if it is missing. What a crash left behind is cleaned up.
+    /// A driver for a directory, which is made (0755) if it is missing. What a crash left behind is cleaned up, and what
+    /// was answered and did not come to the disk is done again. While another driver works in the directory, all that is
+    /// asked of this one is refused as [`DriverError::Unavailable`]. Dropping the driver waits for the disk, at most some
+    /// seconds.
     ///
     /// # Errors
     /// [`DriverError::Io`] if the directory cannot be made or written to, and names it.
@@ -81,14 +73,14 @@ impl FilesDriver {
     #[doc(hidden)]
     pub fn crashing(
         dir: impl AsRef<Path>,
-        crash: impl Fn(Step) -> bool + Send + Sync + 'static,
+        crash: impl Fn(Step, &Path) -> bool + Send + Sync + 'static,
     ) -> Result<Self, DriverError> {
-        Self::with_hook(dir.as_ref(), Hook(Some(Arc::new(crash))))
+        Self::with_hook(dir.as_ref(), Hook::new(crash))
     }
 
     fn with_hook(dir: &Path, hook: Hook) -> Result<Self, DriverError> {
-        let replicas = Arc::new(Replicas::new(dir, hook)?);
-        Ok(Self { replicas, watcher: OnceLock::new(), look_every: LOOK_EVERY })
+        let opening = Arc::new(Opening::new(dir, hook)?);
+        Ok(Self { opening, watcher: OnceLock::new(), look_every: LOOK_EVERY })
     }
 
     /// Changes how often files are looked at by [`watch`](Driver::watch): every 2 seconds unless set.
@@ -101,15 +93,24 @@ impl FilesDriver {
     /// The directory, as a full path.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.replicas.place.dir
+        self.opening.dir()
+    }
+
+    /// Brings all to the disk now, in its place.
+    ///
+    /// # Errors
+    /// [`DriverError::Io`] if that fails; what was answered is then durable none the less.
+    #[doc(hidden)]
+    pub async fn checkpoint(&self) -> Result<(), DriverError> {
+        self.run(|replicas| replicas.checkpoint(None)).await
     }
 
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Replicas) -> Result<T, DriverError> + Send + 'static,
     ) -> Result<T, DriverError> {
-        let replicas = self.replicas.clone();
-        tokio::task::spawn_blocking(move || work(&replicas))
+        let opening = self.opening.clone();
+        tokio::task::spawn_blocking(move || work(opening.replicas()?))
             .await
             .map_err(|error| DriverError::Unavailable { reason: error.to_string(), retry_after: None })?
     }
@@ -150,6 +151,6 @@ impl Driver for FilesDriver {
     }
 
     fn watch(&self) -> Option<Changes> {
-        Some(self.watcher.get_or_init(|| Watcher::start(&self.replicas, self.look_every)).subscribe())
+        Some(self.watcher.get_or_init(|| Watcher::start(&self.opening, self.look_every)).subscribe())
     }
 }

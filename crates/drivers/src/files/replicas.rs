@@ -1,10 +1,10 @@
 //! The replicas in a directory, and what is done with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use khufu_crdt::{OperationId, ReplicantId};
@@ -12,16 +12,17 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::change::Change;
-use super::note::{Note, State};
-use super::place::{Found, Noted, Place};
-use super::{CONTENTS_SHOWN_BYTES, DIFF_SHOWN_BYTES, Hook, Step};
+use super::journal::{Files, Journal};
+use super::latest::{AllLatest, Latest};
+use super::note::{Noted, State};
+use super::place::{Found, Place};
+use super::record::{Entry, Kind};
+use super::step::Step;
+use super::{CONTENTS_SHOWN_BYTES, DIFF_SHOWN_BYTES, old, recover};
 use crate::{Done, DriverError, Observed, Replica, Work, digest};
 
 /// Computing a difference is given up after that; a coarser one is shown then.
 const DIFF_TIME: Duration = Duration::from_secs(1);
-
-/// Stands for the digest of a file that was not written from here.
-const NOT_OURS: &str = "";
 
 /// What a file looked like from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +34,18 @@ pub(super) struct Look {
 
 #[derive(Debug)]
 pub(super) struct Replicas {
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
+    pub(super) journal: Journal,
+    pub(super) latest: AllLatest,
     /// Changes of one replica exclude each other. Two replicas share a lock now and then, which does no harm.
-    locks: [Mutex<()>; 64],
+    locks: [Mutex<()>; 256],
     /// How each file looked when we last wrote it or saw it; none for no file.
     pub(super) looks: Mutex<BTreeMap<ReplicantId, Option<Look>>>,
-    hook: Hook,
+    /// Checkpoints exclude each other.
+    pub(super) checkpoints: Mutex<()>,
 }
 
-/// A replica as it is on the disk.
+/// A replica as it is.
 struct Held {
     number: u64,
     /// None if there is no note that could be read.
@@ -59,9 +63,20 @@ fn cut(text: &str, max: usize) -> String {
 }
 
 impl Replicas {
-    pub(super) fn new(dir: &Path, hook: Hook) -> Result<Self, DriverError> {
-        let locks = std::array::from_fn(|_| Mutex::default());
-        Ok(Self { place: Place::new(dir)?, locks, looks: Mutex::default(), hook })
+    /// Opens a directory, with all that was made durable in it. None while another driver works there.
+    pub(super) fn open(place: &Arc<Place>) -> Result<Option<Self>, DriverError> {
+        let Some(files) = Files::open(place)? else { return Ok(None) };
+        place.clean_up()?;
+        old::upgrade(place)?;
+        let generation = recover::recover(place, &files)?;
+        Ok(Some(Self {
+            place: place.clone(),
+            journal: Journal::new(files, generation)?,
+            latest: AllLatest::default(),
+            locks: std::array::from_fn(|_| Mutex::default()),
+            looks: Mutex::default(),
+            checkpoints: Mutex::default(),
+        }))
     }
 
     pub(super) fn lock(&self, id: &ReplicantId) -> MutexGuard<'_, ()> {
@@ -77,15 +92,22 @@ impl Replicas {
 
     fn held(&self, id: &ReplicantId) -> Result<Held, DriverError> {
         let found = self.place.read(id)?;
-        Ok(match self.place.note(id)? {
-            Noted::Nothing => Held { number: 0, state: None, garbage: None, found },
-            Noted::Garbage(reason) => Held { number: 0, state: None, garbage: Some(reason), found },
-            Noted::Note(note) => {
-                let next_exists = self.place.has_next(id, note.number);
-                let state = note.state(next_exists, found != Found::Nothing).clone();
-                Held { number: note.number, state: Some(state), garbage: None, found }
-            }
-        })
+        let (number, state, garbage) = match self.latest.get(id) {
+            Some(Latest { number, state }) => (number, state, None),
+            None => match self.place.note(id)? {
+                Noted::Nothing => (0, None, None),
+                Noted::Garbage(reason) => (0, None, Some(reason)),
+                Noted::Note(note) => (note.number, Some(note.state), None),
+            },
+        };
+        Ok(Held { number, state, garbage, found })
+    }
+
+    /// All replicas that something is remembered of, sorted.
+    pub(super) fn known(&self) -> Result<Vec<ReplicantId>, DriverError> {
+        let mut ids: BTreeSet<ReplicantId> = self.place.noted()?.into_iter().collect();
+        self.latest.correct(&mut ids);
+        Ok(ids.into_iter().collect())
     }
 
     pub(super) fn observe(&self, replica: &Replica) -> Result<Observed, DriverError> {
@@ -111,6 +133,7 @@ impl Replicas {
 
     pub(super) fn apply(&self, replica: &Replica, work: &Work) -> Result<Done, DriverError> {
         let change = Change::of(work)?;
+        self.journal.wait_for_room()?;
         let _alone = self.lock(&replica.id);
         let held = self.held(&replica.id)?;
         let last = match work {
@@ -154,48 +177,63 @@ impl Replicas {
         }
         match contents {
             Some(contents) => self.write(&replica.id, &held, after, &contents)?,
-            None => self.remove(&replica.id, &held, after)?,
+            None => self.remove(&replica.id, &held, Some(after))?,
         }
         Ok(done)
     }
 
     fn write(&self, id: &ReplicantId, held: &Held, after: State, contents: &[u8]) -> Result<(), DriverError> {
-        let number = held.number + 1;
-        self.place.write_next(id, number, contents)?;
-        self.reach(Step::NextWritten)?;
-        self.place.write_note(id, &Note::new(number, held.state.clone().unwrap_or_default(), after))?;
-        self.reach(Step::NoteWritten)?;
-        self.place.replace(id, number)?;
-        self.reach(Step::Replaced)?;
-        self.remember(id)?;
-        self.place.drop_next(id, held.number)
+        let mode = self.place.metadata(id)?.map(|metadata| metadata.mode() & 0o7777);
+        self.place.write_new(id, contents, mode)?;
+        self.place.hook.at(Step::Written, &self.place.file(id))?;
+        let entry = held.entry(id, Kind::Written, mode, after.clone());
+        let written = self.in_the_journal(&entry, contents, || self.place.replace(id));
+        if written.is_err() && !self.place.hook.has_crashed() {
+            self.place.drop_new(id);
+        }
+        written?;
+        self.has_become(id, Latest { number: entry.number, state: Some(after) })
     }
 
-    fn remove(&self, id: &ReplicantId, held: &Held, after: State) -> Result<(), DriverError> {
-        let number = held.number + 1;
-        let mut before = held.state.clone().unwrap_or_default();
-        if before.digest.is_none() && held.found != Found::Nothing {
-            // A file that is not ours: until it is gone, the note must not say that it is.
-            before.digest = Some(NOT_OURS.to_owned());
-        }
-        self.place.write_note(id, &Note::new(number, before, after.clone()))?;
-        self.reach(Step::NoteWritten)?;
-        self.place.remove(id)?;
-        self.reach(Step::Replaced)?;
-        self.place.write_note(id, &Note::new(number + 1, after.clone(), after))?;
-        self.reach(Step::NoteClosed)?;
-        self.remember(id)?;
-        self.place.drop_next(id, held.number)
+    /// Removes the file; no state afterwards means that nothing is to be remembered of it.
+    fn remove(&self, id: &ReplicantId, held: &Held, after: Option<State>) -> Result<(), DriverError> {
+        let kind = if after.is_some() { Kind::Removed } else { Kind::Forgotten };
+        let entry = held.entry(id, kind, None, after.clone().unwrap_or_default());
+        self.in_the_journal(&entry, b"", || self.place.remove(id))?;
+        self.has_become(id, Latest { number: entry.number, state: after })
+    }
+
+    /// Makes a change of a file that the journal has before.
+    fn in_the_journal(
+        &self,
+        entry: &Entry,
+        contents: &[u8],
+        change: impl FnOnce() -> Result<(), DriverError>,
+    ) -> Result<(), DriverError> {
+        self.journal.append(entry, contents)?;
+        self.place.hook.at(Step::Journaled, &self.place.file(&entry.id))?;
+        change().inspect_err(|_| {
+            let void = Entry { kind: Kind::Void, ..entry.clone() };
+            if let Err(error) = self.journal.append(&void, b"") {
+                // It would be done when the directory is opened again, after all that comes now.
+                self.journal.give_up(&error);
+            }
+        })
+    }
+
+    fn has_become(&self, id: &ReplicantId, latest: Latest) -> Result<(), DriverError> {
+        self.latest.set(id, latest);
+        self.place.hook.at(Step::Replaced, &self.place.file(id))?;
+        self.remember(id)
     }
 
     pub(super) fn delete(&self, replica: &Replica) -> Result<Done, DriverError> {
+        self.journal.wait_for_room()?;
         let _alone = self.lock(&replica.id);
         let held = self.held(&replica.id)?;
-        if held.found != Found::Nothing {
-            self.remove(&replica.id, &held, State::default())?;
+        if held.found != Found::Nothing || held.state.is_some() || held.garbage.is_some() {
+            self.remove(&replica.id, &held, None)?;
         }
-        self.place.forget(&replica.id)?;
-        self.place.drop_next(&replica.id, held.number)?;
         self.looks().remove(&replica.id);
         let path = self.place.file(&replica.id);
         let output = match held.found {
@@ -267,19 +305,14 @@ impl Replicas {
             None => self.held(id).map_or(true, |held| held.drift(None).is_some()),
         }
     }
-
-    fn reach(&self, step: Step) -> Result<(), DriverError> {
-        match &self.hook.0 {
-            Some(hook) if hook(step) => {
-                let source = std::io::Error::other("a crash on purpose");
-                Err(DriverError::io("go on after", format!("{step:?}"), source))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Held {
+    /// What the journal is to have of the next change.
+    fn entry(&self, id: &ReplicantId, kind: Kind, mode: Option<u32>, state: State) -> Entry {
+        Entry { id: id.clone(), number: self.number + 1, kind, found: self.found.mark(), mode, state }
+    }
+
     /// How the file differs from what was last written.
     fn drift(&self, expected: Option<&str>) -> Option<String> {
         let noted = self.state.as_ref().map_or(expected, |state| state.digest.as_deref());
@@ -290,7 +323,6 @@ impl Held {
         };
         match (noted, found.as_deref()) {
             (Some(_), None) => return Some("somebody removed the file".to_owned()),
-            (Some(NOT_OURS), Some(_)) => return Some("there is a file that was not written from here".to_owned()),
             (None, Some(_)) if self.state.is_some() || self.garbage.is_none() => {
                 return Some("there is a file that was not written from here".to_owned());
             }

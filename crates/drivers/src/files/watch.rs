@@ -7,7 +7,7 @@ use std::time::Duration;
 use khufu_crdt::ReplicantId;
 use tokio::sync::broadcast;
 
-use super::replicas::Replicas;
+use super::opening::Opening;
 
 /// So many changes are kept for a receiver that is slow.
 const CAPACITY: usize = 1024;
@@ -22,9 +22,9 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn start(replicas: &Arc<Replicas>, interval: Duration) -> Self {
+    pub(super) fn start(opening: &Arc<Opening>, interval: Duration) -> Self {
         let (changes, _) = broadcast::channel(CAPACITY);
-        let (weak, sender) = (Arc::downgrade(replicas), changes.clone());
+        let (weak, sender) = (Arc::downgrade(opening), changes.clone());
         let thread = std::thread::Builder::new().name("khufu-files".to_owned()).spawn(move || {
             let mut after = None;
             while round(&weak, &sender, &mut after) {
@@ -51,12 +51,13 @@ impl Drop for Watcher {
 }
 
 /// Looks at the files after the one that was looked at last. Answers whether there is still a driver.
-fn round(replicas: &Weak<Replicas>, changes: &broadcast::Sender<ReplicantId>, after: &mut Option<ReplicantId>) -> bool {
-    let Some(replicas) = replicas.upgrade() else { return false };
+fn round(opening: &Weak<Opening>, changes: &broadcast::Sender<ReplicantId>, after: &mut Option<ReplicantId>) -> bool {
+    let Some(opening) = opening.upgrade() else { return false };
     if changes.receiver_count() == 0 {
         return true;
     }
-    let known = match replicas.place.known() {
+    let known = opening.replicas().and_then(|replicas| Ok((replicas, replicas.known()?)));
+    let (replicas, known) = match known {
         Ok(known) => known,
         Err(error) => {
             tracing::warn!(%error, "cannot look for changes by hand");

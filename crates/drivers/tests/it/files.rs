@@ -31,6 +31,24 @@ impl Fixture {
         wait(self.driver.apply(&replica(id), work)).unwrap()
     }
 
+    /// Ends the driver and starts it again, with something done between.
+    fn again(self, between: impl FnOnce(&Path)) -> Self {
+        let Self { dir, driver } = self;
+        let path = driver.dir().to_owned();
+        drop(driver);
+        between(&path);
+        Self { dir, driver: FilesDriver::new(path).unwrap() }
+    }
+
+    /// The driver's own files beside the journal.
+    fn notes(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(".khufu")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.retain(|name| !name.starts_with("journal."));
+        names
+    }
+
     fn drift(&self, id: &str) -> Option<String> {
         wait(self.driver.observe(&replica(id))).unwrap().drift
     }
@@ -69,8 +87,8 @@ fn desired_then_operations_then_reset_then_delete() {
 
     wait(f.driver.delete(&replica("web"))).unwrap();
     wait(f.driver.delete(&replica("web"))).unwrap();
-    let left: Vec<_> = std::fs::read_dir(f.path(".khufu")).unwrap().collect();
-    assert!(left.is_empty() && !f.path("web").exists(), "{left:?}");
+    wait(f.driver.checkpoint()).unwrap();
+    assert!(f.notes().is_empty() && !f.path("web").exists(), "{:?}", f.notes());
 }
 
 #[test]
@@ -81,9 +99,9 @@ fn an_append_that_ran_is_not_run_again() {
     assert!(again.output.contains("had run already"), "{again:?}");
     assert_eq!(again.digest, Some(digest(b"one\n")));
     assert_eq!(f.text("web"), "one\n");
-    // Another driver on the same directory knows it too: it is remembered on the disk.
-    let other = FilesDriver::new(f.driver.dir()).unwrap();
-    wait(other.apply(&replica("web"), append("a", "one\n"))).unwrap();
+    // The next driver on the same directory knows it too: it is remembered on the disk.
+    let f = f.again(|_| ());
+    f.apply("web", append("a", "one\n"));
     assert_eq!(f.text("web"), "one\n");
 }
 
@@ -95,8 +113,8 @@ fn ids_with_signs_and_of_full_length_work() {
         f.apply(&id, append("b", "two"));
         assert_eq!(f.text(&id), "onetwo");
     }
-    drop(FilesDriver::new(f.driver.dir()).unwrap());
-    assert_eq!(f.drift("x.1.next"), None);
+    let f = f.again(|_| ()).again(|_| ());
+    assert_eq!((f.drift("x.1.next"), f.notes().len()), (None, 3));
 }
 
 #[test]
@@ -177,7 +195,7 @@ fn drift_is_seen_and_put_back() {
 fn without_its_note_drift_is_measured_against_what_the_node_remembers() {
     let f = Fixture::new();
     f.apply("web", write("a", "text"));
-    std::fs::remove_file(f.path(".khufu/web.json")).unwrap();
+    let f = f.again(|dir| std::fs::remove_file(dir.join(".khufu/web.json")).unwrap());
     let mut known = replica("web");
     known.expected = Some(digest(b"text"));
     assert_eq!(wait(f.driver.observe(&known)).unwrap().drift, None);
@@ -190,11 +208,11 @@ fn garbage_in_the_note_is_told_and_mended_by_the_next_change() {
     for garbage in [&b""[..], b"{", b"{\"version\":99,\"number\":1,\"before\":{},\"after\":{}}", &[0xff; 40_000]] {
         let f = Fixture::new();
         f.apply("web", append("a", "one\n"));
-        std::fs::write(f.path(".khufu/web.json"), garbage).unwrap();
+        let f = f.again(|dir| std::fs::write(dir.join(".khufu/web.json"), garbage).unwrap());
         let seen = wait(f.driver.observe(&replica("web"))).unwrap();
         assert!(seen.drift.unwrap().contains("cannot be read"));
         assert_eq!((seen.marker, seen.digest), (None, Some(digest(b"one\n"))));
-        let f = Fixture { driver: FilesDriver::new(f.driver.dir()).unwrap(), ..f };
+        let f = f.again(|_| ());
         f.apply("web", write("b", "two\n"));
         assert_eq!((f.text("web").as_str(), f.drift("web")), ("two\n", None));
         wait(f.driver.delete(&replica("web"))).unwrap();
@@ -224,6 +242,7 @@ fn symbolic_links_are_not_followed() {
 
     // Nor in the driver's own notes.
     f.apply("web", write("a", "x"));
+    let f = f.again(|_| ());
     std::fs::rename(f.path(".khufu/web.json"), f.dir.path().join("note")).unwrap();
     std::os::unix::fs::symlink(f.dir.path().join("note"), f.path(".khufu/web.json")).unwrap();
     assert!(wait(f.driver.observe(&replica("web"))).is_err());
@@ -280,8 +299,10 @@ fn a_dry_run_shows_the_difference_and_changes_nothing() {
         diff(&[Work::Desired(json!({"a": 1})), append("a", "b: 2\n")]),
         format!("--- /dev/null\n+++ {path}\n@@ -0,0 +1,2 @@\n+a: 1\n+b: 2\n")
     );
-    assert!(!f.path("web").exists() && std::fs::read_dir(f.path(".khufu")).unwrap().next().is_none());
+    assert!(!f.path("web").exists() && f.notes().is_empty());
     f.apply("web", Work::Desired(json!({"a": 1, "b": 2})));
+    let f = f.again(|_| ());
+    let diff = |work: &[Work]| wait(f.driver.diff(&replica("web"), work)).unwrap();
     let before = std::fs::read(f.path(".khufu/web.json")).unwrap();
     assert_eq!(diff(&[Work::Desired(json!({"a": 1, "b": 2}))]), "");
     assert_eq!(
@@ -309,4 +330,18 @@ fn drivers_are_found_by_their_kind() {
     assert!(registry.get("shell").is_none());
     let again = Arc::new(FilesDriver::new(f.dir.path()).unwrap());
     assert!(registry.insert(again).is_some());
+}
+
+#[test]
+fn one_driver_works_in_a_directory_at_a_time() {
+    let f = Fixture::new();
+    f.apply("web", write("a", "first"));
+    let second = FilesDriver::new(f.driver.dir()).unwrap();
+    let error = wait(second.apply(&replica("web"), write("b", "second"))).unwrap_err();
+    assert!(error.to_string().contains("another driver works in") && !error.is_permanent(), "{error}");
+    assert!(error.retry_after().is_some() && wait(second.observe(&replica("web"))).is_err());
+    assert_eq!(f.text("web"), "first");
+    drop(f.driver);
+    wait(second.apply(&replica("web"), append("b", ", second"))).unwrap();
+    assert_eq!(std::fs::read_to_string(second.dir().join("web")).unwrap(), "first, second");
 }

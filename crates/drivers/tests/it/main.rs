@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod crash;
+mod disk;
 mod files;
+mod full;
+mod journal;
+mod power;
 mod watch;
 
 use khufu_crdt::{Hlc, Operation, OperationId, Payload};
@@ -35,4 +39,9 @@ fn append(id: &str, text: &str) -> Work {
 
 fn wait<T>(future: impl Future<Output = Result<T, DriverError>>) -> Result<T, DriverError> {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// How many cases a property is tried with, unless `PROPTEST_CASES` says so.
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
