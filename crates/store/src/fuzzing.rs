@@ -32,7 +32,8 @@ pub fn pieces(payload: &[u8]) -> Option<Vec<u8>> {
 /// How many groups of writes there are in the bytes of a journal: in order from the front, and wherever they are.
 #[must_use]
 pub fn journal(bytes: &[u8]) -> (usize, usize) {
-    (journal::groups(bytes).len(), journal::remains(bytes).len())
+    let remains = journal::remains(bytes);
+    (journal::groups(bytes).len(), remains.fresh.len() + remains.stale.len())
 }
 
 /// The keys that the note of a group of batches names as deleted.

@@ -24,6 +24,11 @@ use crate::{Write, check};
 const MAGIC: &[u8; 4] = b"KhJ1";
 /// Bytes before the writes of a group.
 const HEADER: usize = 36;
+/// Where the salt is in a header.
+const SALT: usize = 8;
+/// Where the salt of this turn, or of the one before where none has begun yet, is once more: by it the groups are known
+/// where the first is damaged.
+const SALT_AGAIN: usize = FILE_BYTES - 8;
 /// Bytes before the key of a write.
 const WRITE_HEADER: usize = 7;
 /// The size of the file. It is written once as a whole, so that a sync has only contents to write.
@@ -58,7 +63,7 @@ impl Journal {
     pub(super) fn open(dir: &Path, turn_bytes: usize, steps: &dyn DiskSteps) -> io::Result<Self> {
         let path = path(dir);
         if let Some(file) = existing(&path)? {
-            let mut journal = Self { path, file, salt: 0, end: 0, turn_bytes: turn_bytes.min(FILE_BYTES) };
+            let mut journal = Self { path, file, salt: 0, end: 0, turn_bytes: turn_bytes.min(SALT_AGAIN) };
             journal.begin_anew(steps)?;
             return Ok(journal);
         }
@@ -71,7 +76,7 @@ impl Journal {
         remove(&path)?;
         std::fs::rename(&aside, &path)?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { path, file, salt: salt(), end: 0, turn_bytes: turn_bytes.min(FILE_BYTES) })
+        Ok(Self { path, file, salt: salt(), end: 0, turn_bytes: turn_bytes.min(SALT_AGAIN) })
     }
 
     /// The bytes of a group as it is stored here; none if it is for sled alone: it is large, or has values that sled gets
@@ -91,6 +96,9 @@ impl Journal {
     /// Makes a group durable. There must be [room](Self::has_room) for it.
     pub(super) fn append(&mut self, group: &[u8], steps: &dyn DiskSteps) -> io::Result<()> {
         self.file.write_all_at(group, self.end as u64)?;
+        if self.is_empty() {
+            self.file.write_all_at(&self.salt.to_le_bytes(), SALT_AGAIN as u64)?;
+        }
         steps.sync_journal(&self.path, &self.file)?;
         self.end += group.len();
         Ok(())
@@ -109,10 +117,10 @@ impl Journal {
         self.end == 0
     }
 
-    /// All that is here is durable in sled. It begins anew with the next group; until then nothing must be read here, for
-    /// whoever has to do without sled does not know what is old.
+    /// All that is here is durable in sled. It begins anew with the next group; until then it counts as empty, for whoever
+    /// has to do without sled does not know what is old.
     pub(super) fn begin_anew(&mut self, steps: &dyn DiskSteps) -> io::Result<()> {
-        self.file.write_all_at(&[0; HEADER], 0)?;
+        self.file.write_all_at(&[0; MAGIC.len()], 0)?;
         steps.sync_journal(&self.path, &self.file)?;
         self.salt = salt();
         self.end = 0;
@@ -231,8 +239,17 @@ pub(crate) fn groups(bytes: &[u8]) -> Vec<Group> {
     groups
 }
 
-/// All groups of the last turn that are whole, also after one that is damaged.
-pub(crate) fn remains(bytes: &[u8]) -> Vec<Group> {
+/// What can still be found in a journal.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// The groups of this turn that are whole, also after one that is damaged.
+    pub(crate) fresh: Vec<Group>,
+    /// Those of the turn before where none has begun, or of one whose begin is damaged. sled may have had newer ones.
+    pub(crate) stale: Vec<Group>,
+}
+
+/// Finds all groups that are whole.
+pub(crate) fn remains(bytes: &[u8]) -> Remains {
     let mut found: Vec<(Group, u64)> = Vec::new();
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER) {
@@ -244,13 +261,15 @@ pub(crate) fn remains(bytes: &[u8]) -> Vec<Group> {
             None => 1 + rest.iter().skip(1).position(|byte| *byte == MAGIC[0]).unwrap_or(rest.len()),
         };
     }
-    // Behind the last turn there may be groups of an earlier one, which are older than what came in between; and inside of
-    // what is damaged there may be what a user has made look like a group.
-    let first = front(bytes).map(|(_, salt, _)| salt);
-    let count = |salt: u64| found.iter().filter(|(_, with)| *with == salt).count();
-    let salt = first.or_else(|| found.iter().map(|(_, salt)| *salt).max_by_key(|salt| count(*salt)));
-    found.retain(|(_, with)| Some(*with) == salt);
-    found.into_iter().map(|(group, _)| group).collect()
+    // Inside of what is damaged there may be what a user has made look like a group, with any salt but the right one.
+    let begun = front(bytes).map(|(_, salt, _)| salt);
+    let noted = [array(bytes, SALT).map(u64::from_le_bytes), array(bytes, SALT_AGAIN).map(u64::from_le_bytes)];
+    found.retain(|(_, with)| begun.map_or_else(|| noted.contains(&Some(*with)), |salt| salt == *with));
+    let groups = found.into_iter().map(|(group, _)| group).collect();
+    match begun {
+        Some(_) => Remains { fresh: groups, stale: Vec::new() },
+        None => Remains { fresh: Vec::new(), stale: groups },
+    }
 }
 
 /// The bytes of the journal in the directory of a store; none if there is nothing that can be read.
@@ -289,7 +308,7 @@ mod tests {
         let mut journal = Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).unwrap();
         let first = journal.encode(4, 5, &[&Write::put("a", "1")]).unwrap();
         // A value that looks like the group that follows the next one.
-        let forged = encode(journal.salt, 6, 7, &[&Write::put("forged", "x")]);
+        let forged = encode(journal.salt ^ 1, 6, 7, &[&Write::put("forged", "x")]);
         let value = [vec![0; 8], forged].concat();
         append(&mut journal, 4, 5, &[Write::put("a", value)]);
         assert_eq!(groups(&read(dir.path())).len(), 1);
@@ -299,7 +318,10 @@ mod tests {
             append(&mut journal, 5, 6, &[Write::put("b", vec![0; length])]);
             let found = groups(&read(dir.path()));
             assert_eq!(found.iter().map(|group| group.sequence).collect::<Vec<_>>(), [6], "{length}");
-            assert_eq!(remains(&read(dir.path())).len(), 1, "{length}");
+            let remains = remains(&read(dir.path()));
+            assert_eq!((remains.fresh.len(), remains.stale.len()), (1, 0), "{length}");
+            journal.begin_anew(&SyncFiles::default()).unwrap();
+            assert_eq!(super::remains(&read(dir.path())), Remains::default(), "{length}");
         }
         assert!(!first.is_empty());
     }
@@ -308,19 +330,24 @@ mod tests {
     fn every_flipped_bit_and_every_cut_ends_it_there_and_the_rest_is_found() {
         let writes = [Write::put("key", "value"), Write::delete("other")];
         let all: Vec<&Write> = writes.iter().collect();
-        let whole: Vec<u8> = (0..3).flat_map(|n| encode(9, n, n + 1, &all)).collect();
+        let mut whole: Vec<u8> = (0..3).flat_map(|n| encode(9, n, n + 1, &all)).collect();
         let one = whole.len() / 3;
+        let used = whole.len();
+        whole.resize(FILE_BYTES, 0);
+        whole[SALT_AGAIN..].copy_from_slice(&9_u64.to_le_bytes());
         assert_eq!(groups(&whole).len(), 3);
         assert_eq!(groups(&whole)[0], Group { before: 0, sequence: 1, writes: writes.to_vec() });
-        for bit in 0..whole.len() * 8 {
+        for bit in 0..used * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(groups(&flipped).len(), bit / 8 / one, "bit {bit}");
-            let numbers: Vec<_> = remains(&flipped).iter().map(|group| group.sequence).collect();
+            let Remains { fresh, stale } = remains(&flipped);
+            assert!(if bit / 8 / one == 0 { fresh.is_empty() } else { stale.is_empty() }, "bit {bit}");
+            let numbers: Vec<_> = fresh.iter().chain(&stale).map(|group| group.sequence).collect();
             let expected: Vec<_> = (1..=3).filter(|number| *number != bit as u64 / 8 / one as u64 + 1).collect();
             assert_eq!(numbers, expected, "bit {bit}");
         }
-        for cut in 0..whole.len() {
+        for cut in 0..used {
             assert_eq!(groups(&whole[..cut]).len(), cut / one, "cut at {cut}");
         }
     }

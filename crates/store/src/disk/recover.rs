@@ -125,8 +125,8 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
         std::fs::rename(copy, &log).map_err(|source| StoreError::io("put back", &log, source))?;
     }
     salvage.carve(&log, &doubtful, &mut recovery)?;
-    salvage.delete(&mut recovery)?;
     salvage.add(journal::remains(&journal::read(dir)), &mut recovery)?;
+    salvage.delete(&mut recovery)?;
     salvage.tidy(&mut recovery)?;
     recovery.damaged.extend(doubtful.iter().filter_map(named));
     recovery.damaged.sort_by(|a, b| a.key.cmp(&b.key));

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::journal::Group;
+use super::journal::Remains;
 use super::layout::{self, CHUNK, Contents, Last, RECORD, chunk_id, guarded};
 use super::read::{self, Gap};
 use super::{Parts, Recovery};
@@ -130,16 +130,23 @@ impl<'a> Salvage<'a> {
         self.flush()
     }
 
-    /// Takes what was only in the journal, or may have been: it is newer than what sled has lost.
-    pub(super) fn add(&mut self, groups: Vec<Group>, recovery: &mut Recovery) -> Result<(), StoreError> {
-        for group in groups {
+    /// Takes what is in the journal and newer than what sled has, or had.
+    pub(super) fn add(&mut self, remains: Remains, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let Remains { fresh, stale } = remains;
+        let mut groups: Vec<_> = stale.into_iter().map(|group| (group, true)).collect();
+        groups.extend(fresh.into_iter().map(|group| (group, false)));
+        groups.sort_by_key(|(group, _)| group.sequence);
+        for (group, stale) in groups {
             self.sequence = self.sequence.max(group.sequence);
             for write in group.writes {
                 let key = layout::record_key(write.key());
                 if self.known(&key)?.is_some_and(|known| known >= group.sequence) {
                     continue;
                 }
-                recovery.stale.remove(write.key());
+                match stale {
+                    true => _ = recovery.stale.insert(write.key().to_vec()),
+                    false => _ = recovery.stale.remove(write.key()),
+                }
                 match write {
                     Write::Put { value, .. } => {
                         let stored = record::encode(Kind::Inline, group.sequence, &key, &value);

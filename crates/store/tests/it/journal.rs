@@ -88,7 +88,7 @@ fn damage_in_the_journal_is_told_and_loses_no_other_group() {
     let mut ends = Vec::new();
     let used = |dir: &Path| {
         let bytes = std::fs::read(dir.join("journal")).unwrap();
-        bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+        bytes[..bytes.len() - 8].iter().rposition(|byte| *byte != 0).unwrap() + 1
     };
     for n in 0..20_u32 {
         store
@@ -110,6 +110,8 @@ fn damage_in_the_journal_is_told_and_loses_no_other_group() {
         }
         std::fs::write(&path, bytes).unwrap();
         let (store, recovery) = SledStore::open_or_recover(left.path(), Options::default()).unwrap();
+        let hits = if cut { "cut" } else { "flipped" };
+        println!("{hits} at {at}: {recovery:?}");
         let rolled_back = recovery.rolled_back.unwrap_or_else(|| panic!("{at}: {recovery:?}"));
         assert!(rolled_back.found < rolled_back.acknowledged);
         let found = contents(&store);
@@ -181,4 +183,32 @@ fn a_journal_of_anything_is_no_harm() {
         assert!(recovery.is_clean(), "{recovery:?}");
         assert_eq!(contents(&store), model);
     }
+}
+
+#[test]
+fn what_was_in_the_journal_before_helps_where_the_log_has_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    for n in 0..40_u32 {
+        store
+            .commit(vec![Write::put(format!("key/{n:02}"), vec![n as u8; 200]), Write::put("last", n.to_string())])
+            .unwrap();
+    }
+    store.commit(vec![Write::delete("key/07")]).unwrap();
+    drop(store);
+    // All of it is in the log now, and the log loses it.
+    let log = dir.path().join("sled/db");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[1000..=end].fill(0);
+    std::fs::write(&log, bytes).unwrap();
+    let (store, recovery) = SledStore::open_or_recover(dir.path(), Options::default()).unwrap();
+    assert!(recovery.moved_to.is_some() && recovery.rolled_back.is_some(), "{recovery:?}");
+    // The first group is the one that was begun to be written over.
+    for n in 1..40_u32 {
+        let expected = (n != 7).then(|| vec![n as u8; 200]);
+        assert_eq!(store.get(format!("key/{n:02}").as_bytes()).unwrap(), expected, "{n}");
+    }
+    assert_eq!(store.get(b"last").unwrap(), Some(b"39".to_vec()));
+    assert!(recovery.stale.contains(&b"last"[..]), "it may be older than what the log had");
 }
