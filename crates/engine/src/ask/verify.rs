@@ -172,7 +172,12 @@ impl Engine {
             return Holding::default();
         };
         let here = &self.config.site;
-        let status = resident.reports.get(here).map_or(Status::Pending, |report| report.status);
+        // That something has begun is not said at once, and yet what is seen now may be different in a moment.
+        let settled = self.replicants.index.get(id).is_none_or(|entry| entry.settled);
+        let status = match resident.reports.get(here).map(|report| report.status) {
+            Some(Status::Applied) if !settled => Status::Pending,
+            said => said.unwrap_or(Status::Pending),
+        };
         // What was seen earlier says nothing of now.
         let observed = resident.work.observed.clone().filter(|_| failure.is_none());
         Holding {

@@ -240,3 +240,33 @@ fn a_report_of_which_the_one_before_was_lost_is_fetched_whole() {
         assert_eq!(told.unwrap().operations.len(), 6);
     }
 }
+
+#[test]
+fn sites_that_are_still_at_work_are_not_called_the_same() {
+    let mut world = World::new(57);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &crate::file_policy());
+    world.operate("paris", "log", "set", "0").unwrap();
+    world.settle();
+    // All stand at the same step on the way.
+    world.weather.driver_us = 300_000;
+    let (mut same, mut pending) = (0, 0);
+    for round in 1..=10 {
+        for word in ["a", "b", "c"] {
+            world.operate("paris", "log", "add", word).unwrap();
+        }
+        for _ in 0..8 {
+            let Ok(Response::Verify(report)) = world.request("paris", Request::Verify { id: Some(id("log")) }) else {
+                panic!("no answer");
+            };
+            let expected = format!("0{}", "abc".repeat(round));
+            let done = ["paris", "rennes"].iter().all(|site| world.text(site, "log").as_ref() == Some(&expected));
+            assert!(done || !report.same, "round {round}: {report:?}");
+            same += usize::from(report.same);
+            pending += usize::from(!report.same);
+            world.run_for(Duration::from_millis(150));
+        }
+        world.settle();
+    }
+    assert!(same > 0 && pending > 0, "{same} and {pending}");
+}
