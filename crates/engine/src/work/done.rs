@@ -120,11 +120,21 @@ impl Engine {
                     self.was_reset(id);
                 } else if let Step::Run(op) | Step::Rebase(op) = step {
                     let noted = self.noted(Status::Applied, &done.output, attempt);
+                    self.forget_rebuilding(id, &op);
                     self.note_operation(id, op, noted);
                 }
                 self.finish_step(id, Outcome::Succeeded);
             }
             Err(failure) => self.step_failed(id, &step, attempt, &failure),
+        }
+    }
+
+    /// It is known what became of an operation for which the replica was made anew.
+    fn forget_rebuilding(&mut self, id: &ReplicantId, op: &OperationId) {
+        if let Some(resident) = self.replicants.resident.get_mut(id)
+            && resident.work.rebuilt_for.as_ref() == Some(op)
+        {
+            resident.work.rebuilt_for = None;
         }
     }
 
@@ -168,6 +178,12 @@ impl Engine {
             // What must be taken back before anything else can happen is tried for ever, unless there is another way or
             // the driver says that it never will.
             Step::Undo(_) | Step::Reset => {
+                if *step == Step::Reset
+                    && let Some(resident) = self.replicants.resident.get_mut(id)
+                {
+                    // An attempt before may have done it: then nothing stands on what was run.
+                    resident.work.rebuild |= resident.work.doubt != Doubt::None;
+                }
                 if failure.permanent || (last && matches!(step, Step::Undo(_))) {
                     self.warn(Some(id.clone()), format!("what was applied cannot be taken back: {}", failure.message));
                     return self.finish_step(id, Outcome::Failed);
@@ -193,9 +209,18 @@ impl Engine {
         work.doubt = Doubt::Failed;
         let capabilities = self.config.kinds.get(&resident.doc.state().kind);
         if last && !capabilities.is_some_and(|capabilities| capabilities.observe) {
-            work.applied.finish(Outcome::Succeeded);
-            work.rebuild = true;
-            work.doubt = Doubt::None;
+            let operation = work.applied.intent().and_then(Step::operation).cloned();
+            if work.rebuilt_for == operation {
+                // It would be so again, for ever.
+                work.attention = Some(format!(
+                    "the driver does not say what became of {}, also after the replica was made anew: see why its \
+                     platform does not answer; it is asked on",
+                    work.trying
+                ));
+                return true;
+            }
+            work.rebuilt_for = operation;
+            work.give_up_knowing();
         }
         true
     }

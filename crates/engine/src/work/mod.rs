@@ -11,7 +11,7 @@ pub(crate) use self::queue::Queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use khufu_crdt::{Applied, ChangeHash, Observation, OperationId, OperationReport, Report, Status};
+use khufu_crdt::{Applied, ChangeHash, Observation, OperationId, OperationReport, Outcome, Report, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
@@ -70,6 +70,8 @@ pub(crate) struct Work {
     pub(crate) kind: String,
     /// The platform was looked at before the first operation was run there.
     pub(crate) looked: bool,
+    /// Nobody could say whether this operation was done, and so the replica was made anew.
+    pub(crate) rebuilt_for: Option<OperationId>,
     /// What is known of the open intent. After a crash nothing is.
     #[serde(skip)]
     pub(crate) doubt: Doubt,
@@ -96,6 +98,13 @@ impl Work {
         self.desired = Some(UNKNOWN.into());
         self.removed = false;
         self.touched = true;
+    }
+
+    /// Nobody can say whether the open intent was carried out: it counts as done, and all is started over.
+    pub(super) fn give_up_knowing(&mut self) {
+        self.applied.finish(Outcome::Succeeded);
+        self.rebuild = true;
+        self.doubt = Doubt::None;
     }
 
     /// Whether this site said so before it lost what was written here.

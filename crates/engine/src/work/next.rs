@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use khufu_crdt::{Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
+use khufu_crdt::{Fate, Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -103,9 +103,7 @@ fn resume(
         }
         // Nobody can say whether it was done: start over.
         (Recovery::Repeat | Recovery::Ask, _) => {
-            work.applied.finish(Outcome::Succeeded);
-            work.rebuild = true;
-            work.doubt = Doubt::None;
+            work.give_up_knowing();
             Next::Again
         }
     }
@@ -297,6 +295,15 @@ impl Engine {
             }
             return Next::Nothing { settled: true };
         };
+        if let Some(Step::Run(op) | Step::Rebase(op)) = work.applied.intent()
+            && work.doubt == Doubt::Failed
+            && !capabilities.observe
+            && (!member || !matches!(resolved.fates.get(op), Some(Fate::Live)))
+        {
+            // It is not wanted any more, so it need not be known whether it was done.
+            work.give_up_knowing();
+            return Next::Again;
+        }
         let operation = |op: &khufu_crdt::OperationId| operations.get(op).cloned();
         let pause = Pause { until_us: resident.retry_us.filter(|at| *at > now_us) };
         if let (Some(step), Some(recovery)) =

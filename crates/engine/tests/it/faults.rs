@@ -355,3 +355,41 @@ fn what_may_have_been_done_is_not_taken_for_undone_because_the_next_attempt_fail
         }
     }
 }
+
+#[test]
+fn a_platform_that_never_answers_is_said_to_need_attention_and_is_not_made_anew_without_end() {
+    let mut world = World::configured(32, |config| {
+        config.kinds.values_mut().for_each(|capabilities| capabilities.observe = false);
+    });
+    world.sites(&["paris"]);
+    let mut policy = file_policy();
+    policy.retry.attempts = 2;
+    world.put_with("paris", "log", "paris", &policy);
+    world.settle();
+    world.operate("paris", "log", "set", "x").unwrap();
+    let resets = |world: &World| world.sites["paris"].engine().unwrap().metrics().rebuilds;
+    let before = resets(&world);
+    for _ in 0..12 {
+        // The first attempt at the operation gives no answer, and the second fails.
+        let (hangs, failures) = (world.tally.driver_hangs, world.tally.driver_failures);
+        world.sites.get_mut("paris").unwrap().next_call = Some(CallFault::HangsBefore);
+        let hung = |world: &mut World| world.tally.driver_hangs > hangs;
+        world.until("it hangs", Duration::from_secs(60), hung);
+        world.weather.driver_failure = 100;
+        world.until("it fails", Duration::from_secs(60), |world| world.tally.driver_failures > failures);
+        world.weather.driver_failure = 0;
+        // Should the replica be started over, that goes well.
+        let rebuilds = resets(&world);
+        for _ in 0..100 {
+            world.run_for(Duration::from_millis(1));
+            if resets(&world) > rebuilds {
+                world.run_for(Duration::from_millis(2));
+                break;
+            }
+        }
+    }
+    world.sites.get_mut("paris").unwrap().next_call = None;
+    assert!(resets(&world) - before <= 4, "{} rebuilds", resets(&world) - before);
+    world.settle();
+    assert_eq!(world.text("paris", "log").unwrap(), "x");
+}
