@@ -33,7 +33,7 @@ pub fn pieces(payload: &[u8]) -> Option<Vec<u8>> {
 #[must_use]
 pub fn journal(bytes: &[u8]) -> (usize, usize) {
     let remains = journal::remains(bytes);
-    (journal::groups(bytes).len(), remains.fresh.len() + remains.stale.len())
+    (journal::turn(bytes).groups.len(), remains.fresh.len() + remains.stale.len())
 }
 
 /// The keys that the note of a group of batches names as deleted.

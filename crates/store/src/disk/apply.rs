@@ -5,11 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::journal::{Group, Journal};
+use super::journal::{Journal, Turn};
 use super::layout::{
-    CHUNK_BYTES, Contents, INLINE_BYTES, Last, PENDING, RECORD, SEQUENCE, chunk_key, encode_last, failure, guarded,
-    record_key,
+    CHUNK_BYTES, Contents, INLINE_BYTES, Last, PENDING, RECORD, chunk_key, encode_last, failure, guarded, record_key,
 };
+use super::queue::lacking;
 use super::steps::DiskSteps;
 use crate::error::means_full;
 use crate::record::{self, Chunks, Kind, Record};
@@ -44,6 +44,9 @@ pub(super) struct Applier {
     pub(super) sequence: u64,
     /// Of the last group that is there: lower than `sequence` where what was acknowledged is missing.
     pub(super) before: u64,
+    /// What the journal holds that sled does not have, where there was no space for it when the store was opened: the salt
+    /// and the end.
+    pub(super) turn: Option<(u64, usize)>,
     /// None while the store is being opened or made: then everything goes to sled at once.
     pub(super) journal: Option<Journal>,
     /// Of all records that sled has.
@@ -93,8 +96,9 @@ impl Applier {
     }
 
     /// Takes over what was found in the journal and sled does not have: all groups since the last that it has.
-    pub(super) fn catch_up(&mut self, groups: &[Group]) -> Result<(), StoreError> {
-        for group in groups {
+    /// Where there is no space for that, they stay in the journal. The number of the last group that is known of.
+    pub(super) fn catch_up(&mut self, turn: &Turn, keep_free: u64) -> Result<u64, StoreError> {
+        for group in &turn.groups {
             if group.sequence <= self.before {
                 continue;
             }
@@ -106,7 +110,21 @@ impl Applier {
             self.sequence = group.sequence;
             self.remember(group.sequence, &group.writes);
         }
-        if self.recent.read().unwrap_or_else(PoisonError::into_inner).is_empty() { Ok(()) } else { self.settle(&[]) }
+        let known = turn.groups.last().map_or(0, |group| group.sequence).max(self.before);
+        let is_empty = self.recent.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if !is_empty {
+            if lacking(&self.dir, keep_free, turn.end as u64).is_some() {
+                self.turn = Some((turn.salt, turn.end));
+            } else {
+                self.settle(&[])?;
+            }
+        }
+        Ok(known)
+    }
+
+    /// How many bytes of the journal sled does not have yet.
+    pub(super) fn bytes_behind(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.bytes() as u64)
     }
 
     /// Whether it is time for a checkpoint.
@@ -174,7 +192,7 @@ impl Applier {
         let deleted = group.iter().filter(|(key, value)| value.is_none() && key.first() == Some(&RECORD));
         let last = Last { sequence: self.sequence, contents: self.contents };
         let last = encode_last(last, deleted.map(|(key, _)| &key[..]));
-        group.insert(SEQUENCE.to_vec(), Some(last));
+        group.extend(last.into_iter().map(|(key, record)| (key, Some(record))));
         let batch = batch(group);
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         guarded(&self.dir, || self.tree.apply_batch(batch))?;

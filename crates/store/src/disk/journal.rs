@@ -58,14 +58,25 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in the directory of a store, empty: what was in it must be in sled by now. It holds so many bytes
-    /// before a checkpoint is due.
-    pub(super) fn open(dir: &Path, turn_bytes: usize, steps: &dyn DiskSteps) -> io::Result<Self> {
+    /// Opens the journal in the directory of a store. It goes on after `turn`, of which sled does not have all; without, it
+    /// begins anew. It holds so many bytes before a checkpoint is due.
+    pub(super) fn open(
+        dir: &Path,
+        turn: Option<(u64, usize)>,
+        turn_bytes: usize,
+        steps: &dyn DiskSteps,
+    ) -> io::Result<Self> {
         let path = path(dir);
         if let Some(file) = existing(&path)? {
-            let mut journal = Self { path, file, salt: 0, end: 0, turn_bytes: turn_bytes.min(SALT_AGAIN) };
-            journal.begin_anew(steps)?;
+            let (salt, end) = turn.unwrap_or_default();
+            let mut journal = Self { path, file, salt, end, turn_bytes: turn_bytes.min(SALT_AGAIN) };
+            if turn.is_none() {
+                journal.begin_anew(steps)?;
+            }
             return Ok(journal);
+        }
+        if turn.is_some() {
+            return Err(io::Error::other("it is not as it was a moment ago"));
         }
         // Made aside: a file that is not whole would grow, and each sync would have to write that as well.
         let aside = dir.join("journal.making");
@@ -115,6 +126,11 @@ impl Journal {
 
     pub(super) fn is_empty(&self) -> bool {
         self.end == 0
+    }
+
+    /// How many bytes sled does not have yet.
+    pub(super) fn bytes(&self) -> usize {
+        self.end
     }
 
     /// All that is here is durable in sled. It begins anew with the next group; until then it counts as empty, for whoever
@@ -222,21 +238,29 @@ fn front(bytes: &[u8]) -> Option<(Group, u64, usize)> {
     Some((group, u64::from_le_bytes(array(head, 8)?), end))
 }
 
-/// The groups of a journal, in order, each after the one before.
-pub(crate) fn groups(bytes: &[u8]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut salt = None;
-    let mut at = 0;
-    while let Some((group, with, length)) = bytes.get(at..).and_then(front) {
-        let follows = groups.last().is_none_or(|last| last.sequence == group.before);
-        if salt.is_some_and(|salt| salt != with) || !follows || group.sequence <= group.before {
+/// What a journal holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// In order, each after the one before.
+    pub(crate) groups: Vec<Group>,
+    pub(crate) salt: u64,
+    /// Where the next group goes.
+    pub(crate) end: usize,
+}
+
+/// Reads a journal from its front.
+pub(crate) fn turn(bytes: &[u8]) -> Turn {
+    let mut turn = Turn::default();
+    while let Some((group, salt, length)) = bytes.get(turn.end..).and_then(front) {
+        let follows = turn.groups.last().is_none_or(|last| last.sequence == group.before && turn.salt == salt);
+        if !follows || group.sequence <= group.before {
             break;
         }
-        salt = Some(with);
-        at += length;
-        groups.push(group);
+        turn.salt = salt;
+        turn.end += length;
+        turn.groups.push(group);
     }
-    groups
+    turn
 }
 
 /// What can still be found in a journal.
@@ -296,6 +320,10 @@ mod tests {
     use super::*;
     use crate::disk::SyncFiles;
 
+    fn groups_of(bytes: &[u8]) -> Vec<Group> {
+        turn(bytes).groups
+    }
+
     fn append(journal: &mut Journal, before: u64, sequence: u64, writes: &[Write]) {
         let group = journal.encode(before, sequence, &writes.iter().collect::<Vec<_>>()).unwrap();
         assert!(journal.has_room(group.len()));
@@ -305,18 +333,18 @@ mod tests {
     #[test]
     fn what_an_earlier_turn_left_is_not_read_even_where_a_user_has_put_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).unwrap();
+        let mut journal = Journal::open(dir.path(), None, FILE_BYTES, &SyncFiles::default()).unwrap();
         let first = journal.encode(4, 5, &[&Write::put("a", "1")]).unwrap();
         // A value that looks like the group that follows the next one.
         let forged = encode(journal.salt ^ 1, 6, 7, &[&Write::put("forged", "x")]);
         let value = [vec![0; 8], forged].concat();
         append(&mut journal, 4, 5, &[Write::put("a", value)]);
-        assert_eq!(groups(&read(dir.path())).len(), 1);
+        assert_eq!(turn(&read(dir.path())).groups.len(), 1);
         for length in 0..80 {
             journal.begin_anew(&SyncFiles::default()).unwrap();
-            assert!(groups(&read(dir.path())).is_empty());
+            assert!(turn(&read(dir.path())).groups.is_empty());
             append(&mut journal, 5, 6, &[Write::put("b", vec![0; length])]);
-            let found = groups(&read(dir.path()));
+            let found = turn(&read(dir.path())).groups;
             assert_eq!(found.iter().map(|group| group.sequence).collect::<Vec<_>>(), [6], "{length}");
             let remains = remains(&read(dir.path()));
             assert_eq!((remains.fresh.len(), remains.stale.len()), (1, 0), "{length}");
@@ -335,12 +363,12 @@ mod tests {
         let used = whole.len();
         whole.resize(FILE_BYTES, 0);
         whole[SALT_AGAIN..].copy_from_slice(&9_u64.to_le_bytes());
-        assert_eq!(groups(&whole).len(), 3);
-        assert_eq!(groups(&whole)[0], Group { before: 0, sequence: 1, writes: writes.to_vec() });
+        assert_eq!(groups_of(&whole).len(), 3);
+        assert_eq!(groups_of(&whole)[0], Group { before: 0, sequence: 1, writes: writes.to_vec() });
         for bit in 0..used * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(groups(&flipped).len(), bit / 8 / one, "bit {bit}");
+            assert_eq!(groups_of(&flipped).len(), bit / 8 / one, "bit {bit}");
             let Remains { fresh, stale } = remains(&flipped);
             assert!(if bit / 8 / one == 0 { fresh.is_empty() } else { stale.is_empty() }, "bit {bit}");
             let numbers: Vec<_> = fresh.iter().chain(&stale).map(|group| group.sequence).collect();
@@ -348,7 +376,7 @@ mod tests {
             assert_eq!(numbers, expected, "bit {bit}");
         }
         for cut in 0..used {
-            assert_eq!(groups(&whole[..cut]).len(), cut / one, "cut at {cut}");
+            assert_eq!(groups_of(&whole[..cut]).len(), cut / one, "cut at {cut}");
         }
     }
 
@@ -356,15 +384,15 @@ mod tests {
     fn a_file_of_another_size_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("journal"), vec![b'K'; 100]).unwrap();
-        assert!(groups(&read(dir.path())).is_empty());
-        let mut journal = Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).unwrap();
+        assert!(turn(&read(dir.path())).groups.is_empty());
+        let mut journal = Journal::open(dir.path(), None, FILE_BYTES, &SyncFiles::default()).unwrap();
         append(&mut journal, 0, 1, &[Write::put("a", "1")]);
-        assert_eq!(groups(&read(dir.path())).len(), 1);
+        assert_eq!(turn(&read(dir.path())).groups.len(), 1);
         assert_eq!(std::fs::metadata(dir.path().join("journal")).unwrap().len(), FILE_BYTES as u64);
         drop(journal);
         std::fs::remove_file(dir.path().join("journal")).unwrap();
         std::fs::create_dir(dir.path().join("journal")).unwrap();
         assert!(read(dir.path()).is_empty());
-        assert!(Journal::open(dir.path(), FILE_BYTES, &SyncFiles::default()).is_err());
+        assert!(Journal::open(dir.path(), None, FILE_BYTES, &SyncFiles::default()).is_err());
     }
 }

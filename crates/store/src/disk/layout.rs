@@ -7,6 +7,7 @@
 //! Format 0: plain keys and values in sled's default tree, as the first experiments had them.
 
 use std::any::Any;
+use std::iter::Peekable;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -24,6 +25,10 @@ const DATA_TREE: &str = "khufu-1";
 /// The sequence number of its record is that of the last group of batches. Its payload names the records that the group
 /// deleted, as far as there is room: where records have to be found in the raw log, so can what became of them.
 pub(super) const SEQUENCE: &[u8] = b"m-sequence";
+/// Keys of records that name more which was deleted start with it.
+pub(super) const DELETED: &[u8] = b"m-deleted-";
+/// The most such records, which are written over and over.
+const MOST_DELETED: u8 = 24;
 /// There while pieces are written which no record refers to yet.
 pub(super) const PENDING: &[u8] = b"m-pending";
 /// Keys of pieces start with it.
@@ -186,20 +191,29 @@ pub(super) fn last(dir: &Path, tree: &sled::Tree) -> Result<Last, StoreError> {
     Ok(Last { sequence: record.sequence, contents })
 }
 
-/// The record of the last group of batches, which deleted the records under `deleted`.
-pub(super) fn encode_last<'a>(last: Last, deleted: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+/// The records that say which group of batches was the last, and what it and those that came with it deleted.
+pub(super) fn encode_last<'a>(last: Last, deleted: impl Iterator<Item = &'a [u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut payload = last.contents.count.to_le_bytes().to_vec();
     payload.extend_from_slice(&last.contents.sum.to_le_bytes());
-    payload.extend(name_deleted(deleted));
-    record::encode(Kind::Inline, last.sequence, SEQUENCE, &payload)
-}
-
-fn name_deleted<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut out = Vec::new();
-    for key in keys {
-        if out.len() + key.len() + 2 > INLINE_BYTES {
+    let mut deleted = deleted.peekable();
+    payload.extend(name_deleted(&mut deleted));
+    let mut records = vec![(SEQUENCE.to_vec(), record::encode(Kind::Inline, last.sequence, SEQUENCE, &payload))];
+    for nth in 0..MOST_DELETED {
+        if deleted.peek().is_none() {
             break;
         }
+        let key = [DELETED, &[nth]].concat();
+        let payload = [vec![0; 16], name_deleted(&mut deleted)].concat();
+        let record = record::encode(Kind::Inline, last.sequence, &key, &payload);
+        records.push((key, record));
+    }
+    records
+}
+
+/// Names as many as there is room for in one record.
+fn name_deleted<'a>(keys: &mut Peekable<impl Iterator<Item = &'a [u8]>>) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(key) = keys.next_if(|key| out.len() + key.len() + 2 + 16 <= INLINE_BYTES) {
         out.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
         out.extend_from_slice(key);
     }
@@ -225,10 +239,18 @@ mod tests {
 
     #[test]
     fn deleted_keys_round_trip_and_are_bounded() {
-        let payload = |keys: &[Vec<u8>]| [vec![0; 16], name_deleted(keys.iter().map(Vec::as_slice))].concat();
+        let payload = |keys: &[Vec<u8>]| {
+            let named = name_deleted(&mut keys.iter().map(Vec::as_slice).peekable());
+            [vec![0; 16], named].concat()
+        };
         let keys: Vec<Vec<u8>> = (0..1000_u32).map(|n| n.to_string().into_bytes()).collect();
         assert_eq!(deleted_keys(&payload(&keys)), keys);
         assert_eq!(deleted_keys(&payload(&vec![vec![7; 1000]; 20])).len(), 8);
+        let all: Vec<Vec<u8>> = (0..30_u8).map(|n| vec![n; 1000]).collect();
+        let records = encode_last(Last::default(), all.iter().map(Vec::as_slice));
+        let named = records.iter().flat_map(|(key, record)| deleted_keys(record::decode(key, record).unwrap().payload));
+        assert_eq!(named.collect::<Vec<_>>(), all);
+        assert_eq!(encode_last(Last::default(), vec![&[7; 1000][..]; 999].into_iter()).len(), 25);
         assert!(deleted_keys(&[5, 0, 1]).is_empty());
     }
 

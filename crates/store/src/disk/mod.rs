@@ -135,6 +135,10 @@ pub struct SledStore {
 struct Parts {
     applier: Applier,
     upgraded_from: Option<u32>,
+    /// The last group that was found in sled.
+    in_sled: u64,
+    /// The last that was found at all, be it after others that are missing.
+    known: u64,
 }
 
 impl SledStore {
@@ -165,8 +169,9 @@ impl SledStore {
     }
 
     fn start(dir: &Path, lock: Lock, parts: Parts, options: &Options) -> Result<Self, StoreError> {
-        let Parts { mut applier, upgraded_from } = parts;
+        let Parts { mut applier, upgraded_from, known, .. } = parts;
         let (mark, acknowledged) = Mark::open(dir)?;
+        let acknowledged = acknowledged.max(known);
         let found = applier.sequence;
         let rolled_back = (found < acknowledged).then_some(RolledBack { found, acknowledged });
         if let Some(RolledBack { found, acknowledged }) = rolled_back {
@@ -174,9 +179,10 @@ impl SledStore {
         }
         // Sequence numbers never repeat, also where some are missing.
         applier.sequence = found.max(acknowledged);
-        // What was in the journal is in sled by now.
-        let journal = Journal::open(dir, options.segment_bytes / TURNS_IN_A_SEGMENT, options.steps.as_ref())
-            .map_err(|source| StoreError::io("open the journal in", dir, source))?;
+        // What was in the journal is in sled by now, unless there was no space for it.
+        let journal =
+            Journal::open(dir, applier.turn, options.segment_bytes / TURNS_IN_A_SEGMENT, options.steps.as_ref())
+                .map_err(|source| StoreError::io("open the journal in", dir, source))?;
         applier.journal = Some(journal);
         let handles = Some((applier.db.clone(), applier.tree.clone()));
         let recent = applier.recent.clone();
@@ -256,6 +262,7 @@ impl Parts {
             steps: options.steps.clone(),
             sequence: 0,
             before: 0,
+            turn: None,
             journal: None,
             contents: Contents::default(),
             syncs: 0,
@@ -266,14 +273,19 @@ impl Parts {
         match upgraded_from {
             Some(0) => upgrade(&mut applier)?,
             // From 1 to 2 only the journal came.
-            Some(_) => layout::finish(dir, &applier.db)?,
+            Some(_) => {
+                layout::finish(dir, &applier.db)?;
+                // A program that knows no journal must not open it from now on.
+                applier.sync()?;
+            }
             None => {}
         }
         applier.clean_up()?;
+        let mut known = sequence;
         if files == dir.join("sled") {
-            applier.catch_up(&journal::groups(&journal::read(dir)))?;
+            known = applier.catch_up(&journal::turn(&journal::read(dir)), options.keep_free_bytes)?;
         }
-        Ok(Self { applier, upgraded_from })
+        Ok(Self { applier, upgraded_from, in_sled: sequence, known })
     }
 }
 

@@ -154,7 +154,14 @@ impl Committer {
     /// Commits the next group of those that wait, and tells its authors.
     fn commit_next(&mut self, queue: &Queue) {
         let group = queue.take();
-        let results = self.commit(&group);
+        let results = catch_unwind(AssertUnwindSafe(|| self.commit(&group))).unwrap_or_else(|_| {
+            // Nobody knows how far it came.
+            let (dir, reason) = (self.applier.dir.clone(), "a commit panicked".to_owned());
+            tracing::error!(dir = %dir.display(), "a commit panicked; the store takes no more writes");
+            self.poison = Some(reason.clone());
+            let poisoned = StoreError::Poisoned { dir, reason };
+            group.iter().map(|_| Err(poisoned.clone())).collect()
+        });
         queue.syncs.store(self.applier.syncs, Relaxed);
         for ((writes, done), result) in group.into_iter().zip(results) {
             if result.is_ok() {
@@ -172,7 +179,10 @@ impl Committer {
     /// Makes a checkpoint if it is time for one, or at once if there is anything for it. Nobody waits for it but who comes
     /// next.
     fn check(&mut self, queue: &Queue, at_once: bool) {
-        if self.poison.is_none() && (self.applier.is_behind() || (at_once && self.applier.is_begun())) {
+        let due = self.applier.is_behind() || (at_once && self.applier.is_begun());
+        // What sled cannot take now, the journal keeps.
+        let fits = || lacking(&self.applier.dir, SPACE_FOR_DELETES, self.applier.bytes_behind()).is_none();
+        if self.poison.is_none() && due && fits() {
             let result = self.applier.checkpoint();
             self.note(&result);
             queue.syncs.store(self.applier.syncs, Relaxed);
@@ -241,7 +251,9 @@ pub(super) fn start(queue: Arc<Queue>, turn: Turn) -> std::io::Result<JoinHandle
 /// Looks before it leaps: a disk found full before sled has touched it leaves the store usable.
 fn enough_space(applier: &Applier, keep_free: u64, writes: &[&Write]) -> Result<(), StoreError> {
     let puts: usize = writes.iter().filter(|write| matches!(write, Write::Put { .. })).map(|write| write.bytes()).sum();
-    match lacking(&applier.dir, keep_free, puts as u64) {
+    // What is only in the journal may have to go to sled along with it.
+    let behind = if puts > 0 { applier.bytes_behind() } else { 0 };
+    match lacking(&applier.dir, keep_free, behind.saturating_add(puts as u64)) {
         Some(free) => Err(StoreError::DiskFull { dir: applier.dir.clone(), free }),
         None => Ok(()),
     }

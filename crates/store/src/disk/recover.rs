@@ -95,6 +95,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
             }
             Look::Unreadable(reason) => (Some((parts, true)), reason, None),
             Look::Missing(reason, rolled_back) => (Some((parts, false)), reason, rolled_back),
+            Look::Journal(reason, rolled_back) => (Some((parts, true)), reason, rolled_back),
         },
         Err(StoreError::Corrupt { reason, .. }) => {
             let parts = without_snapshot(dir, &files, options);
@@ -113,6 +114,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
     let mut recovery = Recovery { reason, rolled_back, ..Recovery::default() };
     let mut doubtful =
         vec![Gap { after: Vec::new(), before: None, reason: read::Unread::Damaged(recovery.reason.clone()) }];
+    let in_sled = source.as_ref().map_or(0, |(source, _)| source.in_sled);
     if let Some((source, complete)) = source {
         let gaps = salvage.copy(source, &mut recovery)?;
         // Where sled has lost entries without a word, any of them may be the old version of one.
@@ -125,7 +127,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Parts, Recovery), S
         std::fs::rename(copy, &log).map_err(|source| StoreError::io("put back", &log, source))?;
     }
     salvage.carve(&log, &doubtful, &mut recovery)?;
-    salvage.add(journal::remains(&journal::read(dir)), &mut recovery)?;
+    salvage.add(journal::remains(&journal::read(dir)), in_sled, &mut recovery)?;
     salvage.delete(&mut recovery)?;
     salvage.tidy(&mut recovery)?;
     recovery.damaged.extend(doubtful.iter().filter_map(named));
@@ -150,23 +152,36 @@ enum Look {
     Unreadable(String),
     /// There are too few records, or old ones.
     Missing(String, Option<RolledBack>),
+    /// sled has all that it had, and the journal has not.
+    Journal(String, Option<RolledBack>),
 }
 
 /// Reads everything once.
 fn look(dir: &Path, parts: &Parts) -> Result<Look, StoreError> {
     let (_, acknowledged) = Mark::open(dir)?;
-    let found = parts.applier.sequence;
-    if found < acknowledged {
-        let rolled_back = RolledBack { found, acknowledged };
-        return Ok(Look::Missing("the log ends too early".to_owned(), Some(rolled_back)));
-    }
+    let (found, acknowledged) = (parts.applier.before, acknowledged.max(parts.known));
+    let rolled_back = (found < acknowledged).then_some(RolledBack { found, acknowledged });
     let tree = &parts.applier.tree;
     let (entries, gaps) = read::range(tree, &[], None);
     if let Some(gap) = gaps.into_iter().next() {
-        return Ok(Look::Unreadable(gap.reason.reason()));
+        return Ok(match rolled_back {
+            Some(_) => Look::Missing("the log ends too early".to_owned(), rolled_back),
+            None => Look::Unreadable(gap.reason.reason()),
+        });
     }
-    if Contents::of(entries.iter().map(|(key, stored)| (&key[..], &stored[..]))) != parts.applier.contents {
-        return Ok(Look::Missing("records are missing from it".to_owned(), None));
+    let contents = Contents::of(entries.iter().map(|(key, stored)| (&key[..], &stored[..])));
+    if contents != parts.applier.contents {
+        return Ok(Look::Missing("records are missing from it".to_owned(), rolled_back));
+    }
+    if rolled_back.is_some() {
+        let remains = journal::remains(&journal::read(dir));
+        // What the journal began with follows on what sled has.
+        let of_sled = remains.fresh.first().is_none_or(|first| first.before > parts.in_sled);
+        let reason = if of_sled { "the log ends too early" } else { "the journal is damaged" };
+        return Ok(match of_sled {
+            true => Look::Missing(reason.to_owned(), rolled_back),
+            false => Look::Journal(reason.to_owned(), rolled_back),
+        });
     }
     let records = entries.iter().filter(|(key, _)| key.first() == Some(&RECORD));
     let damaged = records

@@ -92,7 +92,7 @@ impl<'a> Salvage<'a> {
                         let whole = HEADER + record.key.len() + record.payload.len();
                         let bytes = window.get(at..at + whole).unwrap_or_default();
                         let wanted = gaps.iter().any(|gap| gap.holds(record.key));
-                        if record.key == layout::SEQUENCE {
+                        if record.key == layout::SEQUENCE || record.key.starts_with(layout::DELETED) {
                             self.deletions(record);
                         }
                         if wanted && matches!(record.key.first(), Some(&(CHUNK | RECORD))) {
@@ -130,11 +130,14 @@ impl<'a> Salvage<'a> {
         self.flush()
     }
 
-    /// Takes what is in the journal and newer than what sled has, or had.
-    pub(super) fn add(&mut self, remains: Remains, recovery: &mut Recovery) -> Result<(), StoreError> {
+    /// Takes what is in the journal and newer than what was found. What sled had already may be old.
+    pub(super) fn add(&mut self, remains: Remains, in_sled: u64, recovery: &mut Recovery) -> Result<(), StoreError> {
         let Remains { fresh, stale } = remains;
         let mut groups: Vec<_> = stale.into_iter().map(|group| (group, true)).collect();
-        groups.extend(fresh.into_iter().map(|group| (group, false)));
+        groups.extend(fresh.into_iter().map(|group| {
+            let stale = group.sequence <= in_sled;
+            (group, stale)
+        }));
         groups.sort_by_key(|(group, _)| group.sequence);
         for (group, stale) in groups {
             self.sequence = self.sequence.max(group.sequence);
@@ -206,7 +209,8 @@ impl<'a> Salvage<'a> {
         let orphans = entries.iter().filter(|(key, _)| chunk_id(key).is_some_and(|id| !used.contains(&id)));
         changes.extend(orphans.map(|(key, _)| (key.to_vec(), None)));
         let last = Last { sequence: self.sequence, contents };
-        changes.insert(layout::SEQUENCE.to_vec(), Some(layout::encode_last(last, std::iter::empty())));
+        changes
+            .extend(layout::encode_last(last, std::iter::empty()).into_iter().map(|(key, record)| (key, Some(record))));
         self.target.applier.write(changes)?;
         self.target.applier.sync()
     }

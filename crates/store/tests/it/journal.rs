@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use khufu_store::{Options, SledStore, Store, Write};
+use khufu_store::{Options, SledStore, Store, StoreError, Write};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::damage::copy;
@@ -66,8 +66,8 @@ fn a_small_batch_costs_one_sync_and_is_there_after_a_crash() {
             assert_eq!(contents(&after), model, "after {n}");
             // And once more, from what was made of it.
             after.commit(vec![Write::put("more", "more")]).unwrap();
-            let again = crate::open(crash(left.path()).path());
-            assert_eq!(contents(&again).len(), model.len() + 1);
+            let again = crash(left.path());
+            assert_eq!(contents(&crate::open(again.path())).len(), model.len() + 1);
         }
     }
     let syncs = store.stats().syncs - begun.syncs;
@@ -130,7 +130,8 @@ fn damage_in_the_journal_is_told_and_loses_no_other_group() {
         assert_eq!(found.get(&b"last"[..]), last.as_ref());
         // It goes on, and what is written now counts.
         store.commit(vec![Write::put("last", "new")]).unwrap();
-        let again = SledStore::open_or_recover(crash(left.path()).path(), Options::default()).unwrap().0;
+        let again = crash(left.path());
+        let again = SledStore::open_or_recover(again.path(), Options::default()).unwrap().0;
         assert_eq!(again.get(b"last").unwrap(), Some(b"new".to_vec()));
     }
 }
@@ -211,4 +212,104 @@ fn what_was_in_the_journal_before_helps_where_the_log_has_lost_it() {
     }
     assert_eq!(store.get(b"last").unwrap(), Some(b"39".to_vec()));
     assert!(recovery.stale.contains(&b"last"[..]), "it may be older than what the log had");
+}
+
+#[test]
+fn damage_in_the_journal_brings_nothing_back_that_was_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    // More than one record has room for the names of.
+    let key = |n: u32| format!("{n:04}/{}", "k".repeat(60));
+    for n in 0..400 {
+        store.commit(vec![Write::put(key(n), "old")]).unwrap();
+    }
+    for n in 0..400 {
+        store.commit(vec![Write::delete(key(n))]).unwrap();
+    }
+    drop(store);
+    let store = crate::open(dir.path());
+    for n in 0..3 {
+        store.commit(vec![Write::put(format!("new/{n}"), "new")]).unwrap();
+    }
+    let damaged = |name: &str, places: &dyn Fn(usize) -> std::ops::Range<usize>| {
+        let left = crash(dir.path());
+        let path = left.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes[..bytes.len() - 8].iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[places(end)].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        let (store, recovery) = SledStore::open_or_recover(left.path(), Options::default()).unwrap();
+        assert!(!recovery.is_clean(), "{name}");
+        let found = contents(&store);
+        let back = found.keys().filter(|key| !key.starts_with(b"new/")).count();
+        (back, found.len() - back)
+    };
+    // The second of the three groups; sled has all that it had.
+    assert_eq!(damaged("journal", &|_| 60..64), (0, 2));
+    // The end of the log.
+    let (back, new) = damaged("sled/db", &|end| end - 200..end);
+    assert!(back <= 4, "{back} are back");
+    assert_eq!(new, 3);
+}
+
+#[test]
+fn a_store_is_opened_on_a_full_disk_and_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    for n in 0..30_u32 {
+        store.commit(vec![Write::put(format!("key/{n:02}"), vec![n as u8; 100])]).unwrap();
+    }
+    let left = crash(dir.path());
+    // More than any disk has stands for a disk without space.
+    {
+        let full = SledStore::open(left.path(), Options::default().keep_free_bytes(1 << 60)).unwrap();
+        assert_eq!(contents(&full).len(), 30);
+        assert!(matches!(full.commit(vec![Write::put("a", "1")]), Err(StoreError::DiskFull { .. })));
+        full.commit(vec![Write::delete("key/00")]).unwrap();
+        full.commit(vec![Write::put("key/00", vec![0; 100])]).unwrap_err();
+        let again = crash(left.path());
+        assert_eq!(contents(&crate::open(again.path())).len(), 29);
+        std::mem::forget(full);
+        let next = crash(left.path());
+        let (store, recovery) = SledStore::open_or_recover(next.path(), Options::default()).unwrap();
+        assert!(recovery.is_clean(), "{recovery:?}");
+        store.commit(vec![Write::put("b", "2")]).unwrap();
+        assert_eq!(contents(&store).len(), 30);
+    }
+}
+
+#[test]
+fn many_who_commit_and_submit_at_once_are_all_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = std::sync::atomic::AtomicUsize::new(0);
+    let told = std::sync::Arc::new(told);
+    for round in 0..5 {
+        let store = crate::open(dir.path());
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (store, told) = (&store, told.clone());
+                scope.spawn(move || {
+                    for n in 0..120_u32 {
+                        let key = format!("{round}/{thread}/{n:03}");
+                        if thread % 2 == 0 {
+                            store.commit(vec![Write::put(key.clone(), vec![7; 700])]).unwrap();
+                            assert!(store.get(key.as_bytes()).unwrap().is_some());
+                            told.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        } else {
+                            let told = told.clone();
+                            let count = move |result: Result<(), StoreError>| {
+                                result.unwrap();
+                                told.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                            };
+                            store.submit(vec![Write::put(key, vec![7; 700])], Box::new(count));
+                        }
+                    }
+                });
+            }
+        });
+        // Some still wait.
+        drop(store);
+        assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), (round + 1) * 480);
+    }
+    assert_eq!(contents(&crate::open(dir.path())).len(), 5 * 480);
 }

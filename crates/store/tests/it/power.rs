@@ -208,3 +208,8 @@ fn small_records_in_small_segments() {
 fn large_values_in_segments_as_they_are() {
     assert!(run(seed(), 2 << 20, 40, &[100, 8000, 100_000, 700_000]) > 6);
 }
+
+#[test]
+fn whole_turns_of_the_journal_in_segments_as_they_are() {
+    assert!(run(seed(), 2 << 20, 500, &[20, 200, 1500, 7000]) > 40);
+}
