@@ -142,6 +142,7 @@ impl Engine {
         if let Some(resident) = self.replicants.resident.get_mut(id) {
             resident.work.desired = None;
             resident.work.rebuild = false;
+            resident.work.was_reset = true;
         }
     }
 

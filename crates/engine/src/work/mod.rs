@@ -72,6 +72,8 @@ pub(crate) struct Work {
     pub(crate) looked: bool,
     /// Nobody could say whether this operation was done, and so the replica was made anew.
     pub(crate) rebuilt_for: Option<OperationId>,
+    /// The replica was made as new since all this is written: what was on the platform before is gone.
+    pub(crate) was_reset: bool,
     /// What is known of the open intent. After a crash nothing is.
     #[serde(skip)]
     pub(crate) doubt: Doubt,
@@ -112,9 +114,13 @@ impl Work {
         report.seq > self.past && (report.seq < self.born || report.seq > self.seq)
     }
 
-    /// What this site said of its replica before it lost what was written here: it is still on the platform.
+    /// What this site said of its replica before it lost what was written here: it is still on the platform, unless all this
+    /// is newer, and the replica was started over since.
     pub(crate) fn remember(&mut self, report: &Report, only_a_value: bool) {
         self.past = report.seq;
+        if self.was_reset && report.seq < self.born {
+            return;
+        }
         let had = !report.applied.is_empty() || report.desired.is_some() || report.local_id.is_some();
         if had && report.status != Status::Removed {
             self.distrust(only_a_value);
