@@ -41,7 +41,8 @@ pub(crate) struct Chunks {
     pub(crate) crc: u32,
 }
 
-fn checksum(before: &[u8], after: &[u8]) -> u32 {
+/// Of everything but the checksum itself.
+pub(crate) fn checksum(before: &[u8], after: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(before);
     crc.update(after);
@@ -68,7 +69,8 @@ pub(crate) fn encode(kind: Kind, sequence: u64, key: &[u8], payload: &[u8]) -> V
     out
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+/// The bytes at a place, if there are so many.
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 

@@ -357,6 +357,51 @@ fn what_may_have_been_done_is_not_taken_for_undone_because_the_next_attempt_fail
 }
 
 #[test]
+fn a_reset_without_an_answer_is_not_taken_for_undone_because_the_next_attempt_failed() {
+    for crash in [false, true] {
+        let mut world = World::new(31);
+        world.sites(&THREE);
+        let mut policy = file_policy();
+        policy.retry.attempts = 1000;
+        let one = json!({"before": "add", "after": "append", "result": "take-one"});
+        policy.resolutions = vec![serde_json::from_value(one).unwrap()];
+        world.put_with("paris", "log", "paris & rennes & nantes", &policy);
+        world.settle();
+        let apart: [&[&str]; 3] = [&["paris"], &["rennes"], &["nantes"]];
+        world.partition(&apart);
+        for (site, op_type, word) in [("paris", "add", "5"), ("rennes", "inc", "1")] {
+            world.operate(site, "log", op_type, word).unwrap();
+            world.run_for(Duration::from_secs(2));
+        }
+        // What nantes asks for replaces what paris did; rennes does not hear of it yet.
+        world.mend("paris", "nantes");
+        let heard = |world: &mut World| world.text("nantes", "log").is_some_and(|text| text == "5");
+        world.until("nantes has it", Duration::from_secs(60), heard);
+        world.partition(&apart);
+        world.operate("nantes", "log", "append", "x").unwrap();
+        // For what paris did rennes has to start over, and nobody hears that it did.
+        let fault = if crash { CallFault::DiesAfter } else { CallFault::HangsAfter };
+        world.sites.get_mut("rennes").unwrap().next_call = Some(fault);
+        world.mend("paris", "rennes");
+        let wiped = |world: &mut World| world.text("rennes", "log").is_none();
+        world.until("it is as new", Duration::from_secs(60), wiped);
+        world.weather.driver_failure = 100;
+        if crash {
+            world.start("rennes");
+        }
+        world.run_for(Duration::from_secs(30));
+        // Now what rennes ran first is the begin of what is wanted once more.
+        world.heal();
+        world.run_for(Duration::from_secs(30));
+        world.weather.driver_failure = 0;
+        world.settle();
+        for site in THREE {
+            assert_eq!(world.text(site, "log").unwrap(), "1x", "{site}, after a crash: {crash}");
+        }
+    }
+}
+
+#[test]
 fn a_platform_that_never_answers_is_said_to_need_attention_and_is_not_made_anew_without_end() {
     let mut world = World::configured(32, |config| {
         config.kinds.values_mut().for_each(|capabilities| capabilities.observe = false);

@@ -243,7 +243,8 @@ fn a_report_of_which_the_one_before_was_lost_is_fetched_whole() {
 
 #[test]
 fn sites_that_are_still_at_work_are_not_called_the_same() {
-    let mut world = World::new(57);
+    // That they have begun is not said before they have ended.
+    let mut world = World::configured(57, |config| config.report_begun = Duration::from_secs(60));
     world.sites(&["paris", "rennes"]);
     world.put_with("paris", "log", "paris & rennes", &crate::file_policy());
     world.operate("paris", "log", "set", "0").unwrap();

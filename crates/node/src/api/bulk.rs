@@ -8,6 +8,7 @@ use axum::extract::Request as HttpRequest;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::{Extension, Router};
 use futures::StreamExt as _;
+use khufu_crdt::ReplicantId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -85,9 +86,7 @@ pub(crate) struct BulkResponse {
 
 impl BulkResponse {
     fn refused(problem: &Problem) -> Self {
-        let problem = serde_json::to_value(problem).ok();
-        let status = problem.as_ref().and_then(|problem| problem["status"].as_u64()).and_then(|it| it.try_into().ok());
-        Self { status: status.unwrap_or(500), etag: None, operation: None, problem }
+        Self { status: problem.status, etag: None, operation: None, problem: serde_json::to_value(problem).ok() }
     }
 }
 
@@ -109,7 +108,7 @@ pub(crate) async fn bulk(
     }
     let begin_by = Instant::now() + BEGIN_WITHIN;
     // All are looked at before any is carried out.
-    let mut by_replicant = BTreeMap::<String, Vec<(usize, HttpRequest)>>::new();
+    let mut by_replicant = BTreeMap::<ReplicantId, Vec<(usize, HttpRequest)>>::new();
     for (nth, request) in bulk.requests.into_iter().enumerate() {
         let (replicant, request) = prepare(request, &caller)
             .map_err(|detail| Problem::bad_request(format!("requests[{nth}]: {detail}")).with("request", nth.into()))?;
@@ -122,7 +121,9 @@ pub(crate) async fn bulk(
             for (nth, request) in requests {
                 let response = if Instant::now() > begin_by {
                     let seconds = BEGIN_WITHIN.as_secs();
-                    BulkResponse::refused(&Problem::busy(format!("not begun within {seconds} s: ask for it again")))
+                    let mut problem = Problem::busy(format!("not begun within {seconds} s: ask for it again"));
+                    problem.instance = request.uri().path().into();
+                    BulkResponse::refused(&problem)
                 } else {
                     carry_out(router.clone(), request).await
                 };
@@ -139,7 +140,7 @@ pub(crate) async fn bulk(
 }
 
 /// A request as it would have come alone, and which replicant it is about.
-fn prepare(request: BulkRequest, caller: &Caller) -> Result<(String, HttpRequest), String> {
+fn prepare(request: BulkRequest, caller: &Caller) -> Result<(ReplicantId, HttpRequest), String> {
     let BulkRequest { method, path, if_match, if_none_match, body } = request;
     let kind = match method.as_str() {
         "PUT" | "POST" => "application/json",
@@ -148,10 +149,11 @@ fn prepare(request: BulkRequest, caller: &Caller) -> Result<(String, HttpRequest
         "DELETE" => return Err("DELETE takes no body".to_owned()),
         _ => return Err(format!("method: {method:?} is none of PUT, PATCH, POST and DELETE")),
     };
-    let replicant = path.strip_prefix(PATHS).and_then(|rest| rest.split(['/', '?']).next());
-    let Some(replicant) = replicant.filter(|replicant| !replicant.is_empty()).map(str::to_owned) else {
+    let Some(replicant) = path.strip_prefix(PATHS).and_then(|rest| rest.split(['/', '?']).next()) else {
         return Err(format!("path: {path:?} is not below {PATHS}"));
     };
+    // As it is written everywhere, so that all that is about one replicant is known to be.
+    let replicant = ReplicantId::new(replicant).map_err(|error| format!("path: {error}"))?;
     let method: Method = method.parse().map_err(|error| format!("method: {error}"))?;
     let bytes = body.map(|body| serde_json::to_vec(&body)).transpose().map_err(|error| format!("body: {error}"))?;
     let mut alone = HttpRequest::builder()

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::INLINE_BYTES;
 use super::steps::DiskSteps;
+use crate::record::{array, checksum};
 use crate::{Write, check};
 
 const MAGIC: &[u8; 4] = b"KhJ1";
@@ -33,8 +34,6 @@ const SALT_AGAIN: usize = FILE_BYTES - 8;
 const WRITE_HEADER: usize = 7;
 /// The size of the file. It is written once as a whole, so that a sync has only contents to write.
 pub(super) const FILE_BYTES: usize = 512 << 10;
-/// No more is read of a file of that name.
-const MOST_READ: u64 = 4 << 20;
 
 /// A group of writes that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +79,9 @@ impl Journal {
         }
         // Made aside: a file that is not whole would grow, and each sync would have to write that as well.
         let aside = dir.join("journal.making");
-        remove(&aside)?;
-        let file = OpenOptions::new().write(true).create_new(true).open(&aside)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&aside)?;
         file.write_all_at(&vec![0; FILE_BYTES], 0)?;
         file.sync_all()?;
-        remove(&path)?;
         std::fs::rename(&aside, &path)?;
         File::open(dir)?.sync_all()?;
         Ok(Self { path, file, salt: salt(), end: 0, turn_bytes: turn_bytes.min(SALT_AGAIN) })
@@ -165,13 +162,6 @@ fn salt() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 fn encode(salt: u64, before: u64, sequence: u64, writes: &[&Write]) -> Vec<u8> {
     let mut out = vec![0; HEADER];
     for write in writes {
@@ -196,17 +186,6 @@ fn encode(salt: u64, before: u64, sequence: u64, writes: &[&Write]) -> Vec<u8> {
     let crc = checksum(&out[..32], &out[HEADER..]);
     out[32..HEADER].copy_from_slice(&crc.to_le_bytes());
     out
-}
-
-fn checksum(head: &[u8], writes: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(head);
-    crc.update(writes);
-    crc.finalize()
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
 /// The group at the start of `bytes`, its salt and its length. None if there is none that is whole.
@@ -302,7 +281,7 @@ pub(super) fn read(dir: &Path) -> Vec<u8> {
     let path = path(dir);
     let mut bytes = Vec::new();
     let result = File::open(&path).and_then(|file| match file.metadata()?.is_file() {
-        true => file.take(MOST_READ).read_to_end(&mut bytes),
+        true => file.take(FILE_BYTES as u64).read_to_end(&mut bytes),
         false => Err(io::Error::other("it is not a file")),
     });
     match result {
