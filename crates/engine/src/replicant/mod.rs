@@ -250,7 +250,11 @@ impl Replicants {
     pub(crate) fn doubt(&mut self, found: &BTreeMap<ReplicantId, Option<u64>>) {
         for (id, epoch) in found {
             match (self.index.get_mut(id), *epoch) {
-                (Some(entry), Some(epoch)) if !entry.dropped => entry.epoch = entry.epoch.max(epoch),
+                (Some(entry), Some(epoch)) => {
+                    // What was given away leaves no document: one of the two is old, and nobody knows which.
+                    entry.epoch = if entry.dropped { epoch } else { entry.epoch.max(epoch) };
+                    entry.dropped = false;
+                }
                 (None, Some(epoch)) => self.insert(id.clone(), Entry::new(epoch)),
                 _ => {}
             }

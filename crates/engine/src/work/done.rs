@@ -21,6 +21,7 @@ impl Engine {
             Doing::Desired(digest) => self.desired_done(id, digest, result),
             Doing::Step => self.step_done(id, result),
             Doing::First => self.looked_first(id, result),
+            Doing::Left => self.looked_for_left(id, result),
             Doing::Lookup => self.looked_up(id, result),
             Doing::Remove => self.remove_done(id, result),
             Doing::Side(side) => self.side_done(id, side, result),
@@ -294,6 +295,34 @@ impl Engine {
                 resident.work.looked = true;
                 resident.work.attempt = 0;
                 resident.work.rebuild |= done.digest.is_some();
+            }
+            Err(failure) => {
+                resident.work.attempt = resident.work.attempt.saturating_add(1);
+                let pause = self.pause_ms(id, &failure);
+                self.work_later(id, pause);
+            }
+        }
+    }
+
+    /// This site is to have no replica, and knows of none. What is on the platform is taken away only if it shows that it was
+    /// made from this document: anything else may be somebody's.
+    fn looked_for_left(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        match result {
+            Ok(done) => {
+                let operations = resident.doc.state().all_operations();
+                let ours = done.marker.is_some_and(|marker| operations.keys().any(|op| op.as_str() == marker));
+                let kind = resident.doc.state().kind.clone();
+                let work = &mut resident.work;
+                work.searched = true;
+                work.attempt = 0;
+                if ours {
+                    work.touched = true;
+                    work.kind = kind;
+                } else if done.digest.is_some() {
+                    let message = "the platform has a replica that nothing here tells of: it is left alone".to_owned();
+                    self.warn(Some(id.clone()), message);
+                }
             }
             Err(failure) => {
                 resident.work.attempt = resident.work.attempt.saturating_add(1);

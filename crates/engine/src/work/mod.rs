@@ -68,8 +68,10 @@ pub(crate) struct Work {
     pub(crate) touched: bool,
     /// The kind of that driver: what is made anew after a deletion may be of another.
     pub(crate) kind: String,
-    /// The platform was looked at before the first operation was run there.
+    /// What was on the platform before the first operation was looked at, or need not be known.
     pub(crate) looked: bool,
+    /// The same, where this site is to have no replica.
+    pub(crate) searched: bool,
     /// Nobody could say whether this operation was done, and so the replica was made anew.
     pub(crate) rebuilt_for: Option<OperationId>,
     /// The replica was made as new since all this is written: what was on the platform before is gone.
@@ -146,6 +148,8 @@ pub(crate) enum Doing {
     Step,
     /// Looking whether there is something already, before anything is done.
     First,
+    /// Looking whether an earlier life of this site left a replica where there is to be none.
+    Left,
     /// Looking whether the intent that a crash left behind was carried out.
     Lookup,
     /// Removing the replica.

@@ -322,6 +322,15 @@ impl Engine {
             }
             work.attention = None;
             let untouched = work.is_blank() && !work.touched && !work.rebuild;
+            // It holds the document and no replica, and may have had one before it lost its disk. What others have heard
+            // of does not come here.
+            let holds = state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
+            if untouched && !keep && !work.searched && holds && capabilities.observe && !operations.is_empty() {
+                if pause.holds(work, "look") {
+                    return Next::Nothing { settled: false };
+                }
+                return Next::Call(Doing::Left, DriverCall::Observe);
+            }
             if keep || (untouched && work.expected.is_none() && work.local_id.is_none()) {
                 work.removed = true;
                 return Next::Again;
@@ -429,6 +438,12 @@ impl Engine {
         };
         let absolute = step.operation().is_some_and(is_absolute);
         let first = work.is_blank() && !work.looked && !absolute;
+        if first && !capabilities.observe && capabilities.reset {
+            // Nobody can see whether this site was here before and lost its disk, and what it said may have reached nobody.
+            work.looked = true;
+            work.rebuild = true;
+            return Next::Again;
+        }
         if first && !capabilities.observe && others_speak {
             // Should this site have lost its disk, only others can tell what is on the platform, and they are about to.
             self.timers.set_by(Due::Work(id.clone()), self.now.plus(self.config.gather));

@@ -87,9 +87,10 @@ impl Engine {
         if old.is_some_and(|old| *old == report) {
             return self.timers.cancel(&due);
         }
-        // Should this site lose its disk, and its platform cannot be looked at, what others have heard is all that tells
-        // what was run.
-        let blind = !report.operations.is_empty() && capabilities.is_some_and(|capabilities| !capabilities.observe);
+        // Should this site lose its disk, and its platform can be neither looked at nor made as new, what others have heard
+        // is all that tells what was run.
+        let unseen = |capabilities: &khufu_crdt::Capabilities| !capabilities.observe && !capabilities.reset;
+        let blind = !report.operations.is_empty() && capabilities.is_some_and(unseen);
         // What is not settled is taken up again after a crash, and then said.
         if report.status == Status::Pending && !settled && !now && !blind {
             return self.timers.set_by(due, self.now.plus(self.config.report_begun));

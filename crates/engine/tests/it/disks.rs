@@ -324,3 +324,84 @@ fn records_that_could_not_be_read_are_not_left_behind() {
     assert_eq!(world.text("rennes", "log"), None);
     assert!(!world.stores("rennes", "log"));
 }
+
+#[test]
+fn a_platform_that_cannot_be_looked_at_is_made_as_new_by_a_site_that_lost_its_disk() {
+    let mut world = World::configured(73, |config| {
+        config.kinds.values_mut().for_each(|capabilities| capabilities.observe = false);
+    });
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    world.settle();
+    // What rennes says of the operation reaches nobody before its disk is lost.
+    world.cut_one_way("rennes", "paris");
+    world.operate("paris", "log", "add", "one;").unwrap();
+    let ran = |world: &mut World| world.text("rennes", "log").as_deref() == Some("one;");
+    world.until("rennes runs it", Duration::from_secs(30), ran);
+    world.crash("rennes");
+    world.sites.get_mut("rennes").unwrap().disk.wipe();
+    world.heal();
+    world.start("rennes");
+    world.settle();
+    assert_eq!(world.text("rennes", "log").unwrap(), "one;");
+}
+
+#[test]
+fn a_replica_from_before_a_lost_disk_goes_where_only_the_document_is_to_be() {
+    for mine in [true, false] {
+        let mut world = World::new(74);
+        world.sites(&["lille", "paris", "rennes"]);
+        world.put_with("rennes", "log", "paris & rennes", &file_policy());
+        world.settle();
+        world.cut_one_way("rennes", "paris");
+        world.cut_one_way("rennes", "lille");
+        if mine {
+            world.operate("paris", "log", "add", "one;").unwrap();
+            let ran = |world: &mut World| world.text("rennes", "log").as_deref() == Some("one;");
+            world.until("rennes runs it", Duration::from_secs(30), ran);
+        }
+        world.crash("rennes");
+        let here = world.sites.get_mut("rennes").unwrap();
+        here.disk.wipe();
+        if !mine {
+            here.platform.tamper(&id("log"), "somebody's");
+        }
+        world.heal();
+        rescope(&mut world, "paris", "log", "lille % rennes").unwrap();
+        if !mine {
+            world.operate("paris", "log", "add", "one;").unwrap();
+        }
+        world.start("rennes");
+        let ran = |world: &mut World| world.text("lille", "log").as_deref() == Some("one;");
+        world.until("lille runs it", Duration::from_secs(60), ran);
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.text("lille", "log").as_deref(), Some("one;"));
+        // What is not of the replicant is left alone.
+        assert_eq!(world.text("rennes", "log").as_deref(), (!mine).then_some("somebody's"));
+    }
+}
+
+#[test]
+fn changes_that_a_recovered_disk_has_of_what_was_given_away_go() {
+    let mut world = World::new(75);
+    world.sites(&["paris", "rennes"]);
+    world.put_with("paris", "log", "paris & rennes", &file_policy());
+    world.operate("paris", "log", "add", "one;").unwrap();
+    world.settle();
+    let old = world.sites["rennes"].disk.clone();
+    rescope(&mut world, "paris", "log", "paris").unwrap();
+    world.settle();
+    world.run_for(Duration::from_secs(5));
+    assert!(!world.stores("rennes", "log"));
+    // All of it is back, and then only part.
+    for part in [&b"d/log/"[..], b"/c/"] {
+        world.crash("rennes");
+        world.sites.get_mut("rennes").unwrap().disk.roll_back(&old, part);
+        assert!(world.stores("rennes", "log"));
+        world.start_doubtful("rennes");
+        world.settle();
+        world.run_for(Duration::from_secs(20));
+        assert!(!world.stores("rennes", "log"), "{}", String::from_utf8_lossy(part));
+        assert_eq!(world.text("paris", "log").as_deref(), Some("one;"));
+    }
+}
