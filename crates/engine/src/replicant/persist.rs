@@ -158,12 +158,11 @@ impl Engine {
         entry.changed_us = self.now.monotonic_us;
         entry.settled = false;
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        // What a stranger said while nobody knew where it lives is left out; what was known before it was given away is not,
-        // since reports never go back.
+        // What a stranger said while nobody knew where it lives is left out. Whoever was known before it was given away is not:
+        // what has come since took the place of what was known then, and reports never go back.
         let placement = resident.doc.state().placement.clone();
         let named = |site: &SiteName| placement.as_ref().is_some_and(|placement| placement.holds(site));
-        let stored = |report: &Report| known_reports.get(&report.site).is_some_and(|known| known.0 >= report.seq);
-        resident.reports.retain(|site, report| named(site) || stored(report));
+        resident.reports.retain(|site, _| named(site) || known_reports.contains_key(site));
         let reports: Vec<_> = resident.reports.values().cloned().collect();
         for report in &reports {
             entry.reported(report);

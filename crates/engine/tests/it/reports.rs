@@ -7,7 +7,7 @@ use khufu_engine::harness::World;
 use khufu_engine::{Operate, Request, Response};
 use serde_json::json;
 
-use crate::file_policy;
+use crate::{file_policy, rescope};
 
 fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
@@ -270,4 +270,39 @@ fn sites_that_are_still_at_work_are_not_called_the_same() {
         world.settle();
     }
     assert!(same > 0 && pending > 0, "{same} and {pending}");
+}
+
+#[test]
+fn who_is_in_the_scope_again_does_not_forget_a_site_that_has_said_more_meanwhile() {
+    let mut world = World::new(311);
+    world.sites(&["brest", "lille", "paris", "rennes"]);
+    world.put("lille", "web", "brest & lille & paris & rennes", json!({"a": 1}));
+    world.settle();
+    rescope(&mut world, "lille", "web", "lille & paris & rennes").unwrap();
+    let minute = Duration::from_secs(60);
+    world.until("brest has given it away", minute, |world| !world.stores("brest", "web"));
+    let knew = world.reported("brest", &id("web"), "brest").unwrap();
+    for site in ["lille", "paris", "rennes"] {
+        world.until("all know", minute, |world| world.reported(site, &id("web"), "brest") == Some(knew));
+    }
+    // Rennes leaves, too, and brest comes and goes where nobody has heard of that.
+    world.partition(&[&["brest", "lille"], &["paris", "rennes"]]);
+    rescope(&mut world, "paris", "web", "paris").unwrap();
+    world.until("rennes has given it away", minute, |world| !world.stores("rennes", "web"));
+    rescope(&mut world, "lille", "web", "brest & lille").unwrap();
+    world.until("brest has it", minute, |world| world.text("brest", "web").is_some());
+    rescope(&mut world, "lille", "web", "lille").unwrap();
+    world.until("brest has given it away", minute, |world| !world.stores("brest", "web"));
+    let said = world.reported("brest", &id("web"), "brest").unwrap();
+    world.until("lille knows", minute, |world| world.reported("lille", &id("web"), "brest") == Some(said));
+    assert!(said > knew);
+    rescope(&mut world, "lille", "web", "lille & rennes").unwrap();
+    // Rennes hears all of that from one who lacks what it gave away, and only then from both.
+    world.partition(&[&["brest", "lille", "rennes"], &["paris"]]);
+    world.run_for(Duration::from_secs(10));
+    assert!(!world.stores("rennes", "web"));
+    world.heal();
+    world.settle();
+    let knows = world.reported("rennes", &id("web"), "brest");
+    assert!(knows.is_some_and(|seq| seq >= knew), "{knew}, and now {knows:?}");
 }
