@@ -173,8 +173,12 @@ impl Engine {
             if doubtful || !lost.is_empty() {
                 entry.reports.clear();
                 reports.values().for_each(|report| entry.reported(report));
-                // What was done may no longer be what the document says.
-                entry.settled &= !replicant.is_created();
+                // What was done may no longer be what the document says. The next process must know that, too: what is written
+                // in place of what was lost shows nothing of it any more.
+                let settled = entry.settled && !replicant.is_created();
+                if std::mem::replace(&mut entry.settled, settled) != settled {
+                    self.write_index(id);
+                }
             }
         }
         if !lost.is_empty() {

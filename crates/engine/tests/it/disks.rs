@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::harness::World;
+use khufu_engine::harness::{CallFault, World};
 use khufu_engine::{Happening, Request, RequestError};
 use serde_json::json;
 
@@ -404,4 +404,25 @@ fn changes_that_a_recovered_disk_has_of_what_was_given_away_go() {
         assert!(!world.stores("rennes", "log"), "{}", String::from_utf8_lossy(part));
         assert_eq!(world.text("paris", "log").as_deref(), Some("one;"));
     }
+}
+
+#[test]
+fn what_follows_from_a_damaged_record_is_not_forgotten_in_a_crash() {
+    let mut world = World::new(76);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.crash("rennes");
+    let here = world.sites.get_mut("rennes").unwrap();
+    assert_eq!(here.disk.spoil(|key| key.ends_with(b"/w")), 1);
+    here.platform.tamper(&id("web"), "what it was before");
+    world.start("rennes");
+    world.sites.get_mut("rennes").unwrap().next_call = Some(CallFault::DiesBefore);
+    // Somebody looks at it, so that it is read; and the process dies before anything is done about it.
+    world.ask("rennes", Request::Get { id: id("web") });
+    let dead = |world: &mut World| world.sites["rennes"].engine().is_none();
+    world.until("rennes dies", Duration::from_secs(10), dead);
+    world.start("rennes");
+    let mended = |world: &mut World| world.text("rennes", "web").as_deref() == Some("{\"a\":1}\n");
+    world.until("it is written again, though nobody asks", Duration::from_secs(30), mended);
 }
