@@ -382,9 +382,10 @@ impl Engine {
             let at = self.now.wall_ms;
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
             let before = resident.work.observed.as_ref().and_then(|seen| seen.drift.clone());
-            resident.work.observed = Some(Observation { at, digest: done.digest.clone(), drift: done.drift.clone() });
+            let drift = done.drift.clone().filter(|_| resident.work.knows_contents());
+            resident.work.observed = Some(Observation { at, digest: done.digest.clone(), drift: drift.clone() });
             let policy = resident.doc.state().policy.drift;
-            if let Some(drift) = &done.drift {
+            if let Some(drift) = &drift {
                 if before.as_ref() != Some(drift) {
                     let message = format!("somebody changed the replica by hand: {drift}");
                     self.event(Happening::Warning { replicant: Some(id.clone()), message });

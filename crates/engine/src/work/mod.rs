@@ -104,6 +104,14 @@ impl Work {
         self.touched = true;
     }
 
+    /// Whether it is known what this site has made of the replica: only then is anything else on the platform somebody
+    /// else's doing.
+    pub(super) fn knows_contents(&self) -> bool {
+        let open = self.removing || self.desired_intent.is_some() || self.applied.intent().is_some();
+        let lost = self.desired.as_deref() == Some(UNKNOWN) || (self.rebuild && self.expected.is_none());
+        !open && !lost
+    }
+
     /// Nobody can say whether the open intent was carried out: it counts as done, and all is started over.
     pub(super) fn give_up_knowing(&mut self) {
         self.applied.finish(Outcome::Succeeded);

@@ -426,3 +426,48 @@ fn what_follows_from_a_damaged_record_is_not_forgotten_in_a_crash() {
     let mended = |world: &mut World| world.text("rennes", "web").as_deref() == Some("{\"a\":1}\n");
     world.until("it is written again, though nobody asks", Duration::from_secs(30), mended);
 }
+
+#[test]
+fn a_site_that_lost_the_note_of_what_it_did_does_not_say_that_somebody_did_it() {
+    // The note is lost, or as it was before the last change.
+    for lost in [true, false] {
+        let mut world = World::new(77);
+        world.sites(&["paris", "rennes"]);
+        world.put("paris", "web", "all", json!({"a": 1}));
+        world.settle();
+        let old = world.sites["rennes"].disk.clone();
+        world.patch("paris", "web", json!({"a": 2})).unwrap();
+        world.settle();
+        world.crash("rennes");
+        let here = world.sites.get_mut("rennes").unwrap();
+        here.events.clear();
+        if lost {
+            assert_eq!(here.disk.spoil(|key| key.ends_with(b"/w")), 1);
+            world.start("rennes");
+        } else {
+            here.disk.roll_back(&old, b"/w");
+            world.start_doubtful("rennes");
+        }
+        // It is read to be compared, which comes before it is mended.
+        let by_hand = |said: &str| said.contains("by hand");
+        let said = differences(&mut world, "rennes", "web");
+        assert!(!said.iter().any(|said| by_hand(said)), "{lost}: {said:?}");
+        let warned =
+            |event: &khufu_engine::Event| matches!(&event.what, Happening::Warning { message, .. } if by_hand(message));
+        assert!(!world.sites["rennes"].events.iter().any(warned), "{lost}");
+        world.settle();
+        // What somebody really does is still seen.
+        assert_eq!(differences(&mut world, "rennes", "web"), Vec::<String>::new(), "{lost}");
+        world.sites.get_mut("rennes").unwrap().platform.tamper(&id("web"), "by somebody");
+        let said = differences(&mut world, "rennes", "web");
+        assert!(said.iter().any(|said| by_hand(said)), "{lost}: {said:?}");
+    }
+}
+
+/// What a comparison that is asked for at a site says of a replicant.
+fn differences(world: &mut World, site: &str, name: &str) -> Vec<String> {
+    match world.request(site, Request::Verify { id: Some(id(name)) }) {
+        Ok(khufu_engine::Response::Verify(report)) => report.replicants[0].differences.clone(),
+        other => panic!("{other:?}"),
+    }
+}
