@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::members::SignedRecord;
-use crate::sync::News;
+use crate::sync::{News, report, reports};
 use crate::{Holding, NodeId, Request, RequestError, Response, SitePlan};
 
 /// The version of all that is in this file.
@@ -84,24 +84,38 @@ impl Frame {
 /// A step of a sync session: one message of the Automerge sync protocol, and the reports that the other lacks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SyncFrame {
+    #[serde(rename = "d")]
     pub(crate) document: DocumentId,
     /// Chosen by who began it.
+    #[serde(rename = "n")]
     pub(crate) session: u64,
     /// Counts the frames of one side of a session: a gap ends it.
+    #[serde(rename = "s", default, skip_serializing_if = "is_default")]
     pub(crate) seq: u32,
     /// Whether the sender began the session.
+    #[serde(rename = "i", default, skip_serializing_if = "is_default")]
     pub(crate) initiator: bool,
     /// A message, or the next part of one.
+    #[serde(rename = "m", default, skip_serializing_if = "is_default")]
     pub(crate) message: Option<ByteBuf>,
     /// Whether the rest of the message follows in the next frames, each when the one before was answered.
-    #[serde(default)]
+    #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     pub(crate) more: bool,
     /// The numbers of the reports that the sender has, in its first frame.
+    #[serde(rename = "h", default, skip_serializing_if = "is_default")]
     pub(crate) have: Option<BTreeMap<SiteName, u64>>,
+    #[serde(rename = "r", default, skip_serializing_if = "is_default", with = "reports")]
     pub(crate) reports: Vec<Report>,
     /// Where the epoch before this document's was closed.
-    #[serde(default)]
+    #[serde(rename = "c", default, skip_serializing_if = "is_default")]
     pub(crate) cut: Option<ChangeHash>,
+    /// The sender has all that the receiver has, and knows that the receiver has all of its own: the session is over.
+    #[serde(rename = "o", default, skip_serializing_if = "is_default")]
+    pub(crate) done: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a site reports on one replicant.
@@ -122,7 +136,7 @@ pub(crate) struct Told {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum What {
     /// All of it.
-    #[serde(rename = "w")]
+    #[serde(rename = "w", with = "report")]
     Whole(Box<Report>),
     /// What is new since the one that the receiver was told before. Without that one it begins a session.
     #[serde(rename = "n")]
@@ -139,18 +153,14 @@ pub(crate) struct Push {
     /// The heads that the sender has, so that a receiver sees what it lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) heads: Vec<ChangeHash>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "reports")]
     pub(crate) reports: Vec<Report>,
     /// Where the epoch before this document's was closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut: Option<ChangeHash>,
     /// How many sites that have given it away have passed it on.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) passed: u8,
-}
-
-fn is_zero(number: &u8) -> bool {
-    *number == 0
 }
 
 /// What one node asks another.

@@ -70,6 +70,15 @@ impl Replicant {
         Ok(received)
     }
 
+    /// Whether the peer has said that it has just what is here, no less and no more.
+    #[must_use]
+    pub fn is_same(&self, state: &SyncState) -> bool {
+        let theirs = state.0.their_heads.as_deref();
+        self.queue.is_empty()
+            && theirs
+                .is_some_and(|theirs| theirs.iter().collect::<BTreeSet<_>>() == self.doc.get_heads().iter().collect())
+    }
+
     fn take_pieces(&mut self, pieces: &ChunkList) -> Received {
         let mut received = Received::default();
         let mut changes: Vec<&[u8]> = Vec::new();

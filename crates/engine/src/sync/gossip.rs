@@ -185,7 +185,7 @@ impl Engine {
         (nodes.len() <= self.config.direct).then_some(nodes)
     }
 
-    /// Lets the other holders but one know what heads there are now.
+    /// Lets the other holders but one know what heads there are now, except those who have said to have them.
     pub(crate) fn tell_heads(&mut self, id: &ReplicantId, except: &NodeId) {
         let Some(resident) = self.replicants.resident.get(id) else { return };
         let push = Push {
@@ -196,10 +196,15 @@ impl Engine {
             reports: Vec::new(),
             passed: 0,
         };
-        for node in self.holder_nodes(id) {
-            if node != *except {
-                self.send(&node, &Frame::Push(push.clone()));
-            }
+        let entry = self.replicants.held(id);
+        let know = |node: &NodeId| {
+            let site = self.members.site_of(node);
+            site.is_some_and(|site| entry.is_some_and(|entry| entry.current.contains(site)))
+        };
+        let mut nodes = self.holder_nodes(id);
+        nodes.retain(|node| node != except && !know(node));
+        for node in nodes {
+            self.send(&node, &Frame::Push(push.clone()));
         }
     }
 

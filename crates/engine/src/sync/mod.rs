@@ -4,32 +4,30 @@
 mod gossip;
 mod news;
 mod parts;
+mod queue;
 mod receive;
 mod reconcile;
 mod session;
 mod shared;
 mod topic;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use khufu_crdt::ReplicantId;
 
 pub(crate) use self::gossip::Sent;
-pub(crate) use self::news::News;
+pub(crate) use self::news::{News, report, reports};
 pub(crate) use self::reconcile::{Round, Said};
 pub(crate) use self::session::Session;
 pub(crate) use self::topic::Topics;
 use crate::NodeId;
-
-/// The most documents that wait for a session with one node.
-const MAX_QUEUED: usize = 16_384;
 
 /// What is going on between this node and others.
 #[derive(Debug, Default)]
 pub(crate) struct Sync {
     sessions: BTreeMap<(NodeId, ReplicantId), Session>,
     /// Documents that wait for a session, by node.
-    queued: BTreeMap<NodeId, BTreeSet<ReplicantId>>,
+    queued: BTreeMap<NodeId, queue::Queued>,
     rounds: BTreeMap<NodeId, Round>,
     said: BTreeMap<NodeId, Said>,
     shared: shared::Shared,
@@ -61,14 +59,6 @@ impl Sync {
 
     pub(crate) fn has_session(&self, id: &ReplicantId) -> bool {
         self.sessions.keys().any(|(_, replicant)| replicant == id)
-    }
-
-    /// Has a document wait for a session. What finds no place is found again by the next comparison.
-    fn queue(&mut self, node: &NodeId, id: &ReplicantId) {
-        let queue = self.queued.entry(node.clone()).or_default();
-        if queue.len() < MAX_QUEUED {
-            queue.insert(id.clone());
-        }
     }
 
     fn sessions_with(&self, node: &NodeId) -> usize {

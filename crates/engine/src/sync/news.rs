@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{ChangeHash, Epoch, Hlc, Observation, OperationId, OperationReport, Report, SiteName, Status};
+use khufu_crdt::{
+    ChangeHash, Epoch, Hlc, Observation, OperationId, OperationReport, ReplicantId, Report, SiteName, Status,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What is new in a report of the sender's own site. Whatever is not named is as it was.
@@ -166,13 +168,99 @@ impl News {
     }
 }
 
+/// A report on its way: all that it says, beginning with nothing, which takes a third of what its names do.
+#[derive(Serialize, Deserialize)]
+enum Said {
+    #[serde(rename = "n")]
+    Short(ReplicantId, SiteName, Epoch, Box<News>),
+    /// What cannot be said so: a head that is no hash.
+    #[serde(rename = "w")]
+    Whole(Box<Report>),
+}
+
+fn nothing(replicant: ReplicantId, site: SiteName, epoch: Epoch) -> Report {
+    Report {
+        replicant,
+        epoch,
+        site,
+        seq: 0,
+        status: Status::Pending,
+        heads: Vec::new(),
+        applied: Vec::new(),
+        desired: None,
+        operations: BTreeMap::new(),
+        local_id: None,
+        observed: None,
+        decided_at: None,
+        decided_by: None,
+    }
+}
+
+impl From<&Report> for Said {
+    fn from(report: &Report) -> Self {
+        let (replicant, site) = (report.replicant.clone(), report.site.clone());
+        match News::between(&nothing(replicant.clone(), site.clone(), report.epoch), report) {
+            Some(news) => Self::Short(replicant, site, report.epoch, Box::new(news)),
+            None => Self::Whole(Box::new(report.clone())),
+        }
+    }
+}
+
+impl TryFrom<Said> for Report {
+    type Error = &'static str;
+
+    fn try_from(said: Said) -> Result<Self, Self::Error> {
+        match said {
+            Said::Short(replicant, site, epoch, news) => {
+                news.after(&nothing(replicant, site, epoch), epoch).ok_or("a report that begins with what nobody said")
+            }
+            Said::Whole(report) => Ok(*report),
+        }
+    }
+}
+
+/// How reports are written into frames, to be named in `serde(with)`.
+pub(crate) mod reports {
+    use khufu_crdt::Report;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Said;
+
+    pub(crate) fn serialize<S: Serializer>(reports: &[Report], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(reports.iter().map(Said::from))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Report>, D::Error> {
+        let said = Vec::<Said>::deserialize(from)?;
+        said.into_iter().map(|said| said.try_into().map_err(D::Error::custom)).collect()
+    }
+}
+
+/// The same for one.
+pub(crate) mod report {
+    use khufu_crdt::Report;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Said;
+
+    #[allow(clippy::borrowed_box, reason = "it is what the field is")]
+    pub(crate) fn serialize<S: Serializer>(report: &Box<Report>, to: S) -> Result<S::Ok, S::Error> {
+        Said::from(&**report).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Box<Report>, D::Error> {
+        Said::deserialize(from)?.try_into().map(Box::new).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use khufu_crdt::ReplicantId;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire;
+    use crate::wire::{self, What};
 
     fn said() -> impl Strategy<Value = OperationReport> {
         let status = prop_oneof![Just(Status::Pending), Just(Status::Applied), Just(Status::Failed)];
@@ -237,6 +325,13 @@ mod tests {
             let news: News = wire::decode(&wire::encode(&news)).unwrap();
             prop_assert_eq!((news.base(), news.seq()), (old.seq, Some(new.seq)));
             prop_assert_eq!(news.after(&old, new.epoch), Some(new));
+        }
+
+        #[test]
+        fn a_report_in_a_frame_is_the_report(report in report()) {
+            let told = What::Whole(Box::new(report.clone()));
+            let What::Whole(read) = wire::decode(&wire::encode(&told)).unwrap() else { panic!("another") };
+            prop_assert_eq!(*read, report);
         }
 
         #[test]

@@ -21,6 +21,11 @@ impl Parts {
         self.out.is_empty()
     }
 
+    /// Whether no part of a message has come of which the rest is still to come.
+    pub(crate) fn all_come(&self) -> bool {
+        self.come.is_empty()
+    }
+
     /// Cuts the next message into parts of at most `size` bytes.
     pub(crate) fn cut(&mut self, message: &[u8], size: usize) {
         self.out = message.chunks(size.max(1)).map(|part| ByteBuf::from(part.to_vec())).collect();

@@ -159,14 +159,10 @@ impl Engine {
                 _ => {}
             }
         }
-        let mut fresh = false;
-        for id in meet {
-            if self.is_fresh(&id) {
-                fresh = true;
-            } else {
-                self.meet(&id, from);
-            }
-        }
+        let found = meet.len();
+        meet.retain(|id| !self.is_fresh(id));
+        let fresh = meet.len() < found;
+        self.meet_all(meet, from);
         if !wanted.is_empty() {
             self.send(from, &Frame::Want { items: wanted });
         }
@@ -192,16 +188,18 @@ impl Engine {
         if items.len() > MAX_WANTED {
             return self.refuse(from, format!("a request for {} items, {MAX_WANTED} are allowed", items.len()));
         }
+        let mut meet = Vec::new();
         for item in items {
             let Some(id) = prefix(item).and_then(|prefix| self.replicants.by_prefix.get(&prefix)).cloned() else {
                 continue;
             };
             // What was compared is what both hold. Nothing else is read from disk for it.
             if self.is_shared_with(&id, from) {
-                self.meet(&id, from);
+                meet.push(id);
             } else {
                 self.counters.ignored += 1;
             }
         }
+        self.meet_all(meet, from);
     }
 }

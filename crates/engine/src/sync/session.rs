@@ -3,7 +3,7 @@
 //! The protocol needs a stream in order without gaps. Frames may be lost with a connection, so they are counted, and a
 //! session with a gap is given up: the next comparison starts another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use khufu_crdt::{ChangeHash, ReplicantId, Report, SiteName, SyncState};
 use serde_bytes::ByteBuf;
@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub(super) parts: Parts,
     /// The numbers of the reports that the other side has, once it has said so.
     theirs: Option<BTreeMap<SiteName, u64>>,
+    /// The sites of which the other side has a newer report, or one that is not known here at all.
+    lacking: BTreeMap<SiteName, u64>,
     /// The last frame sent said that there is nothing more to say.
     quiet: bool,
     /// The session has brought something that the other holders may lack.
@@ -56,6 +58,7 @@ impl Session {
             next_out: 0,
             parts: Parts::default(),
             theirs: None,
+            lacking: BTreeMap::new(),
             quiet: false,
             news: false,
         }
@@ -69,7 +72,7 @@ impl Engine {
             return;
         }
         if self.sync.sessions_with(with) >= self.config.sessions {
-            self.sync.queue(with, id);
+            self.queue_session(id, with);
             return;
         }
         self.run(id.clone(), Task::Meet { with: with.clone() });
@@ -85,7 +88,7 @@ impl Engine {
             return self.say_not_holder(id, with, Vec::new());
         }
         if self.sync.sessions_with(with) >= self.config.sessions {
-            self.sync.queue(with, id);
+            self.queue_session(id, with);
             return;
         }
         let Some(epoch) = self.epoch_with(id, with) else { return };
@@ -316,7 +319,10 @@ impl Engine {
         session.next_in += 1;
         if let Some(mut have) = frame.have {
             let reports = self.replicants.resident.get(id).map(|resident| &resident.reports);
-            have.retain(|site, _| reports.is_some_and(|reports| reports.contains_key(site)));
+            let known = |site: &SiteName| reports.and_then(|reports| reports.get(site)).map(|report| report.seq);
+            session.lacking = have.clone();
+            session.lacking.retain(|site, seq| known(site).is_none_or(|known| known < *seq));
+            have.retain(|site, _| known(site).is_some());
             session.theirs = Some(have);
         }
         let over = frame.message.is_none() && frame.reports.is_empty() && frame.seq > 0;
@@ -355,8 +361,17 @@ impl Engine {
                 }
             }
         }
+        if let Some(session) = self.sync.sessions.get_mut(&key) {
+            for report in &frame.reports {
+                session.lacking.retain(|site, seq| *site != report.site || *seq > report.seq);
+            }
+        }
         self.take_reports(id, from, frame.reports);
         let Some(session) = self.sync.sessions.get(&key) else { return };
+        if frame.done {
+            self.heard_all(id, from);
+            return self.end_session(from, id);
+        }
         if over && (session.quiet || !self.say(id, from)) {
             self.heard_all(id, from);
             self.end_session(from, id);
@@ -377,6 +392,8 @@ impl Engine {
             _ if resident.doc.id().epoch == session.epoch => &resident.doc,
             _ => return false,
         };
+        // Both have the same documents, if so; what is left to be said are reports.
+        let same = session.parts.all_sent() && session.parts.all_come() && document.is_same(&session.state);
         if session.parts.all_sent()
             && let Some(message) = document.sync_message(&mut session.state)
         {
@@ -406,6 +423,8 @@ impl Engine {
             }
         }
         let have = (session.next_out == 0).then(|| known().map(|(site, report)| (site.clone(), report.seq)).collect());
+        let done = same && session.theirs.is_some() && session.lacking.is_empty() && reports.is_empty();
+        let message = message.filter(|_| !done);
         let says = message.is_some() || !reports.is_empty();
         session.quiet = !says;
         let frame = SyncFrame {
@@ -418,10 +437,15 @@ impl Engine {
             have,
             reports,
             cut: document.cut(),
+            done,
         };
         session.next_out += 1;
         self.timers.set(Due::Session(to.clone(), id.clone()), self.now.plus(self.config.session_timeout));
         self.send(to, &Frame::Sync(frame));
+        if done {
+            self.heard_all(id, to);
+            self.end_session(to, id);
+        }
         says
     }
 
@@ -444,20 +468,6 @@ impl Engine {
         }
         self.forget_if_strange(id);
         self.next_queued(node);
-    }
-
-    /// There is room for sessions with a node. What needs none any more makes room for the next.
-    fn next_queued(&mut self, node: &NodeId) {
-        for _ in 0..self.config.sessions {
-            if self.sync.sessions_with(node) >= self.config.sessions {
-                return;
-            }
-            let Some(next) = self.sync.queued.get_mut(node).and_then(BTreeSet::pop_first) else {
-                self.sync.queued.remove(node);
-                return;
-            };
-            self.meet(&next, node);
-        }
     }
 
     /// Drops what was fetched only to see that it does not live here, or that it has been cleaned up here already.

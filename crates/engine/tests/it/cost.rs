@@ -107,3 +107,27 @@ fn an_idle_minute_costs_little() {
     let (bytes, _) = said(&mut world, "idle minute", 3, |world| world.run_for(Duration::from_secs(60)));
     assert!(bytes < 60.0 * 55.0, "{bytes} bytes");
 }
+
+#[test]
+fn what_a_site_has_missed_comes_once() {
+    for away in ["nantes", "rennes"] {
+        let mut world = three();
+        for number in 0..100 {
+            world.put("paris", &format!("web{number}"), "all", json!({"n": 0, "text": "a small desired state"}));
+        }
+        world.settle();
+        world.run_for(Duration::from_secs(60));
+        world.isolate(away);
+        for number in 0..1000 {
+            let id = ReplicantId::new(format!("web{}", number % 100)).unwrap();
+            world.ask("paris", Request::Patch { id, patch: json!({"n": number + 1}) });
+            world.run_for(Duration::from_millis(20));
+        }
+        world.run_for(Duration::from_secs(30));
+        let (bytes, _) = said(&mut world, &format!("missed by {away}, each"), 100, |world| {
+            world.heal();
+            world.settle();
+        });
+        assert!(bytes < 2_700.0, "{bytes} bytes");
+    }
+}

@@ -25,7 +25,13 @@ pub(crate) struct Push {
     pub(crate) document: DocumentId,
     pub(crate) changes: Vec<ByteBuf>,
     pub(crate) heads: Vec<ChangeHash>,
-    pub(crate) reports: Vec<Report>,
+    pub(crate) reports: Vec<Said>,
+}
+
+#[derive(Serialize)]
+pub(crate) enum Said {
+    #[serde(rename = "w")]
+    Whole(Report),
 }
 
 #[derive(Serialize)]

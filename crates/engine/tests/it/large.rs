@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{AfterFailure, ChangeHash, DocumentId, OperationId, ReplicantId, Report, SiteName};
+use khufu_crdt::{AfterFailure, DocumentId, OperationId, ReplicantId, SiteName};
 use khufu_engine::harness::World;
-use khufu_engine::{Happening, Input, NodeId, Operate, Put, Request, Response};
-use serde::Serialize;
-use serde_bytes::ByteBuf;
+use khufu_engine::{Happening, Operate, Put, Request, Response};
 use serde_json::json;
 
 use crate::file_policy;
+use crate::foreign::{Frame, Push, Said, hand};
 
 fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
@@ -133,12 +132,6 @@ fn a_site_that_does_not_know_another_as_a_holder_yet_is_told_in_as_many_frames_a
     assert_eq!(world.text("metz", "web"), world.text("lyon", "web"));
 }
 
-/// What another node pushes, as it is on the wire.
-#[derive(Serialize)]
-enum Frame {
-    Push { document: DocumentId, changes: Vec<ByteBuf>, heads: Vec<ChangeHash>, reports: Vec<Report> },
-}
-
 #[test]
 fn a_report_that_no_other_site_could_be_told_is_not_taken() {
     let mut world = World::configured(63, |config| config.frame_bytes = 1 << 16);
@@ -154,10 +147,9 @@ fn a_report_that_no_other_site_could_be_told_is_not_taken() {
         report.seq += 1;
         report.local_id = Some(name.clone());
         let document = DocumentId { replicant: id("web"), epoch: 0 };
-        let push = Frame::Push { document, changes: vec![], heads: vec![], reports: vec![report.clone()] };
-        let mut bytes = vec![1];
-        ciborium::into_writer(&push, &mut bytes).unwrap();
-        world.hand("paris", Input::Frame { from: NodeId("node-rennes".into()), bytes });
+        let reports = vec![Said::Whole(report.clone())];
+        let push = Frame::Push(Push { document, changes: vec![], heads: vec![], reports });
+        hand(&mut world, "paris", "rennes", &push);
         // Longer than reports wait for other things to be written.
         world.run_for(Duration::from_millis(300));
         let stored = &world.sites["paris"].disk.scan(b"d/web/r/rennes")[0].value;

@@ -7,7 +7,7 @@ use khufu_engine::harness::World;
 use khufu_engine::{Liveness, Put, Request, Response};
 use serde_json::json;
 
-use crate::foreign::{Ask, Frame, Push, hand};
+use crate::foreign::{Ask, Frame, Push, Said, hand};
 
 fn id(name: &str) -> ReplicantId {
     ReplicantId::new(name).unwrap()
@@ -17,7 +17,7 @@ fn id(name: &str) -> ReplicantId {
 fn says(world: &mut World, to: &str, from: &str, report: serde_json::Value) {
     let report: Report = serde_json::from_value(report).unwrap();
     let document = DocumentId { replicant: report.replicant.clone(), epoch: 0 };
-    let push = Push { document, changes: vec![], heads: vec![], reports: vec![report] };
+    let push = Push { document, changes: vec![], heads: vec![], reports: vec![Said::Whole(report)] };
     hand(world, to, from, &Frame::Push(push));
 }
 

@@ -82,11 +82,11 @@ pub(crate) fn with_cut(push: &[u8], cut: &str) -> Vec<u8> {
 }
 
 pub(crate) fn report(id: &str, site: &str, seq: u64, status: &str, heads: &[String]) -> Value {
-    cbor!({
+    let whole = cbor!({
         "replicant" => id, "epoch" => 0, "site" => site, "seq" => seq, "status" => status, "heads" => heads,
         "applied" => Value::Array(Vec::new()), "operations" => Value::Map(Vec::new()),
-    })
-    .unwrap()
+    });
+    cbor!({"w" => whole.unwrap()}).unwrap()
 }
 
 /// A step of a sync session.
@@ -109,9 +109,8 @@ impl<'a> Step<'a> {
     pub(crate) fn frame(self) -> Vec<u8> {
         let message = self.message.map_or(Value::Null, Value::Bytes);
         let content = cbor!({
-            "document" => document(self.id, self.epoch), "session" => self.session, "seq" => self.seq,
-            "initiator" => self.initiator, "message" => message, "have" => Value::Map(Vec::new()),
-            "reports" => Value::Array(self.reports),
+            "d" => document(self.id, self.epoch), "n" => self.session, "s" => self.seq, "i" => self.initiator,
+            "m" => message, "h" => Value::Map(Vec::new()), "r" => Value::Array(self.reports),
         });
         frame(&cbor!({"Sync" => content.unwrap()}).unwrap())
     }
