@@ -426,18 +426,14 @@ impl Engine {
             work.attention = Some(reason);
             return Next::Nothing { settled: true };
         }
-        let Some(step) = plan.steps.first().cloned() else { return Next::Nothing { settled: true } };
-        if !step.calls_driver() {
-            work.applied.start(step);
-            return Next::Again;
-        }
-        let Some(call) = call_for(&step, operation) else {
-            // An operation that was applied and is not in the document any more cannot be taken back.
-            work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
-            return Next::Nothing { settled: true };
-        };
-        let absolute = step.operation().is_some_and(is_absolute);
-        let first = work.is_blank() && !work.looked && !absolute;
+        let first_step = plan.steps.first().cloned();
+        let absolute = first_step.as_ref().and_then(Step::operation).is_some_and(is_absolute);
+        let unknown = work.is_blank() && !work.looked && !absolute;
+        // Where nothing is to be run, there may be something from before all the same, if the document said so once and this
+        // site has lost its disk. What a deletion left on the platform stays until something else is asked for.
+        let doc = &resident.doc;
+        let was_other = || (doc.is_successor() || doc.change_count() > 1) && !doc.was_kept();
+        let first = unknown && (first_step.is_some() || was_other());
         if first && !capabilities.observe && capabilities.reset {
             // Nobody can see whether this site was here before and lost its disk, and what it said may have reached nobody.
             work.looked = true;
@@ -455,6 +451,16 @@ impl Engine {
             }
             return Next::Call(Doing::First, DriverCall::Observe);
         }
+        let Some(step) = first_step else { return Next::Nothing { settled: true } };
+        if !step.calls_driver() {
+            work.applied.start(step);
+            return Next::Again;
+        }
+        let Some(call) = call_for(&step, operation) else {
+            // An operation that was applied and is not in the document any more cannot be taken back.
+            work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
+            return Next::Nothing { settled: true };
+        };
         if pause.holds(work, &name(&step)) {
             return Next::Nothing { settled: false };
         }

@@ -407,6 +407,39 @@ fn changes_that_a_recovered_disk_has_of_what_was_given_away_go() {
 }
 
 #[test]
+fn what_was_run_before_a_lost_disk_and_deleted_since_does_not_stay_in_a_replica_that_is_to_be_empty() {
+    for observe in [true, false] {
+        let mut world = if observe {
+            World::new(78)
+        } else {
+            World::configured(78, |config| {
+                config.kinds.values_mut().for_each(|capabilities| capabilities.observe = false);
+            })
+        };
+        world.sites(&["paris", "rennes"]);
+        // Nobody hears anything of what rennes does.
+        world.cut_one_way("rennes", "paris");
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.operate("paris", "log", "add", "one;").unwrap();
+        let ran = |world: &mut World| world.text("rennes", "log").as_deref() == Some("one;");
+        world.until("rennes runs it", Duration::from_secs(30), ran);
+        world.crash("rennes");
+        world.sites.get_mut("rennes").unwrap().disk.wipe();
+        world.request("paris", Request::Delete { id: id("log"), keep: false }).unwrap();
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        world.heal();
+        world.start("rennes");
+        world.settle();
+        let empty = |world: &mut World| world.text("rennes", "log").is_none_or(|text| text.is_empty());
+        world.until("nothing is left of it", Duration::from_secs(30), empty);
+        world.settle();
+        world.operate("paris", "log", "add", "two;").unwrap();
+        world.settle();
+        assert_eq!(world.text("rennes", "log").as_deref(), Some("two;"), "{observe}");
+    }
+}
+
+#[test]
 fn what_follows_from_a_damaged_record_is_not_forgotten_in_a_crash() {
     let mut world = World::new(76);
     world.sites(&["paris", "rennes"]);
