@@ -104,12 +104,16 @@ impl Run<'_> {
     }
 
     /// Where a replicant lives was said just before this change: if the site itself decided that, it took nobody out that
-    /// it did not hear. Users may.
+    /// it did not hear. Users may, by another scope and by what they pick.
     fn placed(&mut self, site: &'static str, replicant: &ReplicantId, local: bool) -> Result<(), Broken> {
         let Some(seen) = self.model.seen.get_mut(site) else { return Ok(()) };
         let Some((name, before, now)) = seen.placing.take() else { return Ok(()) };
         let asked = self.model.told.get(name.as_str()).is_some_and(|told| told.rescoped || told.deleted);
-        if name != replicant.as_str() || !local || asked {
+        // Of two placements that were decided apart somebody may pick one, which takes out whom only the other names. The
+        // answer to that comes after the change.
+        let picks = |asked: &Asked| matches!(&asked.what, Request::Pick { id, path, .. } if id == replicant && path == "/placement");
+        let picked = self.model.asked.values().any(picks);
+        if name != replicant.as_str() || !local || asked || picked {
             return Ok(());
         }
         let mut out = before.iter().filter(|old| !now.contains(old) && old.as_str() != site);

@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::author::Message;
 use super::closing::kept_in;
 use super::edit::Edit;
+use super::state::placements;
 use super::{Author, ChangeHash, EditError, Replicant};
 use crate::desired::edit::Editor;
 use crate::desired::view::{Node, Raw, Reader, Slot};
-use crate::{Hlc, SiteName};
+use crate::{Hlc, Placement, SiteName};
 use automerge::ReadDoc;
 use automerge::transaction::Transactable;
 
@@ -213,6 +214,7 @@ impl Replicant {
     /// Chooses one value of a conflict: that which `change` set at the path, a JSON pointer as conflicts name it. It is
     /// written in place of all, so that the conflict is gone wherever this arrives. Two who choose the same at once, or
     /// one of whom chooses what counts anyway, end it too; two who choose two others have a new one between these.
+    /// Of placements, whoever only those named that are not chosen counts as leaving.
     ///
     /// # Errors
     /// [`EditError::NoSuchPath`], [`EditError::NoSuchValue`], or that the replicant is not created or deleted.
@@ -263,6 +265,7 @@ impl Replicant {
         if self.competing(&reader, slot).len() < 2 {
             return Ok(None);
         }
+        let value = if path == "/placement" { with_leaving(value, &placements(&self.doc)) } else { value };
         Ok(Some(Choice { value: Some(value), place, kept: None }))
     }
 }
@@ -320,6 +323,17 @@ fn pick<T: Transactable>(
 
 fn unescape(part: &str) -> String {
     part.replace("~1", "/").replace("~0", "~")
+}
+
+/// A placement that is chosen: whoever only the others named has something to clean up still.
+fn with_leaving(mut chosen: Value, all: &[Placement]) -> Value {
+    let stays = |site: &str| chosen.get("sites").and_then(|sites| sites.get(site)).is_some();
+    let leaves = all.iter().flat_map(Placement::holders).filter(|site| !stays(site.as_str()));
+    let leaving = leaves.map(|site| (site.to_string(), Value::Bool(true))).collect();
+    if let Some(fields) = chosen.as_object_mut() {
+        fields.insert("leaving".to_owned(), Value::Object(leaving));
+    }
+    chosen
 }
 
 /// Whether competing placements come to the same.

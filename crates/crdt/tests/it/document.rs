@@ -192,6 +192,31 @@ fn of_two_placements_decided_at_once_one_wins_whole_and_nobody_is_forgotten() {
 }
 
 #[test]
+fn who_is_left_out_when_a_placement_is_picked_is_not_forgotten() {
+    for pick in 0..2 {
+        let (mut a, mut b) = two(json!(null));
+        let (at_a, at_b) = (a.author(), b.author());
+        let mut of_a = placement(&["paris", "lyon"], "paris", 5);
+        of_a.leaving = [site("lille")].into();
+        a.doc.set_scope(&at_a, "paris & lyon", &of_a).unwrap().unwrap();
+        let of_b = placement(&["paris", "nantes"], "rennes", 5);
+        b.doc.set_scope(&at_b, "paris & nantes", &of_b).unwrap().unwrap();
+        exchange(&mut a.doc, &mut b.doc);
+        let found = a.doc.conflicts();
+        let conflict = found.iter().find(|conflict| conflict.pointer() == "/placement").unwrap();
+        let chosen = conflict.values[pick].clone();
+        let again = a.author();
+        a.doc.pick(&again, "/placement", &chosen.change).unwrap().unwrap();
+        exchange(&mut a.doc, &mut b.doc);
+        let now = b.doc.state().placement.clone().unwrap();
+        let (wanted, other) = if chosen.by == Some(site("paris")) { (of_a, "nantes") } else { (of_b, "lyon") };
+        assert_eq!(now.leaving, [site(other), site("lille")].into());
+        assert_eq!((now.sites, now.expression), (wanted.sites, wanted.expression));
+        assert!(!b.doc.conflicts().iter().any(|conflict| conflict.pointer() == "/placement"));
+    }
+}
+
+#[test]
 fn a_deleted_replicant_takes_no_more_edits_and_keeps_if_either_said_so() {
     let (mut a, mut b) = two(json!({"a": 1}));
     let (at_a, at_b) = (a.author(), b.author());
