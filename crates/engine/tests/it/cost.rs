@@ -131,3 +131,25 @@ fn what_a_site_has_missed_comes_once() {
         assert!(bytes < 2_700.0, "{bytes} bytes");
     }
 }
+
+#[test]
+fn an_edit_at_ten_sites_costs_each_some_two_kilobytes() {
+    let mut world = World::configured(951, real);
+    world.weather.delay_us = 100;
+    world.weather.jitter_us = 100;
+    world.sites(&["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"]);
+    for number in 0..100 {
+        world.put("a3", &format!("web{number}"), "all", json!({"n": 0, "text": "a small desired state"}));
+    }
+    world.settle();
+    world.run_for(Duration::from_secs(60));
+    let (bytes, _) = said(&mut world, "edit at ten sites, each receiver", 250 * 9, |world| {
+        for number in 0..250 {
+            let id = ReplicantId::new(format!("web{}", number % 100)).unwrap();
+            world.ask("a3", Request::Patch { id, patch: json!({"n": number + 1}) });
+            world.run_for(Duration::from_millis(20));
+        }
+        world.settle();
+    });
+    assert!(bytes < 2_000.0, "{bytes} bytes");
+}
