@@ -48,6 +48,9 @@ pub struct Config {
     /// Up to so many nodes are told of a change one by one, if all other holders can be reached. Beyond, or to reach
     /// the others, changes are gossiped, which costs each receiver about two copies and a signature.
     pub direct: usize,
+    /// The same for reports, which every site of a replica set makes: one by one they are sent gathered, and only what is
+    /// new in them.
+    pub direct_reports: usize,
     /// A sync session without a word for so long is given up; reconciliation starts another.
     pub session_timeout: Duration,
     /// How long another site is waited for when it must answer a user's request.
@@ -119,6 +122,7 @@ impl Config {
             gather: Duration::from_millis(100),
             gather_operations: Duration::from_millis(10),
             direct: 16,
+            direct_reports: 64,
             session_timeout: Duration::from_secs(10),
             ask_timeout: Duration::from_secs(5),
             search_timeout: Duration::from_secs(2),

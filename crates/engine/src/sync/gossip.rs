@@ -74,7 +74,7 @@ impl Engine {
             reports: vec![report.clone()],
             passed: 0,
         };
-        let Some(nodes) = self.few(id) else {
+        let Some(nodes) = self.few(id, self.config.direct_reports) else {
             if let Some(resident) = self.replicants.resident.get_mut(id) {
                 resident.sent = None;
             }
@@ -157,8 +157,9 @@ impl Engine {
                     return;
                 }
                 let Some(before) = known.filter(|known| known.seq == news.base()) else {
-                    // It was lost on its way, or in a crash of this node: a session brings all of it.
-                    return self.meet(id, from);
+                    // It was lost on its way, or in a crash of this node: a session brings all of it, if not the one that
+                    // is under way.
+                    return self.meet_all([id.clone()], from);
                 };
                 match news.after(before, epoch) {
                     Some(report) => report,
@@ -171,8 +172,8 @@ impl Engine {
         self.pushed(id, from, push);
     }
 
-    /// The nodes of the other holders, if there are few and each of these sites can be reached.
-    fn few(&self, id: &ReplicantId) -> Option<Vec<NodeId>> {
+    /// The nodes of the other holders, if there are no more than `most` and each of these sites can be reached.
+    fn few(&self, id: &ReplicantId, most: usize) -> Option<Vec<NodeId>> {
         let holders = self.replicants.held(id)?.holders();
         let mut nodes = Vec::new();
         for site in holders {
@@ -182,7 +183,7 @@ impl Engine {
             }
             nodes.extend(there.into_iter().filter(|node| *node != self.config.node));
         }
-        (nodes.len() <= self.config.direct).then_some(nodes)
+        (nodes.len() <= most).then_some(nodes)
     }
 
     /// Lets the other holders but one know what heads there are now, except those who have said to have them.
@@ -209,7 +210,7 @@ impl Engine {
     }
 
     fn tell(&mut self, id: &ReplicantId, push: Push, direct: bool) {
-        if !direct && let Some(nodes) = self.few(id) {
+        if !direct && let Some(nodes) = self.few(id, self.config.direct) {
             return self.tell_nodes(nodes, push);
         }
         let topic = self.sync.topics.subscribed(id).cloned();

@@ -69,8 +69,9 @@ impl Journal {
         if let Some(file) = existing(&path)? {
             let (salt, end) = turn.unwrap_or_default();
             let mut journal = Self { path, file, salt, end, turn_bytes: turn_bytes.min(SALT_AGAIN) };
-            if turn.is_none() {
-                journal.begin_anew(steps)?;
+            match turn {
+                Some(_) => journal.write_again(&read(dir), steps)?,
+                None => journal.begin_anew(steps)?,
             }
             return Ok(journal);
         }
@@ -85,6 +86,14 @@ impl Journal {
         std::fs::rename(&aside, &path)?;
         File::open(dir)?.sync_all()?;
         Ok(Self { path, file, salt: salt(), end: 0, turn_bytes: turn_bytes.min(SALT_AGAIN) })
+    }
+
+    /// What was read may be in the memory of the system only: where a sync failed, the next one does not try the same again.
+    fn write_again(&mut self, bytes: &[u8], steps: &dyn DiskSteps) -> io::Result<()> {
+        let used = bytes.get(..self.end).ok_or_else(|| io::Error::other("it is not as it was a moment ago"))?;
+        self.file.write_all_at(used, 0)?;
+        self.file.write_all_at(&self.salt.to_le_bytes(), SALT_AGAIN as u64)?;
+        steps.sync_journal(&self.path, &self.file)
     }
 
     /// The bytes of a group as it is stored here; none if it is for sled alone: it is large, or has values that sled gets
@@ -331,6 +340,35 @@ mod tests {
             assert_eq!(super::remains(&read(dir.path())), Remains::default(), "{length}");
         }
         assert!(!first.is_empty());
+    }
+
+    /// Says what is synced.
+    #[derive(Debug, Default)]
+    struct Synced(std::sync::Mutex<Vec<Vec<u8>>>);
+
+    impl DiskSteps for Synced {
+        fn sync(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync_journal(&self, path: &Path, _: &File) -> io::Result<()> {
+            self.0.lock().unwrap().push(std::fs::read(path).unwrap());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_it_goes_on_from_is_written_and_synced_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), None, FILE_BYTES, &SyncFiles::default()).unwrap();
+        append(&mut journal, 0, 1, &[Write::put("a", "1")]);
+        let before = read(dir.path());
+        let Turn { salt, end, .. } = turn(&before);
+        let steps = Synced::default();
+        let mut journal = Journal::open(dir.path(), Some((salt, end)), FILE_BYTES, &steps).unwrap();
+        assert_eq!(*steps.0.lock().unwrap(), [before]);
+        append(&mut journal, 1, 2, &[Write::put("b", "2")]);
+        assert_eq!(turn(&read(dir.path())).groups.len(), 2);
     }
 
     #[test]
