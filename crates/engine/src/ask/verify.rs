@@ -100,8 +100,8 @@ impl Engine {
             found.extend(strange.into_iter().map(|id: ReplicantId| (id, Holding::default())));
         }
         let number = self.asks.number();
-        // Whoever asked does not wait for longer.
-        let patience = self.config.ask_timeout + LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        // Whoever asked does not wait for longer, and the answer has to get there.
+        let patience = self.config.ask_timeout / 4 * 3 + LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
         self.timers.set(Due::Job(number), self.now.plus(patience));
         let under_way = BTreeSet::new();
         let job = Job { asked_by, gather, waiting: ids.into(), under_way, found, busy: false };
@@ -137,11 +137,20 @@ impl Engine {
         }
     }
 
-    /// Time is up: the answer is what was found by now.
+    /// Time is up: the answer is what was found by now, and of the rest what is known without a look at the platform.
     pub(crate) fn job_timed_out(&mut self, number: u64) {
-        if let Some(job) = self.asks.jobs.get_mut(&number) {
-            job.waiting.clear();
-            job.under_way.clear();
+        let Some(job) = self.asks.jobs.get_mut(&number) else { return };
+        let mut late = std::mem::take(&mut job.under_way);
+        late.extend(job.waiting.drain(..));
+        for id in late {
+            // Of what is not in memory nothing is known at once.
+            if self.replicants.resident.get(&id).is_none_or(|resident| resident.provisional) {
+                continue;
+            }
+            let holding = self.holding(&id, Some("its driver has not answered in time".to_owned()));
+            if let Some(job) = self.asks.jobs.get_mut(&number) {
+                job.found.insert(id, holding);
+            }
         }
         self.go_on(number);
     }

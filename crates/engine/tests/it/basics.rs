@@ -293,3 +293,26 @@ fn what_is_new_at_a_site_is_told_as_a_change_there() {
     };
     assert_eq!((told(&world, "paris", true), told(&world, "rennes", false), told(&world, "nantes", false)), (1, 1, 0));
 }
+
+#[test]
+fn a_comparison_tells_what_was_seen_although_one_driver_hangs() {
+    let mut world = World::new(312);
+    world.sites(&["paris", "rennes"]);
+    for name in ["one", "two"] {
+        world.put("paris", name, "all", json!({"a": 1}));
+    }
+    world.settle();
+    world.sites.get_mut("rennes").unwrap().hang_next_call = true;
+    world.patch("rennes", "one", json!({"a": 2})).unwrap();
+    world.run_for(std::time::Duration::from_secs(3));
+    for asked in ["paris", "rennes"] {
+        let Ok(Response::Verify(report)) = world.request(asked, Request::Verify { id: None }) else {
+            panic!("no answer");
+        };
+        assert!(report.unknown.is_empty(), "{asked}: {:?}", report.unknown);
+        let of = |name: &str| report.replicants.iter().find(|entry| entry.id.as_str() == name).unwrap();
+        assert!(of("two").same, "{asked}: {:?}", of("two").differences);
+        let unseen = |said: &String| said.starts_with("the platform of rennes could not be looked at");
+        assert!(of("one").differences.iter().any(unseen), "{asked}: {:?}", of("one").differences);
+    }
+}
