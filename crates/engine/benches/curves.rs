@@ -97,8 +97,9 @@ fn edits(world: &mut World, count: u64, replicants: u64) -> (f64, f64, f64) {
             world.ask("site00", Request::Patch { id, patch: json!({"n": number + 1}) });
             world.run_for(Duration::from_millis(20));
         }
-        settle(world);
+        world.run_for(Duration::from_secs(2));
     });
+    settle(world);
     let each = count as f64;
     (frames / each, bytes / each, took / each)
 }

@@ -342,7 +342,7 @@ impl Engine {
         match frame {
             Frame::Members { records } => self.member_records(from, &records),
             Frame::Ping { sent_us, load, rtt_ms, known, echo, waits } => {
-                let waits = waits || !rtt_ms.contains_key(&self.config.site);
+                let waits = waits || rtt_ms.as_ref().is_some_and(|rtt_ms| !rtt_ms.contains_key(&self.config.site));
                 self.members.told(from, load, rtt_ms);
                 self.members.pinged(from, sent_us, self.now);
                 if let Some((sent_us, held_us)) = echo {

@@ -27,15 +27,19 @@ pub(crate) enum Frame {
     /// how long it was held; or at once, if the sender waits for a sign of life (`waits`) or has measured no distance yet.
     /// `known` is the number of the receiver's record that the sender has, so that a record which was lost on its way is
     /// sent again.
+    /// `rtt_ms` are the distances that the sender has measured, where they have changed since it last said them.
     Ping {
+        #[serde(rename = "t")]
         sent_us: u64,
+        #[serde(rename = "l")]
         load: f64,
-        rtt_ms: BTreeMap<SiteName, f64>,
-        #[serde(default)]
+        #[serde(rename = "d", default, skip_serializing_if = "is_default")]
+        rtt_ms: Option<BTreeMap<SiteName, f64>>,
+        #[serde(rename = "k", default, skip_serializing_if = "is_default")]
         known: u64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(rename = "e", default, skip_serializing_if = "is_default")]
         echo: Option<(u64, u64)>,
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(rename = "w", default, skip_serializing_if = "is_default")]
         waits: bool,
     },
     /// The answer to a heartbeat that is waited for.
@@ -278,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: BTreeMap::new(), known: 0, echo: None, waits: false };
+        let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: None, known: 0, echo: None, waits: false };
         let decoded: Frame = decode(&encode(&frame)).unwrap();
         assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
         assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));

@@ -18,6 +18,11 @@ use crate::{Config, Liveness, NodeId, NodeView, SiteView, Time};
 /// Whoever is told other things is sent a heartbeat for every so many that it would be sent else: for the distance, and
 /// for what only heartbeats tell.
 const BEATS: u64 = 6;
+/// Distances are told again when one has changed by such a part of it and so many milliseconds, and with every twelfth
+/// heartbeat.
+const FAR: f64 = 0.25;
+const FAR_MS: f64 = 0.5;
+const BEATS_UNTOLD: u32 = 12;
 /// The most nodes that are remembered.
 const MAX_NODES: usize = 4096;
 
@@ -44,6 +49,8 @@ struct Link {
     /// When anything was last sent to it, and when a heartbeat was.
     sent_us: u64,
     pinged_us: u64,
+    /// The distances that it was told last, and in how many heartbeats it was not since.
+    told: Option<(BTreeMap<SiteName, f64>, u32)>,
 }
 
 /// What a node is to be told by way of a heartbeat.
@@ -93,6 +100,7 @@ impl Members {
             ping: None,
             sent_us: 0,
             pinged_us: 0,
+            told: None,
         })
     }
 
@@ -138,6 +146,7 @@ impl Members {
         let (heartbeat_us, look_us) = (self.heartbeat_us, self.look_us);
         let link = self.link(node);
         link.connected = true;
+        link.told = None;
         match &mut link.phi {
             Some(phi) => phi.heard(now.monotonic_us),
             None => link.phi = Some(Phi::new(heartbeat_us, look_us, now.monotonic_us)),
@@ -216,9 +225,10 @@ impl Members {
     }
 
     /// What a node says of its load and its distance to others.
-    pub(crate) fn told(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>) {
-        if let Some(member) = self.members.get_mut(node) {
-            member.load = if load.is_finite() { load } else { f64::MAX };
+    pub(crate) fn told(&mut self, node: &NodeId, load: f64, rtt_ms: Option<BTreeMap<SiteName, f64>>) {
+        let Some(member) = self.members.get_mut(node) else { return };
+        member.load = if load.is_finite() { load } else { f64::MAX };
+        if let Some(rtt_ms) = rtt_ms {
             member.rtt_ms = rtt_ms.into_iter().filter(|(_, ms)| ms.is_finite() && *ms >= 0.0).take(MAX_NODES).collect();
         }
     }
@@ -340,6 +350,27 @@ impl Members {
             }
         }
         distances
+    }
+
+    /// The distances, for the next heartbeat to a node, if it does not know them: they are most of a heartbeat, and change
+    /// little. Told again now and then, since a frame may be lost.
+    pub(crate) fn distances_for(
+        &mut self,
+        node: &NodeId,
+        distances: &BTreeMap<SiteName, f64>,
+    ) -> Option<BTreeMap<SiteName, f64>> {
+        let link = self.links.get_mut(node)?;
+        if let Some((told, beats)) = &mut link.told {
+            let near = |(site, ms): (&SiteName, &f64)| {
+                told.get(site).is_some_and(|told| (told - ms).abs() <= (told.max(*ms) * FAR).max(FAR_MS))
+            };
+            *beats += 1;
+            if *beats < BEATS_UNTOLD && told.len() == distances.len() && distances.iter().all(near) {
+                return None;
+            }
+        }
+        link.told = Some((distances.clone(), 0));
+        Some(distances.clone())
     }
 
     /// All records, to pass on.

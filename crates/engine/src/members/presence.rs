@@ -38,7 +38,8 @@ impl Engine {
     pub(crate) fn peer_up(&mut self, node: &NodeId) {
         self.members.up(node, self.now);
         self.tell_members(node);
-        self.ping(node, self.load(), self.members.distances(), Beat::Here);
+        let distances = self.members.distances();
+        self.ping(node, self.load(), &distances, Beat::Here);
         self.judge();
         self.reconcile_soon(node);
     }
@@ -169,14 +170,15 @@ impl Engine {
         if !beats.is_empty() {
             let (load, rtt_ms) = (self.load(), self.members.distances());
             for (node, beat) in beats {
-                self.ping(&node, load, rtt_ms.clone(), beat);
+                self.ping(&node, load, &rtt_ms, beat);
             }
         }
         self.judge();
         self.timers.set(Due::Heartbeat, self.now.plus(self.config.look));
     }
 
-    fn ping(&mut self, node: &NodeId, load: f64, rtt_ms: BTreeMap<SiteName, f64>, beat: Beat) {
+    fn ping(&mut self, node: &NodeId, load: f64, rtt_ms: &BTreeMap<SiteName, f64>, beat: Beat) {
+        let rtt_ms = self.members.distances_for(node, rtt_ms);
         let known = self.members.member(node).map_or(0, |member| member.record.seq);
         let echo = self.members.echo(node, self.now);
         let waits = beat == Beat::Waits;
