@@ -6,6 +6,7 @@ use automerge::{ActorId, Automerge, ReadDoc};
 
 use super::chunk::{self, Bounds, Kind};
 use super::replicant::guarded;
+use super::state::written_by;
 use super::{ApplyError, Change, ChangeHash, Replicant};
 
 /// What came of changes from elsewhere.
@@ -325,10 +326,18 @@ impl Replicant {
             }
             if given.is_empty() { Ok(next) } else { Err("it was not taken".to_owned()) }
         })?;
+        // Nothing was read that could still be so, or it is found out what is.
+        let written = self.reading.get().and_then(|_| guarded(|| Ok(written_by(&next, ready))).ok().flatten());
         self.doc = next;
         self.changes = self.changes.saturating_add(ready.len());
         self.bytes = self.bytes.saturating_add(ready.iter().map(|change| change.raw_bytes().len()).sum());
-        self.changed();
+        match written {
+            Some(written) => {
+                let before = std::mem::take(&mut self.reading);
+                self.read_again(before, &written);
+            }
+            None => self.changed(),
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::author::Message;
 use super::json::check;
 use super::state::{
-    list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
+    Root, list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
     write_placement, write_policy,
 };
 use super::{Author, Change, ChangeHash, Deleted, EditError, Replicant, Spec};
@@ -326,9 +326,17 @@ impl Replicant {
             None => None,
         };
         let base = saw.as_ref().unwrap_or(&now).as_ref().map(|slot| &slot.node);
-        self.make(author, root, None, size, |tx| {
+        let reading = std::mem::take(&mut self.reading);
+        let change = self.make(author, root, None, size, |tx| {
             Editor { tx, keys: &keys }.field(&[ROOT], root, base, now.as_ref(), new)
-        })
+        });
+        match (&change, Root::named(root)) {
+            (Ok(Some(_)), Some(root)) => self.read_again(reading, &[root].into()),
+            (Ok(Some(_)), None) => {}
+            // It is as it was.
+            (Ok(None) | Err(_), _) => self.reading = reading,
+        }
+        change
     }
 
     /// Makes one change, or none if `edit` edits nothing. `size` is about what it adds.

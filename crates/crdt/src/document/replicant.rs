@@ -1,6 +1,6 @@
 //! One document in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::apply::Sequences;
 use super::closing::{Closing, closing, cuts};
-use super::state::{Reading, read_ended};
+use super::state::{Reading, Root, read_ended};
 use super::{Actor, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
 
@@ -299,6 +299,12 @@ impl Replicant {
     #[must_use]
     pub fn was_ended(&self, id: &OperationId) -> bool {
         read_ended(&self.doc).contains(id)
+    }
+
+    /// Something was written below these roots and nowhere else, so most of what was read before is so still.
+    pub(crate) fn read_again(&mut self, before: OnceLock<Reading>, written: &BTreeSet<Root>) {
+        let after = before.into_inner().and_then(|before| before.after(&self.doc, self.closing(), written));
+        self.reading = after.map_or_else(OnceLock::new, OnceLock::from);
     }
 
     /// The document changed by more than an edit made here.
