@@ -2,8 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// What is logged if nobody says otherwise: the libraries below are talkative.
-const DEFAULT: &str = "info,libp2p=warn,libp2p_kad=error,libp2p_mdns=error,libp2p_gossipsub=warn";
+/// What is logged if nobody says otherwise: the libraries below are talkative. Automerge says nothing, but describes each
+/// column that it reads to whoever listens.
+const DEFAULT: &str = "info,automerge=warn,libp2p=warn,libp2p_kad=error,libp2p_mdns=error,libp2p_gossipsub=warn";
 
 /// Starts logging, for the whole process.
 pub(super) fn start() {
