@@ -19,7 +19,8 @@ use crate::metrics::Metrics;
 
 /// Batches are joined up to so many bytes.
 const JOINED_BYTES: usize = 4 << 20;
-/// What nobody waits for is stored no later than that, and together with all that has come by then.
+/// What nobody waits for leaves the disk alone for as long after a batch as that batch took, this at most; then it is stored
+/// together with all that has come by then.
 const LEISURE: Duration = Duration::from_millis(3);
 /// A full disk is looked at again so often.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
@@ -48,7 +49,8 @@ impl Disk {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new().name("khufu-disk".into()).spawn(move || {
-            Writer { store, doubtful, unconfirmed: doubtful, metrics, inputs, state: State::Works }.run(&queue)
+            let (unconfirmed, state, rests_until) = (doubtful, State::Works, Instant::now());
+            Writer { store, doubtful, unconfirmed, metrics, inputs, state, rests_until }.run(&queue)
         })?;
         Ok(Self { jobs, thread })
     }
@@ -114,6 +116,8 @@ struct Writer {
     metrics: Metrics,
     inputs: UnboundedSender<Input>,
     state: State,
+    /// What nobody waits for is not stored sooner.
+    rests_until: Instant,
 }
 
 impl Writer {
@@ -134,7 +138,7 @@ impl Writer {
                     let mut tokens = vec![(token, since)];
                     let mut bytes = size(&writes);
                     let mut joined = writes;
-                    let no_later_than = since + LEISURE;
+                    let no_later_than = self.rests_until.min(since + LEISURE);
                     while let Some(job) = more(queue, urgent, no_later_than) {
                         match job {
                             Job::Persist { token, writes, urgent: hurry, since }
@@ -199,7 +203,10 @@ impl Writer {
     fn persist(&mut self, tokens: &[(Option<Token>, Instant)], writes: Vec<Write>) {
         if matches!(self.state, State::Works) && !writes.is_empty() {
             let wanted = u64::try_from(size(&writes)).unwrap_or(u64::MAX).max(ROOM_BYTES);
-            match self.store.commit(writes.into_iter().map(to_store).collect()) {
+            let begun = Instant::now();
+            let stored = self.store.commit(writes.into_iter().map(to_store).collect());
+            self.rests_until = Instant::now() + begun.elapsed().min(LEISURE);
+            match stored {
                 Err(error @ StoreError::DiskFull { .. }) => self.full(&error, wanted),
                 Err(error) => self.fail(&error),
                 Ok(()) => self.confirm(tokens),

@@ -41,6 +41,8 @@ struct Waiting {
     due: bool,
     /// The thread that has the turn.
     leader: Option<ThreadId>,
+    /// How many wait for room.
+    blocked: usize,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -87,7 +89,9 @@ impl Queue {
             && (waiting.bytes + bytes > QUEUE_BYTES || waiting.batches.len() >= QUEUE_BATCHES)
             && waiting.leader != Some(std::thread::current().id())
         {
+            waiting.blocked += 1;
             waiting = self.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.blocked -= 1;
         }
         if waiting.closed {
             drop(waiting);
@@ -128,8 +132,10 @@ impl Queue {
             group.extend(waiting.batches.pop_front());
         }
         waiting.bytes = waiting.batches.iter().map(|(writes, _)| size(writes)).sum();
-        drop(waiting);
-        self.room.notify_all();
+        // To wake nobody costs as much as to wake somebody.
+        if waiting.blocked > 0 {
+            self.room.notify_all();
+        }
         group
     }
 }
