@@ -34,6 +34,8 @@ const REFUSALS_EVERY: Duration = Duration::from_secs(60);
 const NOTE_SOON: Duration = Duration::from_millis(500);
 /// Where peers are is noted again so often.
 const NOTE_AGAIN: Duration = Duration::from_secs(60);
+/// So many steps are made of what has come already before others get a turn.
+const IN_A_ROW: usize = 16;
 /// A step of the engine that takes longer is logged.
 const SLOW_STEP: Duration = Duration::from_millis(250);
 
@@ -65,6 +67,7 @@ pub(crate) struct State {
     timer: Option<Instant>,
     unstored: usize,
     delayed: VecDeque<(Instant, Input)>,
+    in_a_row: usize,
     refusals: BTreeMap<&'static str, Instant>,
     note_due: Option<Instant>,
     failed: Option<String>,
@@ -108,6 +111,16 @@ impl Runner {
 
     async fn next(&mut self) -> Step {
         let room = self.state.unstored < MAX_UNSTORED;
+        // To wait for all that may come takes longer than most steps.
+        if self.state.in_a_row < IN_A_ROW
+            && let Some(step) = self.has_come(room)
+        {
+            self.state.in_a_row += 1;
+            return step;
+        }
+        if std::mem::take(&mut self.state.in_a_row) == IN_A_ROW {
+            tokio::task::yield_now().await;
+        }
         let timer = self.state.timer;
         let note = self.state.note_due;
         let late = self.state.delayed.front().map(|(due, _)| *due);
@@ -129,6 +142,20 @@ impl Runner {
                 }
             },
         }
+    }
+
+    /// What is there already, of each kind in turn.
+    fn has_come(&mut self, room: bool) -> Option<Step> {
+        if self.state.timer.take_if(|timer| *timer <= Instant::now()).is_some() {
+            return Some(Step::Input(Input::Timer));
+        }
+        let first = self.state.in_a_row;
+        (first..first + 3).find_map(|kind| match kind % 3 {
+            0 => self.inputs.try_recv().ok().map(Step::Input),
+            1 if room => self.from_network.try_recv().ok().map(Step::Network),
+            2 if room => self.commands.try_recv().ok().map(Step::Command),
+            _ => None,
+        })
     }
 
     fn step(&mut self, input: Input) {
