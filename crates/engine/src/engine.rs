@@ -428,24 +428,31 @@ impl Engine {
 
     /// Sends once all that was written so far is stored. Whether the node is connected.
     pub(crate) fn send(&mut self, to: &NodeId, frame: &Frame) -> bool {
-        let connected = self.members.is_connected(to);
-        if connected {
-            let bytes = wire::encode(frame);
-            if bytes.len() > self.config.frame_bytes || wire::has_too_many(&bytes) {
-                self.warn(
-                    None,
-                    format!("a frame of {} bytes for {to} is larger than the limits and was not sent", bytes.len()),
-                );
-                return false;
-            }
+        self.send_to_all(std::slice::from_ref(to), frame) > 0
+    }
+
+    /// The same to several nodes, for which it is encoded once. To how many of them.
+    pub(crate) fn send_to_all(&mut self, nodes: &[NodeId], frame: &Frame) -> usize {
+        let connected: Vec<_> = nodes.iter().filter(|node| self.members.is_connected(node)).collect();
+        let Some(first) = connected.first() else { return 0 };
+        let bytes = wire::encode(frame);
+        if bytes.len() > self.config.frame_bytes || wire::has_too_many(&bytes) {
+            self.warn(
+                None,
+                format!("a frame of {} bytes for {first} is larger than the limits and was not sent", bytes.len()),
+            );
+            return 0;
+        }
+        // What waits for a disk that is at a standstill is no sign of life.
+        let moves = self.outbox.outstanding() == 0;
+        for to in &connected {
             self.counters.frames_out += 1;
-            // What waits for a disk that is at a standstill is no sign of life.
-            if self.outbox.outstanding() == 0 {
+            if moves {
                 self.members.sends(to, self.now);
             }
-            self.outbox.after(Output::Send { to: to.clone(), frame: bytes });
+            self.outbox.after(Output::Send { to: (*to).clone(), frame: bytes.clone() });
         }
-        connected
+        connected.len()
     }
 
     /// Answers whoever asked.

@@ -208,3 +208,43 @@ pub enum Happening {
         message: String,
     },
 }
+
+impl Happening {
+    /// What it is called where it is written: the value of its field `event`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Changed { .. } => "changed",
+            Self::Reported { .. } => "reported",
+            Self::Conflicted { .. } => "conflicted",
+            Self::Deleted { .. } => "deleted",
+            Self::Placed { .. } => "placed",
+            Self::Site { .. } => "site",
+            Self::Warning { .. } => "warning",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_called_what_is_written() {
+        let (replicant, site) = (ReplicantId::new("web").unwrap(), SiteName::new("paris").unwrap());
+        let of = || replicant.clone();
+        let all = [
+            Happening::Changed { replicant: of(), local: true, heads: Vec::new() },
+            Happening::Reported { replicant: of(), site: site.clone(), status: khufu_crdt::Status::Applied, seq: 1 },
+            Happening::Conflicted { replicant: of(), fields: 1 },
+            Happening::Deleted { replicant: of() },
+            Happening::Placed { replicant: of(), sites: Vec::new() },
+            Happening::Site { site, state: crate::Liveness::Alive },
+            Happening::Warning { replicant: None, message: String::new() },
+        ];
+        for what in all {
+            let written = serde_json::to_value(Event { at: 1, what: what.clone() }).unwrap();
+            assert_eq!(written["event"], what.name());
+        }
+    }
+}

@@ -225,7 +225,9 @@ pub(crate) enum WireError {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+    // Most of what is written and sent has some hundred bytes.
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(VERSION);
     // Writing into memory fails only for values that cannot be written at all, of which there are none above.
     if let Err(error) = ciborium::into_writer(value, &mut bytes) {
         tracing::error!(%error, "a frame could not be encoded");

@@ -8,6 +8,8 @@ use khufu_crdt::{ChangeHash, Epoch, Placement, ReplicantId, Report, SiteName, St
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::work::is_default;
+
 /// Names one version of one replicant in a reconciliation: the first half names the replicant, the second its version.
 pub(crate) type ItemId = [u8; 32];
 /// The half of an [`ItemId`] that names the replicant.
@@ -29,14 +31,14 @@ pub(crate) struct Entry {
     /// Whether each report speaks of the heads that the document has.
     pub(crate) current: BTreeSet<SiteName>,
     /// The sites that have cleaned up, as the last decision on where it lives wants it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) cleaned: BTreeSet<SiteName>,
     /// Whether this site has nothing left to do for it.
     pub(crate) settled: bool,
     /// The document was given away: this site left the scope and has cleaned up.
     pub(crate) dropped: bool,
     /// The heads that were known of it when it was given away. A document without them is older than that.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) gone: Vec<ChangeHash>,
     /// Sites that have been seen without these heads since.
     #[serde(skip)]
@@ -44,22 +46,22 @@ pub(crate) struct Entry {
     /// Whether it runs operations or has a desired state at sites that may come and go (see `place`).
     pub(crate) moving: bool,
     /// Storage was recovered from damage, and what this site did has not been looked at since.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) doubtful: bool,
     /// The number that the next stored change gets.
     pub(crate) next_change: u64,
     /// The number of the first change that is not in the snapshot.
     pub(crate) first_change: u64,
     /// How many changes the document has.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) changes: usize,
     /// When its epoch began and was last written to, in milliseconds by the clocks of those who did; 0 while it is short.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) begun_ms: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) latest_ms: u64,
     /// The closed epochs that are kept beside it, ascending.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) archives: Vec<Epoch>,
     /// Whether it was seen that its epoch cannot be closed yet, and nothing has changed since.
     #[serde(skip)]

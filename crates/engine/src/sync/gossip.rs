@@ -204,9 +204,7 @@ impl Engine {
         };
         let mut nodes = self.holder_nodes(id);
         nodes.retain(|node| node != except && !know(node));
-        for node in nodes {
-            self.send(&node, &Frame::Push(push.clone()));
-        }
+        self.tell_nodes(nodes, push);
     }
 
     fn tell(&mut self, id: &ReplicantId, push: Push, direct: bool) {
@@ -229,9 +227,6 @@ impl Engine {
     }
 
     fn tell_nodes(&mut self, nodes: Vec<NodeId>, push: Push) {
-        let frame = Frame::Push(push);
-        for node in nodes {
-            self.send(&node, &frame);
-        }
+        self.send_to_all(&nodes, &Frame::Push(push));
     }
 }

@@ -20,61 +20,92 @@ use crate::origin::Origin;
 /// where nothing is wanted the replica is reset.
 pub(crate) const UNKNOWN: &str = "unknown";
 
+/// Most of what follows is as it is by itself, most of the time.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// What one site has made of one replicant. Stored beside the document, never in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Work {
     /// The operations executed since the base, and the intent.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) applied: Applied,
     /// SHA-256 of the desired state that the replica was made from; none if it has none, [`UNKNOWN`] if nobody knows.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) desired: Option<String>,
     /// A driver was told to write this desired state and has not answered.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) desired_intent: Option<String>,
     /// What became of the desired state.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) desired_report: Option<OperationReport>,
     /// What became of each operation.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) operations: BTreeMap<OperationId, OperationReport>,
     /// What each of the operations executed since the base was: two sites that are apart may give one id to two.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) ran: BTreeMap<OperationId, u64>,
     /// What the last plan left out.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) skipped: BTreeSet<OperationId>,
     /// What the platform calls the replica.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) local_id: Option<String>,
     /// SHA-256 of the contents after the last driver call.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) expected: Option<String>,
     /// What was last seen on the platform.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) observed: Option<Observation>,
     /// The replica is gone, or was left to the platform: nothing more is done.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) removed: bool,
     /// Another site knows everything that this one does, and that it is no holder any more: the heads there.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) expelled: Vec<ChangeHash>,
     /// A driver was told to remove the replica and has not answered.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) removing: bool,
     /// What was run must be taken back before anything else: the platform was changed by hand and is put back, or the
     /// desired state under the operations changed.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) rebuild: bool,
     /// Why nothing is run, if a person must look.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) attention: Option<String>,
     /// What is tried at present, in words, and how often it was.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) trying: String,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) attempt: u32,
     /// The number of this site's newest report.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) seq: u64,
     /// The number of the first report that all this is behind.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) born: u64,
     /// The number of the newest report from before that which was heard of.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) past: u64,
     /// A driver was told to make something of it.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) touched: bool,
     /// The kind of that driver: what is made anew after a deletion may be of another.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) kind: String,
     /// What was on the platform before the first operation was looked at, or need not be known.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) looked: bool,
     /// The same, where this site is to have no replica.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) searched: bool,
     /// Nobody could say whether this operation was done, and so the replica was made anew.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) rebuilt_for: Option<OperationId>,
     /// The replica was made as new since all this is written: what was on the platform before is gone.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) was_reset: bool,
     /// What is known of the open intent. After a crash nothing is.
     #[serde(skip)]

@@ -66,9 +66,8 @@ pub(crate) async fn events(
 fn sent(item: &Followed) -> Sent {
     match item {
         Followed::Event(cursor, event) => {
-            let data = serde_json::to_value(event.as_ref()).unwrap_or_default();
-            let name = data.get("event").and_then(serde_json::Value::as_str).unwrap_or("event").to_owned();
-            Sent::default().id(cursor.to_string()).event(name).data(data.to_string())
+            let data = serde_json::to_string(event.as_ref()).unwrap_or_default();
+            Sent::default().id(cursor.to_string()).event(event.what.name()).data(data)
         }
         Followed::Gap(cursor) => {
             let data = json!({"event": "gap", "message": "events were lost: read anew what you keep a copy of"});
