@@ -39,6 +39,9 @@ pub(super) struct Applier {
     pub(super) db: sled::Db,
     pub(super) tree: sled::Tree,
     pub(super) recent: Recent,
+    /// The bytes of what is in `recent`, and how many there may be: so much is a checkpoint at most.
+    pub(super) recent_bytes: usize,
+    pub(super) turn_bytes: usize,
     pub(super) steps: Arc<dyn DiskSteps>,
     /// Of the last group.
     pub(super) sequence: u64,
@@ -74,7 +77,8 @@ impl Applier {
         let Some(group) = self.journal.as_ref().and_then(|journal| journal.encode(before, sequence, writes)) else {
             return Ok(false);
         };
-        let Some(journal) = self.journal.as_mut().filter(|journal| journal.has_room(group.len())) else {
+        let fits = self.recent_bytes.saturating_add(group.len()) <= self.turn_bytes;
+        let Some(journal) = self.journal.as_mut().filter(|journal| fits && journal.has_room(group.len())) else {
             return Ok(false);
         };
         self.syncs += 1;
@@ -90,7 +94,11 @@ impl Applier {
                 Write::Put { value, .. } => Some(value.clone()),
                 Write::Delete { .. } => None,
             };
-            recent.insert(write.key().to_vec(), Newest { sequence, value });
+            self.recent_bytes += write.bytes();
+            if let Some(older) = recent.insert(write.key().to_vec(), Newest { sequence, value }) {
+                let bytes = write.key().len() + older.value.map_or(0, |value| value.len());
+                self.recent_bytes = self.recent_bytes.saturating_sub(bytes);
+            }
         }
         self.before = sequence;
     }
@@ -129,7 +137,7 @@ impl Applier {
 
     /// Whether it is time for a checkpoint.
     pub(super) fn is_behind(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::is_nearly_full)
+        self.journal.as_ref().is_some_and(Journal::is_nearly_full) || self.recent_bytes > self.turn_bytes / 4 * 3
     }
 
     /// Whether there is anything that sled does not have.
@@ -198,6 +206,7 @@ impl Applier {
         guarded(&self.dir, || self.tree.apply_batch(batch))?;
         recent.clear();
         drop(recent);
+        self.recent_bytes = 0;
         self.before = self.sequence;
         Ok(())
     }

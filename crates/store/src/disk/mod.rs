@@ -39,6 +39,8 @@ pub use steps::{DiskSteps, SyncFiles};
 /// sled uses parts of its log again on the belief that what it has written since is durable. It is, as long as less than a
 /// segment is written between two syncs: so a checkpoint is a small part of one.
 const TURNS_IN_A_SEGMENT: usize = 8;
+/// The journal holds so many times as much: what was written again and again is in a checkpoint once.
+const JOURNAL_OF_TURNS: usize = 2;
 
 /// How a [`SledStore`] is run.
 #[derive(Debug, Clone)]
@@ -180,9 +182,9 @@ impl SledStore {
         // Sequence numbers never repeat, also where some are missing.
         applier.sequence = found.max(acknowledged);
         // What was in the journal is in sled by now, unless there was no space for it.
-        let journal =
-            Journal::open(dir, applier.turn, options.segment_bytes / TURNS_IN_A_SEGMENT, options.steps.as_ref())
-                .map_err(|source| StoreError::io("open the journal in", dir, source))?;
+        applier.turn_bytes = options.segment_bytes / TURNS_IN_A_SEGMENT;
+        let journal = Journal::open(dir, applier.turn, applier.turn_bytes * JOURNAL_OF_TURNS, options.steps.as_ref())
+            .map_err(|source| StoreError::io("open the journal in", dir, source))?;
         applier.journal = Some(journal);
         let handles = Some((applier.db.clone(), applier.tree.clone()));
         let recent = applier.recent.clone();
@@ -259,6 +261,8 @@ impl Parts {
             db,
             tree,
             recent: Recent::default(),
+            recent_bytes: 0,
+            turn_bytes: usize::MAX,
             steps: options.steps.clone(),
             sequence: 0,
             before: 0,
