@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use khufu_crdt::{Fate, Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
+use khufu_crdt::{ChangeHash, Fate, Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -24,7 +24,7 @@ enum Next {
 /// SHA-256 of a value, in hexadecimal.
 pub(crate) fn digest(value: &Value) -> String {
     // serde_json keeps the keys of objects sorted, so equal values have equal text.
-    Sha256::digest(value.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    ChangeHash(Sha256::digest(value.to_string()).into()).to_string()
 }
 
 /// Whether a desired state says anything. Every document starts with an empty map.
