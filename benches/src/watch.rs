@@ -97,11 +97,12 @@ impl Watch {
             let news = self.news.notified();
             let (done, lost) = {
                 let log = self.log.lock().unwrap();
-                let last = |id: &String| log.told.get(id).and_then(|told| told.changed.last());
-                let done: Option<Vec<Instant>> = wanted
-                    .iter()
-                    .map(|(id, heads)| last(id).filter(|(_, now)| now == heads).map(|(at, _)| *at))
-                    .collect();
+                // Not only the last that it had: the epoch may have been closed since, which gives a document other heads.
+                let had = |id: &String, heads: &Vec<String>| {
+                    let mut changed = log.told.get(id)?.changed.iter().rev();
+                    changed.find(|(_, now)| now == heads).map(|(at, _)| *at)
+                };
+                let done: Option<Vec<Instant>> = wanted.iter().map(|(id, heads)| had(id, heads)).collect();
                 (done, log.gaps > 0)
             };
             if let Some(done) = done {
