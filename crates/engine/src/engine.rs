@@ -330,7 +330,7 @@ impl Engine {
             return self
                 .refuse(from, format!("a frame of {} bytes, {} are allowed", bytes.len(), self.config.frame_bytes));
         }
-        let frame = match wire::decode::<Frame>(bytes) {
+        let frame = match wire::decode_frame::<Frame>(bytes) {
             Ok(frame) => frame,
             Err(error) => return self.refuse(from, error.to_string()),
         };
@@ -375,7 +375,7 @@ impl Engine {
 
     fn gossip(&mut self, source: &NodeId, bytes: &[u8]) {
         self.counters.gossip_in += 1;
-        let signed = match wire::decode::<Signed>(bytes) {
+        let signed = match wire::decode_frame::<Signed>(bytes) {
             Ok(signed) => signed,
             Err(error) => return self.refuse_gossip(source, None, &error.to_string()),
         };
@@ -386,7 +386,7 @@ impl Engine {
             let reason = format!("gossip with a signature that is not that of {}", signed.author);
             return self.refuse_gossip(source, None, &reason);
         }
-        match wire::decode::<Gossip>(&signed.body) {
+        match wire::decode_frame::<Gossip>(&signed.body) {
             Ok(Gossip::Member(record)) => {
                 if let Err(error) = self.learn_member(&record, true) {
                     self.refuse_gossip(source, Some(&signed.author), &error.to_string());
@@ -422,7 +422,7 @@ impl Engine {
         if self.members.is_connected(to) {
             self.counters.frames_out += 1;
             self.members.sends(to, self.now);
-            self.outbox.now(Output::Send { to: to.clone(), frame: wire::encode(frame) });
+            self.outbox.now(Output::Send { to: to.clone(), frame: wire::encode_frame(frame) });
         }
     }
 
@@ -435,7 +435,7 @@ impl Engine {
     pub(crate) fn send_to_all(&mut self, nodes: &[NodeId], frame: &Frame) -> usize {
         let connected: Vec<_> = nodes.iter().filter(|node| self.members.is_connected(node)).collect();
         let Some(first) = connected.first() else { return 0 };
-        let bytes = wire::encode(frame);
+        let bytes = wire::encode_frame(frame);
         if bytes.len() > self.config.frame_bytes || wire::has_too_many(&bytes) {
             self.warn(
                 None,

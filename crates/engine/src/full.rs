@@ -77,6 +77,7 @@ impl Engine {
         };
         let old = std::mem::replace(&mut self.replicants, stock.replicants);
         self.sync.forget();
+        self.members.untell();
         self.waiting_calls.clear();
         let mut again = Vec::new();
         for (id, tasks) in old.parked {

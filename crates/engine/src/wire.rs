@@ -12,8 +12,10 @@ use crate::members::SignedRecord;
 use crate::sync::{News, report, reports};
 use crate::{Holding, NodeId, Request, RequestError, Response, SitePlan};
 
-/// The version of all that is in this file.
-pub(crate) const VERSION: u8 = 1;
+/// The version of records: those on disk, and those that nodes sign of themselves.
+const RECORDS: u8 = 1;
+/// The version of frames and of what is gossiped: all else that is in this file.
+const FRAMES: u8 = 2;
 /// The most values in one frame. Small ones take some 40 bytes of memory each, whatever the frame has; the largest change
 /// of a document has half as many.
 const MAX_ITEMS: usize = 2_000_000;
@@ -216,18 +218,26 @@ pub(crate) enum Gossip {
 pub(crate) enum WireError {
     #[error("an empty frame")]
     Empty,
-    #[error("version {0} of the protocol is not spoken here (only {VERSION}): update the older of the two nodes")]
-    Version(u8),
+    #[error("version {found} is not understood here (only {expected}): update the older of the two nodes")]
+    Version { found: u8, expected: u8 },
     #[error("a malformed frame: {0}")]
     Malformed(String),
     #[error("a frame of more than {MAX_ITEMS} values")]
     TooMany,
 }
 
+/// The bytes of a record.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Most of what is written and sent has some hundred bytes.
-    let mut bytes = Vec::with_capacity(512);
-    bytes.push(VERSION);
+    encode_as(RECORDS, value)
+}
+
+/// The bytes of a frame, or of what is gossiped.
+pub(crate) fn encode_frame<T: Serialize>(value: &T) -> Vec<u8> {
+    encode_as(FRAMES, value)
+}
+
+fn encode_as<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+    let mut bytes = vec![version];
     // Writing into memory fails only for values that cannot be written at all, of which there are none above.
     if let Err(error) = ciborium::into_writer(value, &mut bytes) {
         tracing::error!(%error, "a frame could not be encoded");
@@ -235,10 +245,20 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// Reads a record.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    let (version, rest) = bytes.split_first().ok_or(WireError::Empty)?;
-    if *version != VERSION {
-        return Err(WireError::Version(*version));
+    decode_as(RECORDS, bytes)
+}
+
+/// Reads a frame, or what was gossiped.
+pub(crate) fn decode_frame<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    decode_as(FRAMES, bytes)
+}
+
+fn decode_as<T: DeserializeOwned>(expected: u8, bytes: &[u8]) -> Result<T, WireError> {
+    let (found, rest) = bytes.split_first().ok_or(WireError::Empty)?;
+    if *found != expected {
+        return Err(WireError::Version { found: *found, expected });
     }
     if has_too_many(rest) {
         return Err(WireError::TooMany);
@@ -285,12 +305,13 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let frame = Frame::Ping { sent_us: 7, load: 0.5, rtt_ms: None, known: 0, echo: None, waits: false };
-        let decoded: Frame = decode(&encode(&frame)).unwrap();
+        let decoded: Frame = decode_frame(&encode_frame(&frame)).unwrap();
         assert!(matches!(decoded, Frame::Ping { sent_us: 7, .. }));
-        assert_eq!(decode::<Frame>(&[9, 1]).unwrap_err(), WireError::Version(9));
-        assert_eq!(decode::<Frame>(&[]).unwrap_err(), WireError::Empty);
-        let longer = [encode(&frame).as_slice(), &[0]].concat();
-        assert!(matches!(decode::<Frame>(&longer), Err(WireError::Malformed(_))));
+        assert_eq!(decode_frame::<Frame>(&[9, 1]).unwrap_err(), WireError::Version { found: 9, expected: FRAMES });
+        assert!(matches!(decode_frame::<Frame>(&encode(&frame)), Err(WireError::Version { .. })));
+        assert_eq!(decode_frame::<Frame>(&[]).unwrap_err(), WireError::Empty);
+        let longer = [encode_frame(&frame).as_slice(), &[0]].concat();
+        assert!(matches!(decode_frame::<Frame>(&longer), Err(WireError::Malformed(_))));
     }
 
     #[test]
@@ -341,11 +362,11 @@ mod tests {
         #[test]
         fn garbage_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = bytes;
-            if let Some(first) = bytes.first_mut() { *first = VERSION; }
+            if let Some(first) = bytes.first_mut() { *first = FRAMES; }
             assert!(items(&bytes) <= bytes.len());
-            let _ = decode::<Frame>(&bytes);
-            let _ = decode::<Signed>(&bytes);
-            let _ = decode::<Gossip>(&bytes);
+            let _ = decode_frame::<Frame>(&bytes);
+            let _ = decode_frame::<Signed>(&bytes);
+            let _ = decode_frame::<Gossip>(&bytes);
         }
     }
 }

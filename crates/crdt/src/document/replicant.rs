@@ -301,6 +301,18 @@ impl Replicant {
         read_ended(&self.doc).contains(id)
     }
 
+    /// Whether an operation is one of this document, also if a deletion has ended it or an epoch has left it out.
+    #[must_use]
+    pub fn knows_operation(&self, id: &OperationId) -> bool {
+        self.state().all_operations().contains_key(id) || self.was_ended(id) || self.was_left_out(id)
+    }
+
+    /// Whether there were operations that a deletion has ended or an epoch has left out.
+    #[must_use]
+    pub fn had_operations(&self) -> bool {
+        !read_ended(&self.doc).is_empty() || self.closing().is_some_and(|closing| !closing.left_out.is_empty())
+    }
+
     /// Something was written below these roots and nowhere else, so most of what was read before is so still.
     pub(crate) fn read_again(&mut self, before: OnceLock<Reading>, written: &BTreeSet<Root>) {
         let after = before.into_inner().and_then(|before| before.after(&self.doc, self.closing(), written));

@@ -70,7 +70,8 @@ impl Recorded {
             }
         }
         if self.gossip {
-            let body = wire::decode::<Signed>(&self.bytes).and_then(|signed| wire::decode::<Gossip>(&signed.body));
+            let body =
+                wire::decode_frame::<Signed>(&self.bytes).and_then(|signed| wire::decode_frame::<Gossip>(&signed.body));
             return match body {
                 Ok(Gossip::Member(_)) => "gossiped member",
                 Ok(Gossip::Push(push)) if !push.changes.is_empty() => "gossiped changes",
@@ -78,7 +79,7 @@ impl Recorded {
                 Err(_) => "gossip that nobody understands",
             };
         }
-        match wire::decode::<Frame>(&self.bytes) {
+        match wire::decode_frame::<Frame>(&self.bytes) {
             Ok(Frame::Members { .. }) => "members",
             Ok(Frame::Ping { .. }) => "ping",
             Ok(Frame::Pong { .. }) => "pong",

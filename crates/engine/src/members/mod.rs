@@ -373,6 +373,11 @@ impl Members {
         Some(distances.clone())
     }
 
+    /// What was to be sent was forgotten: nobody knows the distances.
+    pub(crate) fn untell(&mut self) {
+        self.links.values_mut().for_each(|link| link.told = None);
+    }
+
     /// All records, to pass on.
     pub(crate) fn records(&self) -> impl Iterator<Item = &SignedRecord> {
         self.members.values().map(|member| &member.signed)

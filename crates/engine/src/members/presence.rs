@@ -153,10 +153,10 @@ impl Engine {
 
     /// A gossiped message with this node's signature.
     pub(crate) fn signed_gossip(&self, body: &Gossip) -> Vec<u8> {
-        let body = wire::encode(body);
+        let body = wire::encode_frame(body);
         let signature = self.keys.sign(&body);
         let author = self.config.node.clone();
-        wire::encode(&Signed { author, body: ByteBuf::from(body), signature: ByteBuf::from(signature) })
+        wire::encode_frame(&Signed { author, body: ByteBuf::from(body), signature: ByteBuf::from(signature) })
     }
 
     fn publish_now(&mut self, topic: &str, body: &Gossip) {

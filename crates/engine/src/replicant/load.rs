@@ -196,8 +196,11 @@ impl Engine {
         let nothing = self.replicants.resident.get(id).is_some_and(|resident| !resident.doc.is_created());
         if nothing && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {
             (entry.dropped, entry.doubtful, entry.settled) = (true, false, true);
-            let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
-            self.delete_document(&document);
+            // Where it is not known that it was given away, changes that wait for what is lost may be nowhere else.
+            if !entry.gone.is_empty() {
+                let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
+                self.delete_document(&document);
+            }
             self.write_index(id);
         }
         let created = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);

@@ -35,10 +35,12 @@ fn place(here: &NodeId, there: &NodeId, id: &ReplicantId) -> u64 {
 }
 
 impl Queued {
-    fn pop(&mut self) -> Option<(ReplicantId, Option<Seen>)> {
-        let (_, id) = self.order.pop_first()?;
-        let seen = self.seen.remove(&id);
-        Some((id, seen))
+    /// Takes the first of which there is no session; such a one stays until that is over.
+    fn pop(&mut self, busy: impl Fn(&ReplicantId) -> bool) -> Option<(ReplicantId, Option<Seen>)> {
+        let first = self.order.iter().find(|(_, id)| !busy(id))?.clone();
+        self.order.remove(&first);
+        let seen = self.seen.remove(&first.1);
+        Some((first.1, seen))
     }
 }
 
@@ -87,8 +89,11 @@ impl Engine {
     fn next_that_differs(&mut self, node: &NodeId) -> Option<ReplicantId> {
         let mut passed = false;
         let next = loop {
-            let Some((id, before)) = self.sync.queued.get_mut(node).and_then(Queued::pop) else {
-                self.sync.queued.remove(node);
+            let sessions = &self.sync.sessions;
+            let busy = |id: &ReplicantId| sessions.contains_key(&(node.clone(), id.clone()));
+            let queued = self.sync.queued.get_mut(node);
+            let Some((id, before)) = queued.and_then(|queued| queued.pop(busy)) else {
+                self.sync.queued.retain(|of, queued| of != node || !queued.order.is_empty());
                 break None;
             };
             let now = self.seen_of(&id, node);

@@ -380,7 +380,7 @@ impl Engine {
         }
     }
 
-    /// Sends the next frame of a session. Whether it says anything.
+    /// Sends the next frame of a session, which may be the last. Whether it says anything.
     fn say(&mut self, id: &ReplicantId, to: &NodeId) -> bool {
         let key = (to.clone(), id.clone());
         let (Some(resident), Some(session)) = (self.replicants.resident.get(id), self.sync.sessions.get_mut(&key))
@@ -446,7 +446,8 @@ impl Engine {
             self.heard_all(id, to);
             self.end_session(to, id);
         }
-        says
+        // What is over has been said to be.
+        says || done
     }
 
     pub(crate) fn session_timed_out(&mut self, node: &NodeId, id: &ReplicantId) {

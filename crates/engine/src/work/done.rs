@@ -304,20 +304,21 @@ impl Engine {
         }
     }
 
-    /// This site is to have no replica, and knows of none. What is on the platform is taken away only if it shows that it was
-    /// made from this document: anything else may be somebody's.
+    /// Nothing is to be on the platform, as far as this site knows. What is there all the same goes only if it shows that it
+    /// was made from this document: anything else may be somebody's.
     fn looked_for_left(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         match result {
             Ok(done) => {
-                let operations = resident.doc.state().all_operations();
-                let ours = done.marker.is_some_and(|marker| operations.keys().any(|op| op.as_str() == marker));
+                let marker = done.marker.and_then(|marker| OperationId::new(marker).ok());
+                let ours = marker.is_some_and(|marker| resident.doc.knows_operation(&marker));
                 let kind = resident.doc.state().kind.clone();
                 let work = &mut resident.work;
                 work.searched = true;
                 work.attempt = 0;
                 if ours {
-                    work.touched = true;
+                    // Taken away where there is to be no replica, and made as new where there is.
+                    (work.touched, work.rebuild) = (true, true);
                     work.kind = kind;
                 } else if done.digest.is_some() {
                     let message = "the platform has a replica that nothing here tells of: it is left alone".to_owned();

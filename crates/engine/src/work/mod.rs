@@ -98,7 +98,7 @@ pub(crate) struct Work {
     /// What was on the platform before the first operation was looked at, or need not be known.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) looked: bool,
-    /// The same, where this site is to have no replica.
+    /// The same, where nothing is to be there.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) searched: bool,
     /// Nobody could say whether this operation was done, and so the replica was made anew.
@@ -187,7 +187,7 @@ pub(crate) enum Doing {
     Step,
     /// Looking whether there is something already, before anything is done.
     First,
-    /// Looking whether an earlier life of this site left a replica where there is to be none.
+    /// Looking whether an earlier life of this site left something where nothing is to be.
     Left,
     /// Looking whether the intent that a crash left behind was carried out.
     Lookup,

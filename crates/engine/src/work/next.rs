@@ -325,7 +325,7 @@ impl Engine {
             // It holds the document and no replica, and may have had one before it lost its disk. What others have heard
             // of does not come here.
             let holds = state.placement.as_ref().is_some_and(|placement| placement.sites.contains(&here));
-            if untouched && !keep && !work.searched && holds && capabilities.observe && !operations.is_empty() {
+            if untouched && !keep && !work.searched && holds && capabilities.observe {
                 if pause.holds(work, "look") {
                     return Next::Nothing { settled: false };
                 }
@@ -428,13 +428,13 @@ impl Engine {
         }
         let first_step = plan.steps.first().cloned();
         let absolute = first_step.as_ref().and_then(Step::operation).is_some_and(is_absolute);
-        let unknown = work.is_blank() && !work.looked && !absolute;
-        // Where nothing is to be run, there may be something from before all the same, if the document said so once and this
-        // site has lost its disk. What a deletion left on the platform stays until something else is asked for.
+        let first = first_step.is_some() && work.is_blank() && !work.looked && !absolute;
+        // Where nothing is to be run any more, there may be something from before all the same, if this site has lost its
+        // disk. What a deletion left on the platform stays until something else is asked for.
         let doc = &resident.doc;
-        let was_other = || (doc.is_successor() || doc.change_count() > 1) && !doc.was_kept();
-        let first = unknown && (first_step.is_some() || was_other());
-        if first && !capabilities.observe && capabilities.reset {
+        let left = first_step.is_none() && work.is_blank() && !work.looked && !work.searched;
+        let left = left && !doc.was_kept() && doc.had_operations();
+        if (first || left) && !capabilities.observe && capabilities.reset {
             // Nobody can see whether this site was here before and lost its disk, and what it said may have reached nobody.
             work.looked = true;
             work.rebuild = true;
@@ -445,11 +445,11 @@ impl Engine {
             self.timers.set_by(Due::Work(id.clone()), self.now.plus(self.config.gather));
             return Next::Nothing { settled: false };
         }
-        if first && capabilities.observe {
+        if (first || left) && capabilities.observe {
             if pause.holds(work, "look") {
                 return Next::Nothing { settled: false };
             }
-            return Next::Call(Doing::First, DriverCall::Observe);
+            return Next::Call(if first { Doing::First } else { Doing::Left }, DriverCall::Observe);
         }
         let Some(step) = first_step else { return Next::Nothing { settled: true } };
         if !step.calls_driver() {

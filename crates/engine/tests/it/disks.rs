@@ -504,3 +504,57 @@ fn differences(world: &mut World, site: &str, name: &str) -> Vec<String> {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn changes_that_wait_for_a_lost_snapshot_are_kept_until_others_bring_it() {
+    let mut world = World::new(79);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 0}));
+    world.settle();
+    world.compact("rennes", &id("web"));
+    world.settle();
+    world.isolate("rennes");
+    world.patch("rennes", "web", json!({"b": 1})).unwrap();
+    world.run_for(Duration::from_secs(1));
+    for again in [false, true] {
+        world.crash("rennes");
+        let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
+        if !again {
+            assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
+        }
+        world.start_doubtful("rennes");
+        // Longer than what nobody needs stays in memory.
+        world.run_for(Duration::from_secs(60));
+    }
+    world.heal();
+    world.settle();
+    for site in ["paris", "rennes"] {
+        assert_eq!(world.text(site, "web").as_deref(), Some("{\"a\":0,\"b\":1}\n"), "{site}");
+    }
+}
+
+#[test]
+fn what_somebody_has_put_where_nothing_is_to_be_is_left_alone() {
+    for observe in [true, false] {
+        let mut world = World::configured(
+            80,
+            if observe {
+                |_| {}
+            } else {
+                |config| config.kinds.values_mut().for_each(|capabilities| capabilities.observe = false)
+            },
+        );
+        world.sites(&["paris", "rennes"]);
+        for site in ["paris", "rennes"] {
+            world.sites.get_mut(site).unwrap().platform.tamper(&id("log"), "somebody's");
+        }
+        world.put_with("paris", "log", "paris", &file_policy());
+        world.settle();
+        // One site joins, and the document has more than its first change.
+        rescope(&mut world, "paris", "log", "paris & rennes").unwrap();
+        world.run_for(Duration::from_secs(30));
+        for site in ["paris", "rennes"] {
+            assert_eq!(world.text(site, "log").as_deref(), Some("somebody's"), "{site}, {observe}");
+        }
+    }
+}

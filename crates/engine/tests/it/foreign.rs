@@ -55,8 +55,8 @@ pub(crate) fn node(site: &str) -> NodeId {
     NodeId(format!("node-{site}"))
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![1];
+fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+    let mut bytes = vec![version];
     ciborium::into_writer(value, &mut bytes).unwrap();
     bytes
 }
@@ -72,12 +72,12 @@ pub(crate) fn record(site: &str, seq: u64) -> Signed {
         version: "1".into(),
         seq,
     };
-    let body = encode(&record);
+    let body = encode(1, &record);
     let signature = SimulatedKeys(node(site)).sign(&body);
     Signed { body: ByteBuf::from(body), signature: ByteBuf::from(signature) }
 }
 
 /// Has a site get a frame from another.
 pub(crate) fn hand(world: &mut World, to: &str, from: &str, frame: &Frame) {
-    world.hand(to, Input::Frame { from: node(from), bytes: encode(frame) });
+    world.hand(to, Input::Frame { from: node(from), bytes: encode(2, frame) });
 }

@@ -58,6 +58,9 @@ pub(super) struct Applier {
     pub(super) syncs: u64,
 }
 
+/// What a write takes beside key and value at most: its own header in the journal, and that of a group of one.
+const HEADERS: usize = 43;
+
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Applier {
@@ -94,9 +97,9 @@ impl Applier {
                 Write::Put { value, .. } => Some(value.clone()),
                 Write::Delete { .. } => None,
             };
-            self.recent_bytes += write.bytes();
+            self.recent_bytes += write.bytes() + HEADERS;
             if let Some(older) = recent.insert(write.key().to_vec(), Newest { sequence, value }) {
-                let bytes = write.key().len() + older.value.map_or(0, |value| value.len());
+                let bytes = write.key().len() + older.value.map_or(0, |value| value.len()) + HEADERS;
                 self.recent_bytes = self.recent_bytes.saturating_sub(bytes);
             }
         }

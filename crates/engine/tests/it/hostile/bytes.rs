@@ -21,7 +21,7 @@ fn bytes_that_are_no_frame_are_refused() {
             bad.push(whole[..end].to_vec());
         }
         bad.push([whole.as_slice(), &[0]].concat());
-        for version in [0, 2, 255] {
+        for version in [0, 1, 3, 255] {
             bad.push([&[version], &whole[1..]].concat());
         }
     }

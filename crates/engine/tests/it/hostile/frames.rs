@@ -5,7 +5,9 @@ use ciborium::cbor;
 use sha2::{Digest, Sha256};
 
 /// The version that frames of today begin with.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
+/// The same of records.
+const RECORD: u8 = 1;
 
 /// A frame with this content.
 pub(crate) fn frame(content: &Value) -> Vec<u8> {
@@ -142,7 +144,7 @@ pub(crate) fn all_is_different(salt: u64) -> Vec<u8> {
 /// The body of a site record.
 pub(crate) fn record(site: &str, node: &str, seq: u64, labels: Value) -> Vec<u8> {
     versioned(
-        VERSION,
+        RECORD,
         &cbor!({
             "site" => site, "node" => node, "labels" => labels, "addresses" => Value::Array(Vec::new()),
             "kinds" => ["text"], "version" => "0.1.0", "seq" => seq,
