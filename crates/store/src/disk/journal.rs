@@ -365,7 +365,10 @@ mod tests {
         let before = read(dir.path());
         let Turn { salt, end, .. } = turn(&before);
         let steps = Synced::default();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        journal.file.set_modified(long_ago).unwrap();
         let mut journal = Journal::open(dir.path(), Some((salt, end)), FILE_BYTES, &steps).unwrap();
+        assert!(journal.file.metadata().unwrap().modified().unwrap() > long_ago, "it was not written");
         assert_eq!(*steps.0.lock().unwrap(), [before]);
         append(&mut journal, 1, 2, &[Write::put("b", "2")]);
         assert_eq!(turn(&read(dir.path())).groups.len(), 2);
