@@ -30,7 +30,7 @@ pub struct Carried {
 }
 
 /// Part of the name of what is carried over: whoever carries over in another way writes under another.
-const FORMAT: &[u8] = b"khufu-carry-3";
+const FORMAT: &[u8] = b"khufu-carry-4";
 /// The most changes of earlier epochs that a change says it was made from.
 const MAX_ORIGINS: usize = 4;
 /// The most versions of the later document that are at hand: as many branches can be followed without looking back.
@@ -353,7 +353,8 @@ impl Replicant {
     ) -> Result<Option<Change>, EditError> {
         let Some((_, from)) = self.doc.get(ROOT, "operations")? else { return Ok(None) };
         let Some((_, to)) = next.doc.get(ROOT, "operations")? else { return Ok(None) };
-        let Some(operation) = operation(&self.doc, &from, id) else { return Ok(None) };
+        // As this change wrote it: somebody else may have given the same id, and not everybody who carries this over knows.
+        let Some(operation) = operation(&self.doc, Some(&[late.hash]), &from, id) else { return Ok(None) };
         let value = write_operation(&operation);
         if size(&value) != late.length {
             return Ok(None);
@@ -399,7 +400,7 @@ impl Replicant {
             .filter(|id| !before.contains(id))
             .filter_map(|id| OperationId::new(id).ok())
             .filter(|id| !known(id))
-            .filter_map(|id| Some((id.clone(), write_operation(&operation(&self.doc, &map, &id)?))))
+            .filter_map(|id| Some((id.clone(), write_operation(&operation(&self.doc, Some(&[late.hash]), &map, &id)?))))
             .collect()
     }
 }

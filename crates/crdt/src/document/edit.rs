@@ -198,7 +198,7 @@ impl Replicant {
             }
             parents.retain(|parent| !closing.has_operation(parent));
         }
-        if let Some(known) = operation(&self.doc, &operations, &id) {
+        if let Some(known) = operation(&self.doc, None, &operations, &id) {
             let same = known.op_type == op_type && known.payload == payload && !self.was_ended(&id);
             return if same { Ok(None) } else { Err(EditError::OperationExists(id)) };
         }

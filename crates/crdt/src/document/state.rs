@@ -460,10 +460,18 @@ pub(crate) fn read_operation(id: String, value: Value) -> Option<Operation> {
     })
 }
 
-/// One operation of a document, read without the others.
-pub(crate) fn operation(doc: &Automerge, operations: &ObjId, id: &OperationId) -> Option<Operation> {
-    doc.get(operations, id.as_str()).ok()??;
-    let all = Reader::whole(doc, None).field(operations, id.as_str())?;
+/// One operation of a document, read without the others; as it was at some heads, if there are any given.
+pub(crate) fn operation(
+    doc: &Automerge,
+    at: Option<&[automerge::ChangeHash]>,
+    operations: &ObjId,
+    id: &OperationId,
+) -> Option<Operation> {
+    match at {
+        Some(heads) => doc.get_at(operations, id.as_str(), heads).ok()??,
+        None => doc.get(operations, id.as_str()).ok()??,
+    };
+    let all = Reader::whole(doc, at).field(operations, id.as_str())?;
     read_operation(id.to_string(), all.node.json())
 }
 

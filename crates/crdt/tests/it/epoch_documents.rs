@@ -195,6 +195,29 @@ fn a_site_that_comes_late_carries_over_what_only_it_has() {
     assert!(away.carry_into(&mut other, &shared).is_err(), "it follows nothing");
 }
 
+#[test]
+fn an_operation_that_two_sites_were_asked_for_is_carried_over_alike_by_who_knows_of_one_and_who_knows_of_both() {
+    let (mut a, mut b) = two_with(khufu_crdt::Spec { policy: files(), ..spec(json!({"k": 0})) });
+    let cut = only_head(&a.doc);
+    operate(&mut a.doc, "paris", 2001, "same", "add");
+    operate(&mut b.doc, "rennes", 2002, "same", "add");
+    let alone = [a.doc.clone(), b.doc.clone()];
+    exchange(&mut a.doc, &mut b.doc);
+    let mut next = [a.doc.clone(), alone[0].clone(), alone[1].clone()].map(|doc| closed(&doc, &cut, 11));
+    let mut made = next.each_ref().map(|next| next.history().iter().map(|entry| entry.hash).collect::<Vec<_>>());
+    made.iter_mut().for_each(|made| made.sort_unstable());
+    assert!(
+        made[1..].iter().all(|one| one.len() == 2 && one.iter().all(|change| made[0].contains(change))),
+        "{made:?}"
+    );
+    let [both, one, other] = &mut next;
+    exchange(one, other);
+    exchange(both, one);
+    exchange(both, other);
+    assert_eq!(both.heads(), one.heads());
+    assert_eq!(ids(&both.state().resolved().list), ["same"]);
+}
+
 /// A site that had gone from one epoch to the next but one carried over, a second time, what others had carried through
 /// the epoch in between: an old edit came back beside those that had followed it.
 #[test]
