@@ -13,30 +13,22 @@
     missing_docs
 )]
 
+#[path = "support/memory.rs"]
+mod memory;
+
 use std::time::Duration;
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::harness::World;
-use khufu_engine::{Config, Request};
+use khufu_engine::Request;
+use khufu_engine::harness::{World, deployed};
 use serde_json::{Value, json};
 
-/// The settings of real nodes, where scenarios are in a hurry.
-fn real(config: &mut Config) {
-    let real = Config::new(config.site.clone(), config.node.clone());
-    let kinds = std::mem::take(&mut config.kinds);
-    *config = Config { kinds, ..real };
-}
+use self::memory::memory;
 
 /// Processor time of this process so far, in microseconds; 0 where there is no `/proc`.
 fn processor_us() -> f64 {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or_default() / 1000.0
-}
-
-/// Resident memory of this process, in bytes; 0 where there is no `/proc`.
-fn memory() -> f64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or_default() * 4096.0
 }
 
 /// A line of a table: names and numbers.
@@ -59,7 +51,7 @@ fn sites(count: usize) -> Vec<String> {
 
 /// So many sites that know each other.
 fn world(count: usize) -> World {
-    let mut world = World::configured(960, real);
+    let mut world = World::configured(960, deployed);
     (world.weather.delay_us, world.weather.jitter_us) = (100, 100);
     let names = sites(count);
     // The harness names sites for as long as a process lives.
@@ -127,7 +119,7 @@ fn by_replicants(quick: bool) -> Vec<Row> {
         let before = memory();
         let mut world = world(3);
         put(&mut world, *count);
-        let held = (memory() - before) / 3.0;
+        let held = memory().saturating_sub(before) as f64 / 3.0;
         let (_, idle, idle_us) = said(&mut world, |world| world.run_for(Duration::from_secs(60)));
         let (_, bytes, us) = edits(&mut world, 100, (*count).min(100));
         world.isolate("site02");

@@ -7,6 +7,8 @@
 //! before.
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +21,7 @@ use khufu_engine::{
 };
 use serde_json::{Value, json};
 
+use self::memory::memory;
 use self::support::{NoKeys, time};
 
 /// An engine whose driver is free, and whose disk is a map.
@@ -117,12 +120,6 @@ fn change(number: u64) -> Request {
     let op_type = if number % 200 == 1 { "set" } else { "add" };
     let payload = Value::from(format!("line {number}"));
     Request::Operate(Operate { id: id(), operation: None, op_type: op_type.into(), payload, wait_ms: 0 })
-}
-
-/// Resident memory of this process, in bytes; 0 where there is no `/proc`.
-fn memory() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
 }
 
 fn main() {

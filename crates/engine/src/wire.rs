@@ -120,7 +120,8 @@ pub(crate) struct SyncFrame {
     pub(crate) done: bool,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+/// What is as it is by itself, as most is most of the time, is neither sent nor stored.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

@@ -458,7 +458,7 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
     use serde_json::json;
@@ -466,7 +466,8 @@ mod tests {
     use super::*;
     use crate::{Actor, Author, DocumentId, Hlc, Mode, Placement, Replicant, ReplicantId, SiteName, Spec};
 
-    fn value() -> impl Strategy<Value = Value> {
+    /// Small JSON values that meet often: few names, lists with and without a key.
+    pub(crate) fn value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![(0..3_i64).prop_map(Value::from), Just(Value::Null)];
         leaf.prop_recursive(3, 12, 3, |inner| {
             let named = ("[pq]", inner.clone()).prop_map(|(name, x)| json!({"name": name, "x": x}));

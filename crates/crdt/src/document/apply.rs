@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use automerge::{ActorId, Automerge, ReadDoc};
 
 use super::chunk::{self, Bounds, Kind};
+use super::reading::written_by;
 use super::replicant::guarded;
-use super::state::written_by;
 use super::{ApplyError, Change, ChangeHash, Replicant};
 
 /// What came of changes from elsewhere.

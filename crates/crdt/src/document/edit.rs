@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::author::Message;
 use super::json::check;
+use super::reading::Root;
 use super::state::{
-    Root, list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
+    list_keys, operation, placements, read_deleted, read_desired, read_overrides, read_policy, write_operation,
     write_placement, write_policy,
 };
 use super::{Author, Change, ChangeHash, Deleted, EditError, Replicant, Spec};

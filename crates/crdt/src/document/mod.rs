@@ -12,6 +12,7 @@ mod error;
 mod hash;
 mod history;
 pub(crate) mod json;
+mod reading;
 mod replicant;
 mod state;
 mod sync;

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::apply::Sequences;
 use super::closing::{Closing, closing, cuts};
-use super::state::{Reading, Root, read_ended};
+use super::reading::{Reading, Root};
+use super::state::read_ended;
 use super::{Actor, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
 

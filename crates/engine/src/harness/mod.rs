@@ -93,6 +93,13 @@ pub struct World {
     readings: inspect::Readings,
 }
 
+/// Gives a site the settings of real nodes, with the drivers of the simulation; for [`World::configured`].
+pub fn deployed(config: &mut Config) {
+    let real = Config::new(config.site.clone(), config.node.clone());
+    let kinds = std::mem::take(&mut config.kinds);
+    *config = Config { kinds, ..real };
+}
+
 impl World {
     /// An empty world. The seed is printed, so that a failing run can be repeated.
     #[must_use]

@@ -8,7 +8,7 @@ use khufu_crdt::{ChangeHash, Epoch, Placement, ReplicantId, Report, SiteName, St
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::work::is_default;
+use crate::wire::is_default;
 
 /// Names one version of one replicant in a reconciliation: the first half names the replicant, the second its version.
 pub(crate) type ItemId = [u8; 32];

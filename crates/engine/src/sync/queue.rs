@@ -1,6 +1,6 @@
 //! Documents that wait for a session with a node, because there are enough of them under way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use khufu_crdt::{ChangeHash, ReplicantId};
 use sha2::{Digest, Sha256};
@@ -14,10 +14,7 @@ const MAX_QUEUED: usize = 16_384;
 /// Those that wait for one node, in an order that is another for each two nodes: where two nodes bring a third up to date,
 /// each begins with what the other would come to late, and most comes once.
 #[derive(Debug, Default)]
-pub(crate) struct Queued {
-    order: BTreeSet<(u64, ReplicantId)>,
-    seen: BTreeMap<ReplicantId, Seen>,
-}
+pub(crate) struct Queued(BTreeMap<(u64, ReplicantId), Option<Seen>>);
 
 /// What was known of a document when it was found to differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +34,9 @@ fn place(here: &NodeId, there: &NodeId, id: &ReplicantId) -> u64 {
 impl Queued {
     /// Takes the first of which there is no session; such a one stays until that is over.
     fn pop(&mut self, busy: impl Fn(&ReplicantId) -> bool) -> Option<(ReplicantId, Option<Seen>)> {
-        let first = self.order.iter().find(|(_, id)| !busy(id))?.clone();
-        self.order.remove(&first);
-        let seen = self.seen.remove(&first.1);
-        Some((first.1, seen))
+        let first = self.0.keys().find(|(_, id)| !busy(id))?.clone();
+        let ((_, id), seen) = self.0.remove_entry(&first)?;
+        Some((id, seen))
     }
 }
 
@@ -57,11 +53,8 @@ impl Engine {
         let seen = self.seen_of(id, with);
         let place = place(&self.config.node, with, id);
         let queued = self.sync.queued.entry(with.clone()).or_default();
-        if queued.order.len() >= MAX_QUEUED || !queued.order.insert((place, id.clone())) {
-            return;
-        }
-        if let Some(seen) = seen {
-            queued.seen.insert(id.clone(), seen);
+        if queued.0.len() < MAX_QUEUED {
+            queued.0.entry((place, id.clone())).or_insert(seen);
         }
     }
 
@@ -93,7 +86,7 @@ impl Engine {
             let busy = |id: &ReplicantId| sessions.contains_key(&(node.clone(), id.clone()));
             let queued = self.sync.queued.get_mut(node);
             let Some((id, before)) = queued.and_then(|queued| queued.pop(busy)) else {
-                self.sync.queued.retain(|of, queued| of != node || !queued.order.is_empty());
+                self.sync.queued.retain(|of, queued| of != node || !queued.0.is_empty());
                 break None;
             };
             let now = self.seen_of(&id, node);

@@ -23,6 +23,9 @@ const MAX_OFFERS: u32 = 3;
 /// The pause between two offers of the same doubles so often.
 const MAX_DOUBLINGS: u32 = 6;
 
+/// The most sites that another node knows reports of, and this one does not, that are remembered.
+const MAX_STRANGE: usize = 256;
+
 /// The most heads of another node that are remembered.
 const MAX_HEADS: usize = 64;
 
@@ -39,8 +42,6 @@ pub(crate) struct Session {
     pub(super) parts: Parts,
     /// The numbers of the reports that the other side has, once it has said so.
     theirs: Option<BTreeMap<SiteName, u64>>,
-    /// The sites of which the other side has a newer report, or one that is not known here at all.
-    lacking: BTreeMap<SiteName, u64>,
     /// The last frame sent said that there is nothing more to say.
     quiet: bool,
     /// The session has brought something that the other holders may lack.
@@ -58,7 +59,6 @@ impl Session {
             next_out: 0,
             parts: Parts::default(),
             theirs: None,
-            lacking: BTreeMap::new(),
             quiet: false,
             news: false,
         }
@@ -319,10 +319,12 @@ impl Engine {
         session.next_in += 1;
         if let Some(mut have) = frame.have {
             let reports = self.replicants.resident.get(id).map(|resident| &resident.reports);
-            let known = |site: &SiteName| reports.and_then(|reports| reports.get(site)).map(|report| report.seq);
-            session.lacking = have.clone();
-            session.lacking.retain(|site, seq| known(site).is_none_or(|known| known < *seq));
-            have.retain(|site, _| known(site).is_some());
+            let mut strange = 0;
+            have.retain(|site, _| {
+                let known = reports.is_some_and(|reports| reports.contains_key(site));
+                strange += usize::from(!known);
+                known || strange <= MAX_STRANGE
+            });
             session.theirs = Some(have);
         }
         let over = frame.message.is_none() && frame.reports.is_empty() && frame.seq > 0;
@@ -359,11 +361,6 @@ impl Engine {
                     self.end_session(from, id);
                     return self.refuse(from, format!("a sync message for {id} that makes no sense: {error}"));
                 }
-            }
-        }
-        if let Some(session) = self.sync.sessions.get_mut(&key) {
-            for report in &frame.reports {
-                session.lacking.retain(|site, seq| *site != report.site || *seq > report.seq);
             }
         }
         self.take_reports(id, from, frame.reports);
@@ -422,8 +419,11 @@ impl Engine {
                 }
             }
         }
+        let lacks = session.theirs.as_ref().is_none_or(|theirs| {
+            theirs.iter().any(|(site, seq)| resident.reports.get(site).is_none_or(|report| report.seq < *seq))
+        });
         let have = (session.next_out == 0).then(|| known().map(|(site, report)| (site.clone(), report.seq)).collect());
-        let done = same && session.theirs.is_some() && session.lacking.is_empty() && reports.is_empty();
+        let done = same && !lacks && reports.is_empty();
         let message = message.filter(|_| !done);
         let says = message.is_some() || !reports.is_empty();
         session.quiet = !says;

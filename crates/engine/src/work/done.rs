@@ -239,6 +239,15 @@ impl Engine {
         }
     }
 
+    /// The platform could not be looked at: that is tried again.
+    fn look_later(&mut self, id: &ReplicantId, failure: &DriverFailure) {
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.work.attempt = resident.work.attempt.saturating_add(1);
+        }
+        let pause = self.pause_ms(id, failure);
+        self.work_later(id, pause);
+    }
+
     /// The platform was looked at to see whether the step that a crash interrupted was carried out.
     fn looked_up(&mut self, id: &ReplicantId, result: Result<DriverDone, DriverFailure>) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
@@ -246,12 +255,11 @@ impl Engine {
         let done = match result {
             Ok(done) => done,
             Err(failure) => {
-                resident.work.attempt = resident.work.attempt.saturating_add(1);
-                let pause = self.pause_ms(id, &failure);
+                self.look_later(id, &failure);
                 if self.is_final(id, &failure) {
                     self.no_answer(id, &failure);
                 }
-                return self.work_later(id, pause);
+                return;
             }
         };
         let marked = |op: &OperationId| done.marker.as_deref() == Some(op.as_str());
@@ -296,11 +304,7 @@ impl Engine {
                 resident.work.attempt = 0;
                 resident.work.rebuild |= done.digest.is_some();
             }
-            Err(failure) => {
-                resident.work.attempt = resident.work.attempt.saturating_add(1);
-                let pause = self.pause_ms(id, &failure);
-                self.work_later(id, pause);
-            }
+            Err(failure) => self.look_later(id, &failure),
         }
     }
 
@@ -325,11 +329,7 @@ impl Engine {
                     self.warn(Some(id.clone()), message);
                 }
             }
-            Err(failure) => {
-                resident.work.attempt = resident.work.attempt.saturating_add(1);
-                let pause = self.pause_ms(id, &failure);
-                self.work_later(id, pause);
-            }
+            Err(failure) => self.look_later(id, &failure),
         }
     }
 

@@ -15,15 +15,11 @@ use khufu_crdt::{Applied, ChangeHash, Observation, OperationId, OperationReport,
 use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
+use crate::wire::is_default;
 
 /// In place of a digest: the replica may have been made from any desired state. So whatever is wanted is written, and
 /// where nothing is wanted the replica is reset.
 pub(crate) const UNKNOWN: &str = "unknown";
-
-/// Most of what follows is as it is by itself, most of the time.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
 
 /// What one site has made of one replicant. Stored beside the document, never in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

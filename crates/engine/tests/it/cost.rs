@@ -6,16 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::harness::World;
-use khufu_engine::{Config, Operate, Request};
+use khufu_engine::harness::{World, deployed};
+use khufu_engine::{Operate, Request};
 use serde_json::json;
-
-/// The settings of real nodes, where scenarios are in a hurry.
-pub(crate) fn real(config: &mut Config) {
-    let real = Config::new(config.site.clone(), config.node.clone());
-    let kinds = std::mem::take(&mut config.kinds);
-    *config = Config { kinds, ..real };
-}
 
 /// What is said while something happens: how many frames and bytes of each kind, and bytes of all together.
 #[allow(clippy::print_stderr, reason = "whoever wants to know what costs what sees it")]
@@ -43,7 +36,7 @@ fn said(
 }
 
 fn three() -> World {
-    let mut world = World::configured(950, real);
+    let mut world = World::configured(950, deployed);
     world.weather.delay_us = 100;
     world.weather.jitter_us = 100;
     world.sites(&["nantes", "paris", "rennes"]);
@@ -134,7 +127,7 @@ fn what_a_site_has_missed_comes_once() {
 
 #[test]
 fn an_edit_at_ten_sites_costs_each_some_two_kilobytes() {
-    let mut world = World::configured(951, real);
+    let mut world = World::configured(951, deployed);
     world.weather.delay_us = 100;
     world.weather.jitter_us = 100;
     world.sites(&["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use khufu_crdt::{DocumentId, ReplicantId, Report, SiteName};
-use khufu_engine::harness::World;
+use khufu_engine::harness::{World, deployed};
 use khufu_engine::{Liveness, Put, Request, Response};
 use serde_json::json;
 
@@ -119,7 +119,7 @@ fn what_a_driver_does_not_answer_keeps_no_place_for_ever() {
 
 #[test]
 fn a_site_that_falls_silent_is_noticed_in_ten_seconds_and_a_lost_heartbeat_is_not_taken_for_that() {
-    let mut world = World::configured(324, crate::cost::real);
+    let mut world = World::configured(324, deployed);
     world.sites(&["paris", "rennes"]);
     world.run_for(Duration::from_secs(60));
     let paris: SiteName = "paris".parse().unwrap();
