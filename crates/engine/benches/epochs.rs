@@ -146,6 +146,13 @@ fn main() {
         overrides: None,
         base: None,
     }));
+    let json = has("--json");
+    if !json {
+        println!(
+            "{:>9} {:>13} {:>6} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}",
+            "changes", "epoch", "ops", "doc KB", "disk KB", "memory MB", "mean us", "median", "p99", "max"
+        );
+    }
     let rows_wanted = 10;
     let mut rows = Vec::new();
     let mut number = 0;
@@ -163,34 +170,35 @@ fn main() {
         let mean = times.iter().sum::<f64>() / times.len().max(1) as f64;
         let view = bench.view();
         let disk: usize = bench.disk.iter().map(|(key, value)| key.len() + value.len()).sum();
-        rows.push(json!({
+        let row = json!({
             "changes": number, "epoch": view.epoch, "operations": view.operations.len(), "document_bytes": view.bytes,
             "disk_bytes": disk, "memory_bytes": memory(), "mean_us": mean, "median_us": at(0.5), "p99_us": at(0.99),
             "max_us": times.last(),
-        }));
+        });
+        if !json {
+            show(&row);
+        }
+        rows.push(row);
     }
-    if has("--json") {
+    if json {
         println!("{}", json!({ "rows": rows }));
-        return;
     }
+}
+
+/// A line of the table, as soon as it is known: all of them may take hours.
+fn show(row: &Value) {
+    let n = |key: &str| row[key].as_f64().unwrap_or_default();
     println!(
-        "{:>9} {:>6} {:>6} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}",
-        "changes", "epoch", "ops", "doc KB", "disk KB", "memory MB", "mean us", "median", "p99", "max"
+        "{:>9} {:>13} {:>6} {:>10.1} {:>10.1} {:>10.1} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
+        n("changes"),
+        n("epoch"),
+        n("operations"),
+        n("document_bytes") / 1e3,
+        n("disk_bytes") / 1e3,
+        n("memory_bytes") / 1e6,
+        n("mean_us"),
+        n("median_us"),
+        n("p99_us"),
+        n("max_us")
     );
-    for row in rows {
-        let n = |key: &str| row[key].as_f64().unwrap_or_default();
-        println!(
-            "{:>9} {:>6} {:>6} {:>10.1} {:>10.1} {:>10.1} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
-            n("changes"),
-            n("epoch"),
-            n("operations"),
-            n("document_bytes") / 1e3,
-            n("disk_bytes") / 1e3,
-            n("memory_bytes") / 1e6,
-            n("mean_us"),
-            n("median_us"),
-            n("p99_us"),
-            n("max_us")
-        );
-    }
 }

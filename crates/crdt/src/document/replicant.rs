@@ -305,7 +305,7 @@ impl Replicant {
     /// Whether an operation is one of this document, also if a deletion has ended it or an epoch has left it out.
     #[must_use]
     pub fn knows_operation(&self, id: &OperationId) -> bool {
-        self.state().all_operations().contains_key(id) || self.was_ended(id) || self.was_left_out(id)
+        self.state().operation(id).is_some() || self.was_ended(id) || self.was_left_out(id)
     }
 
     /// Whether there were operations that a deletion has ended or an epoch has left out.

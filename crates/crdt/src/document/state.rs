@@ -102,6 +102,12 @@ impl State {
         resolve_after(&self.base, &self.operations, &self.policy)
     }
 
+    /// Whether any operation is known that still counts.
+    #[must_use]
+    pub fn has_operations(&self) -> bool {
+        !self.base.operations.is_empty() || !self.operations.is_empty()
+    }
+
     /// All operations that are known, those of closed epochs that still count included.
     #[must_use]
     pub fn all_operations(&self) -> Cow<'_, Operations> {

@@ -90,7 +90,7 @@ impl Engine {
     pub(crate) fn view(&mut self, id: &ReplicantId) -> Result<ReplicantView, RequestError> {
         let entry = self.replicants.held(id).ok_or_else(|| not_found(id))?.clone();
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
-        let resolved = resident.resolved().clone();
+        let listed = resident.listed();
         let doc = &resident.doc;
         let state = doc.state();
         let mut warnings = sentences(&state.policy.warnings());
@@ -100,11 +100,11 @@ impl Engine {
                 doc.size()
             ));
         }
-        let operations = state
-            .all_operations()
+        let operations = listed
+            .operations(state)
             .values()
             .map(|operation| OperationView {
-                fate: resolved.fates.get(&operation.id).cloned().unwrap_or(Fate::Live),
+                fate: listed.resolved.fates.get(&operation.id).cloned().unwrap_or(Fate::Live),
                 operation: operation.clone(),
             })
             .collect();
@@ -131,7 +131,7 @@ impl Engine {
             policy: state.policy.clone(),
             desired: state.desired.clone(),
             overrides: state.overrides.clone(),
-            resolved: resolved.list.clone(),
+            resolved: listed.resolved.list.clone(),
             operations,
             deleted: state.deleted.clone(),
             heads: doc.heads(),
@@ -147,9 +147,9 @@ impl Engine {
     pub(crate) fn forecast(&mut self, id: &ReplicantId) -> Option<Forecast> {
         let here = self.config.site.clone();
         let resident = self.replicants.resident.get_mut(id)?;
-        let resolved = resident.resolved().clone();
+        let listed = resident.listed();
         let state = resident.doc.state();
-        let operations = state.all_operations();
+        let (resolved, operations) = (&listed.resolved, listed.operations(state));
         let capabilities = self.config.kinds.get(&state.kind).copied().unwrap_or_default();
         let effective = resident.doc.effective(&here);
         let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));
@@ -189,7 +189,7 @@ impl Engine {
             forecast.plan.steps.push(format!("write the desired state {}", digest.get(..12).unwrap_or(digest)));
             forecast.work.push(DiffWork::Desired(effective));
         }
-        let plan = plan(&applied, &resolved, &operations, &state.policy, &capabilities);
+        let plan = plan(&applied, resolved, operations, &state.policy, &capabilities);
         forecast.plan.rule = plan.rule;
         forecast.plan.rebuild |= plan.rebuild;
         forecast.plan.needs_attention = plan.needs_attention.or_else(|| resident.work.attention.clone());

@@ -29,7 +29,7 @@ impl Engine {
 
     fn operation_answer(&mut self, id: &ReplicantId, operation: &OperationId) -> Result<OperationAnswer, RequestError> {
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
-        let resolved = resident.resolved().list.clone();
+        let listed = resident.listed();
         let state = resident.doc.state();
         let operation = state.operation(operation).cloned().ok_or_else(|| not_found(id))?;
         let epoch = resident.doc.id().epoch;
@@ -56,7 +56,7 @@ impl Engine {
             })
             .collect();
         let complete = sites.values().all(|report| report.status != Status::Pending);
-        Ok(OperationAnswer { operation, resolved, sites, complete })
+        Ok(OperationAnswer { operation, resolved: listed.resolved.list.clone(), sites, complete })
     }
 
     /// Something was heard of a replicant: those who waited for just that are answered.

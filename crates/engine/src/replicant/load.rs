@@ -163,7 +163,7 @@ impl Engine {
         let forgotten = doubtful || (work.is_none() && !provisional);
         let mut work = work.unwrap_or_default();
         if forgotten {
-            work.distrust(replicant.state().all_operations().is_empty() && !says_nothing(&replicant.effective(here)));
+            work.distrust(!replicant.state().has_operations() && !says_nothing(&replicant.effective(here)));
             reports.remove(here);
         }
         if let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {

@@ -4,10 +4,12 @@ mod index;
 mod load;
 mod persist;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 pub(crate) use index::{Entry, Index, ItemPrefix, item_prefix};
-use khufu_crdt::{ChangeHash, Epoch, Replicant, ReplicantId, Report, Resolved, SiteName, Status};
+use khufu_crdt::{ChangeHash, Epoch, Operations, Replicant, ReplicantId, Report, Resolved, SiteName, State, Status};
 use serde_bytes::ByteBuf;
 
 use crate::engine::Task;
@@ -53,7 +55,7 @@ pub(crate) struct Resident {
     pub(crate) renamed: BTreeMap<ChangeHash, ChangeHash>,
     /// Which epoch that was, where there was one since it was read from disk.
     pub(crate) renamed_of: Epoch,
-    resolved: Option<Resolved>,
+    listed: Option<Arc<Listed>>,
     /// What was found out of reports of sites that have left: the number of the report, the decision, and whether it was
     /// known there.
     knew: BTreeMap<SiteName, (u64, Vec<ChangeHash>, bool)>,
@@ -62,6 +64,29 @@ pub(crate) struct Resident {
     walks: u64,
     /// What was executed was compared with what the document says of it.
     pub(crate) compared: bool,
+}
+
+/// The operations of a document.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) resolved: Resolved,
+    /// With those of closed epochs, where there are any of these.
+    all: Option<Operations>,
+}
+
+impl Listed {
+    fn of(state: &State) -> Self {
+        let all = match state.all_operations() {
+            Cow::Owned(all) => Some(all),
+            Cow::Borrowed(_) => None,
+        };
+        Self { resolved: state.resolved(), all }
+    }
+
+    /// All that are known, of the document that this was worked out of.
+    pub(crate) fn operations<'a>(&'a self, state: &'a State) -> &'a Operations {
+        self.all.as_ref().unwrap_or(&state.operations)
+    }
 }
 
 /// What was offered to a node, and when it may be offered again.
@@ -92,7 +117,7 @@ impl Resident {
             sent: None,
             renamed: BTreeMap::new(),
             renamed_of: 0,
-            resolved: None,
+            listed: None,
             knew: BTreeMap::new(),
             #[cfg(test)]
             walks: 0,
@@ -100,21 +125,21 @@ impl Resident {
         }
     }
 
-    /// The list of operations as they are to be run.
-    pub(crate) fn resolved(&mut self) -> &Resolved {
+    /// All operations, and the list of them as they are to be run. Worked out once for each change of the document.
+    pub(crate) fn listed(&mut self) -> Arc<Listed> {
         let doc = &self.doc;
-        self.resolved.get_or_insert_with(|| doc.state().resolved())
+        self.listed.get_or_insert_with(|| Arc::new(Listed::of(doc.state()))).clone()
     }
 
     /// That list, if it is worked out already.
     #[cfg(feature = "harness")]
     pub(crate) fn known_list(&self) -> Option<&[khufu_crdt::OperationId]> {
-        self.resolved.as_ref().map(|resolved| resolved.list.as_slice())
+        self.listed.as_ref().map(|listed| listed.resolved.list.as_slice())
     }
 
     /// The document changed.
     pub(crate) fn touched(&mut self) {
-        self.resolved = None;
+        self.listed = None;
         self.compared = false;
     }
 
@@ -182,7 +207,7 @@ impl Resident {
         let forgot = self.work.forgot(report);
         if forgot {
             let value = !says_nothing(&self.doc.effective(&report.site));
-            let only_a_value = self.doc.state().all_operations().is_empty() && value;
+            let only_a_value = !self.doc.state().has_operations() && value;
             self.work.remember(report, only_a_value);
         }
         forgot

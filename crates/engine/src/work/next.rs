@@ -255,9 +255,9 @@ impl Engine {
         if resident.provisional {
             return Next::Nothing { settled: false };
         }
-        let resolved = resident.resolved().clone();
+        let listed = resident.listed();
         let state = resident.doc.state();
-        let operations = state.all_operations();
+        let (resolved, operations) = (&listed.resolved, listed.operations(state));
         let effective = resident.doc.effective(&here);
         let kind = state.kind.clone();
         let member = state.deleted.is_none()
@@ -307,7 +307,7 @@ impl Engine {
         let operation = |op: &khufu_crdt::OperationId| operations.get(op).cloned();
         let pause = Pause { until_us: resident.retry_us.filter(|at| *at > now_us) };
         if let (Some(step), Some(recovery)) =
-            (work.applied.intent().cloned(), work.applied.recovery(&operations, &state.policy, &capabilities))
+            (work.applied.intent().cloned(), work.applied.recovery(operations, &state.policy, &capabilities))
         {
             let attempts = state.policy.retry.attempts.max(1);
             return resume(work, &step, recovery, operation, pause, (attempts, capabilities.observe));
@@ -414,7 +414,7 @@ impl Engine {
             _ => {}
         }
         work.attention = None;
-        let plan = plan(&work.applied, &resolved, &operations, &state.policy, &capabilities);
+        let plan = plan(&work.applied, resolved, operations, &state.policy, &capabilities);
         let is_absolute =
             |op: &OperationId| operations.get(op).is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
         // What is before an absolute operation is left out for good only with the success of that one. (And also what was

@@ -135,9 +135,8 @@ fn reported_operations(
     most: usize,
     room: usize,
 ) -> (Status, BTreeMap<OperationId, OperationReport>) {
-    let fates = resident.resolved().fates.clone();
-    let state = resident.doc.state();
-    let known = state.all_operations();
+    let listed = resident.listed();
+    let (fates, known) = (&listed.resolved.fates, listed.operations(resident.doc.state()));
     let work = &resident.work;
     let outcomes: BTreeMap<_, _> = work.applied.entries().iter().map(|entry| (&entry.id, entry.outcome)).collect();
     // What is about to be started over from a replica as new is not done, whatever was noted of it.
