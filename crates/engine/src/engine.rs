@@ -260,6 +260,7 @@ impl Engine {
             }
             Input::Addresses { addresses } => self.addresses(addresses),
         }
+        self.evict_if_crowded();
         self.finish()
     }
 

@@ -263,9 +263,9 @@ impl Engine {
                 resident.used_us = self.now.monotonic_us;
                 if let Some(old) = self.replicants.resident.remove(&id) {
                     self.end_sessions_of(&id);
-                    resident.keep_work_of(old);
+                    resident.keep_work_of(*old);
                 }
-                self.replicants.resident.insert(id.clone(), resident);
+                self.replicants.resident.insert(id.clone(), Box::new(resident));
                 self.adopt(&id, true);
                 self.counters.changes_local += 1;
                 self.store_clock();

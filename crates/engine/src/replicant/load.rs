@@ -46,7 +46,7 @@ impl Engine {
                     resident.used_us = self.now.monotonic_us;
                     // What the index says of it is no longer so.
                     let other = self.replicants.index.get(id).is_some_and(|entry| entry.heads != resident.doc.heads());
-                    self.replicants.resident.insert(id.clone(), resident);
+                    self.replicants.resident.insert(id.clone(), Box::new(resident));
                     self.after_load(id, other);
                 }
                 Err(message) => {
@@ -60,10 +60,6 @@ impl Engine {
         }
         for task in tasks {
             self.run(id.clone(), task);
-        }
-        // Documents can be read faster than they are swept.
-        if self.replicants.resident.len() > self.replicants.crowded.max(self.config.resident.saturating_mul(2)) {
-            self.evict();
         }
     }
 
@@ -275,6 +271,14 @@ impl Engine {
         self.timers.set(Due::Sweep, self.now.plus(self.config.session_timeout));
     }
 
+    /// Documents can be read, made and received faster than they are swept.
+    pub(crate) fn evict_if_crowded(&mut self) {
+        let some_more = self.config.resident.saturating_add(self.config.resident / 4);
+        if self.replicants.resident.len() > self.replicants.crowded.max(some_more) {
+            self.evict();
+        }
+    }
+
     /// Takes documents out of memory that nobody uses: those that were only hearsay, and those beyond the limit. What only
     /// waits to be tried again is read again then.
     fn evict(&mut self) {
@@ -302,6 +306,7 @@ impl Engine {
             }
         }
         // Where most are in use, looking again at each that comes would take too long.
-        self.replicants.crowded = self.replicants.resident.len().saturating_mul(2).saturating_add(64);
+        let left = self.replicants.resident.len();
+        self.replicants.crowded = left.saturating_add(left / 4).saturating_add(64);
     }
 }

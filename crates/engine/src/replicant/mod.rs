@@ -241,7 +241,8 @@ impl Resident {
 #[derive(Debug, Default)]
 pub(crate) struct Replicants {
     pub(crate) index: Index,
-    pub(crate) resident: BTreeMap<ReplicantId, Resident>,
+    /// Boxed, because a document is some kilobytes wide, and a map keeps places free.
+    pub(crate) resident: BTreeMap<ReplicantId, Box<Resident>>,
     /// What waits for documents that are being read.
     pub(crate) parked: BTreeMap<ReplicantId, Vec<Task>>,
     pub(crate) by_prefix: BTreeMap<ItemPrefix, ReplicantId>,
@@ -257,7 +258,7 @@ impl Replicants {
 
     /// The documents that are in memory because somebody told of them.
     pub(crate) fn provisional(&self) -> impl Iterator<Item = &Resident> {
-        self.resident.values().filter(|resident| resident.provisional)
+        self.resident.values().map(Box::as_ref).filter(|resident| resident.provisional)
     }
 
     /// The same, and those of other epochs that are being fetched.

@@ -226,7 +226,7 @@ impl Engine {
             entry.dropped = true;
             entry.settled = true;
             entry.gone = std::mem::take(&mut entry.heads);
-            entry.gone.extend(resident.work.expelled);
+            entry.gone.extend(resident.work.expelled.iter().copied());
         }
         self.write_index(id);
         self.update_topic(id);

@@ -121,7 +121,7 @@ impl Engine {
                 let mut resident = Resident::new(doc, Work::default(), BTreeMap::new(), true);
                 resident.used_us = self.now.monotonic_us;
                 resident.told_by = Some(from.clone());
-                self.replicants.resident.insert(id, resident);
+                self.replicants.resident.insert(id, Box::new(resident));
                 true
             }
             Err(error) => {
@@ -147,7 +147,7 @@ impl Engine {
         }
         self.end_sessions_of(id);
         if let Some(next) = self.replicants.resident.get_mut(id) {
-            next.keep_work_of(old);
+            next.keep_work_of(*old);
         }
     }
 

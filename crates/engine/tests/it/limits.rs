@@ -48,6 +48,26 @@ fn a_node_that_starts_with_much_to_do_reads_it_a_little_at_a_time_and_does_all_o
 }
 
 #[test]
+fn what_is_made_and_received_leaves_memory_before_it_is_swept() {
+    let mut world = World::configured(313, |config| {
+        (config.resident, config.session_timeout) = (10, Duration::from_secs(3600));
+    });
+    world.sites(&["paris", "rennes"]);
+    world.run_for(Duration::from_secs(1));
+    let mut most = 0;
+    for number in 0..400 {
+        world.put("paris", &format!("r{number}"), "all", json!({"n": number}));
+        world.run_for(Duration::from_millis(20));
+        for site in ["paris", "rennes"] {
+            most = most.max(world.sites[site].engine().unwrap().metrics().resident);
+        }
+    }
+    assert!(most <= 130, "{most} documents in memory, 10 are to be");
+    world.settle();
+    assert!((0..400).all(|number| world.text("rennes", &format!("r{number}")).is_some()));
+}
+
+#[test]
 fn what_is_tried_again_later_is_not_tried_sooner_because_it_was_out_of_memory() {
     let mut world = World::configured(312, |config| config.resident = 0);
     world.sites(&["paris"]);
