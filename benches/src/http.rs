@@ -70,6 +70,11 @@ impl Client {
                 json!({"method": "PATCH", "path": format!("/v1/replicants/{id}/desired"), "body": {"n": value}})
             })
             .collect();
+        self.bulk(&requests).await;
+    }
+
+    /// Many requests in one, all of which must succeed.
+    pub(crate) async fn bulk(&mut self, requests: &[Value]) {
         let body = json!({"requests": requests}).to_string();
         let answer: Value = serde_json::from_slice(&self.ask("POST", "/v1/bulk", body).await).expect("JSON");
         assert_eq!(answer["ok"], true, "{answer}");

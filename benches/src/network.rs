@@ -15,6 +15,10 @@ use crate::http::Client;
 use crate::usage;
 use crate::watch::Watch;
 
+/// Who makes replicants at a time, and how many in one request.
+const WORKERS: usize = 4;
+const IN_ONE: usize = 64;
+
 /// A running node. Dropping it kills the process.
 pub(crate) struct Site {
     pub(crate) name: String,
@@ -194,16 +198,17 @@ impl Network {
 
     /// Makes replicants `PREFIX0` and so on at the first node, for all sites, and waits until all have them.
     pub(crate) async fn create(&self, prefix: &str, count: usize, desired: &Value) {
-        let body = json!({"kind": "files", "scope": "all", "desired": desired}).to_string();
+        let body = json!({"kind": "files", "scope": "all", "desired": desired});
         let host = &self.sites[0].host;
-        let workers = 16.min(count);
-        let each = (0..workers).map(|worker| {
-            let (body, prefix) = (body.clone(), prefix.to_owned());
-            async move {
-                let mut client = Client::new(host).await;
-                for number in (worker..count).step_by(workers) {
-                    client.ask("PUT", &format!("/v1/replicants/{prefix}{number}"), body.clone()).await;
-                }
+        let body = &body;
+        // Of each request the node carries out so many at once as it likes to.
+        let each = (0..WORKERS).map(|worker| async move {
+            let mut client = Client::new(host).await;
+            for first in (worker * IN_ONE..count).step_by(WORKERS * IN_ONE) {
+                let put =
+                    |number| json!({"method": "PUT", "path": format!("/v1/replicants/{prefix}{number}"), "body": body});
+                let requests: Vec<Value> = (first..count.min(first + IN_ONE)).map(put).collect();
+                client.bulk(&requests).await;
             }
         });
         futures::future::join_all(each).await;
