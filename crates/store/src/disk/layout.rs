@@ -163,13 +163,6 @@ impl Contents {
         self.count = self.count.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(Self::hash(stored));
     }
-
-    /// Of what a tree holds.
-    pub(super) fn of<'a>(entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
-        let mut contents = Self::default();
-        entries.filter(|(key, _)| key.first() == Some(&RECORD)).for_each(|(_, stored)| contents.add(stored));
-        contents
-    }
 }
 
 /// What is known of the last group of batches.

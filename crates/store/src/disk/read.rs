@@ -63,6 +63,18 @@ impl Gap {
 /// So many more places are looked at inside a gap, to find what is whole between two damaged pages.
 const PROBES: usize = 256;
 
+/// Goes through all entries once, in their order, and keeps none of them.
+pub(super) fn each(tree: &sled::Tree, mut see: impl FnMut(&[u8], &[u8])) -> Result<(), Unread> {
+    let seen = catch_unwind(AssertUnwindSafe(|| {
+        for entry in tree {
+            let (key, stored) = entry?;
+            see(&key, &stored);
+        }
+        Ok(())
+    }));
+    seen.unwrap_or_else(|panic| Err(Unread::Damaged(said(panic.as_ref()))))
+}
+
 /// Reads all entries from `from` on up to `to` (excluded), sorted, and the gaps between them.
 pub(super) fn range(tree: &sled::Tree, from: &[u8], to: Option<&[u8]>) -> (Vec<Entry>, Vec<Gap>) {
     let upper = to.map_or(Bound::Unbounded, Bound::Excluded);

@@ -162,14 +162,20 @@ fn look(dir: &Path, parts: &Parts) -> Result<Look, StoreError> {
     let (found, acknowledged) = (parts.applier.before, acknowledged.max(parts.known));
     let rolled_back = (found < acknowledged).then_some(RolledBack { found, acknowledged });
     let tree = &parts.applier.tree;
-    let (entries, gaps) = read::range(tree, &[], None);
-    if let Some(gap) = gaps.into_iter().next() {
+    let (mut contents, mut damaged) = (Contents::default(), Vec::new());
+    let whole = read::each(tree, |key, stored| {
+        let Some((&RECORD, bare)) = key.split_first() else { return };
+        contents.add(stored);
+        if let Err(unread) = read::value(tree, key, stored) {
+            damaged.push(Damaged { key: bare.to_vec(), until: None, reason: unread.reason() });
+        }
+    });
+    if let Err(unread) = whole {
         return Ok(match rolled_back {
             Some(_) => Look::Missing("the log ends too early".to_owned(), rolled_back),
-            None => Look::Unreadable(gap.reason.reason()),
+            None => Look::Unreadable(unread.reason()),
         });
     }
-    let contents = Contents::of(entries.iter().map(|(key, stored)| (&key[..], &stored[..])));
     if contents != parts.applier.contents {
         return Ok(Look::Missing("records are missing from it".to_owned(), rolled_back));
     }
@@ -183,11 +189,6 @@ fn look(dir: &Path, parts: &Parts) -> Result<Look, StoreError> {
             false => Look::Journal(reason.to_owned(), rolled_back),
         });
     }
-    let records = entries.iter().filter(|(key, _)| key.first() == Some(&RECORD));
-    let damaged = records
-        .filter_map(|(key, bytes)| Some((key, read::value(tree, key, bytes).err()?)))
-        .map(|(key, unread)| Damaged { key: key[1..].to_vec(), until: None, reason: unread.reason() })
-        .collect();
     Ok(Look::Fine(damaged))
 }
 
