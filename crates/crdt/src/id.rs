@@ -1,8 +1,9 @@
 //! Names: of replicants, their documents, sites and operations.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,10 +68,11 @@ fn check(what: &'static str, name: &str, max: usize, allowed: &'static str) -> R
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $allowed:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        ///
+        /// A copy shares the text.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The most bytes such a name may have.
@@ -81,9 +83,12 @@ macro_rules! name {
             /// # Errors
             /// [`NameError`] names the place and the rule that the name breaks.
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
-                let name = name.into();
-                check($what, &name, $max, $allowed)?;
-                Ok(Self(name))
+                Self::of(&name.into())
+            }
+
+            fn of(name: &str) -> Result<Self, NameError> {
+                check($what, name, $max, $allowed)?;
+                Ok(Self(name.into()))
             }
 
             /// The name as text.
@@ -103,13 +108,25 @@ macro_rules! name {
         impl std::str::FromStr for $type {
             type Err = NameError;
             fn from_str(name: &str) -> Result<Self, NameError> {
-                Self::new(name)
+                Self::of(name)
             }
         }
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0
+                name.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Self::of(&String::deserialize(from)?).map_err(de::Error::custom)
             }
         }
 

@@ -215,7 +215,7 @@ impl Engine {
         let Some(placement) = self.replicants.held(id).and_then(|entry| entry.placement.as_ref()) else { return false };
         let here = &self.config.site;
         let may = |site: &&SiteName| *site == here || (self.liveness(site) == Liveness::Alive && counts(site));
-        placement.sites.iter().find(may) == Some(here)
+        placement.sites().iter().find(may) == Some(here)
     }
 
     /// Whether a site is down, or was until a moment ago.
@@ -227,7 +227,7 @@ impl Engine {
     /// Two concurrent edits can leave a scope beside the placement of another: one site decides again.
     pub(crate) fn place_if_stale(&mut self, id: &ReplicantId) {
         let Some(entry) = self.replicants.held(id) else { return };
-        let stale = entry.placement.as_ref().is_some_and(|placement| placement.expression != entry.scope);
+        let stale = entry.placement.as_ref().is_some_and(|placement| placement.expression() != &*entry.scope);
         if stale && !entry.deleted && self.decides(id, |_| true) {
             self.place(id);
         }
@@ -241,9 +241,10 @@ impl Engine {
         if self.replicants.resident.get(id).is_none_or(|resident| resident.provisional) {
             return;
         }
-        let here = if old.expression == entry.scope { old.decided_by.clone() } else { self.config.site.clone() };
+        let restated = old.expression() != &*entry.scope;
+        let here = if restated { self.config.site.clone() } else { old.decided_by().clone() };
         let mut view = self.scope_view(&here, |site| self.members.settled_state(site, self.now));
-        for site in &old.sites {
+        for site in old.sites() {
             // Measured times change with every heartbeat: nothing moves because of that alone.
             if let Some(site) = view.sites.get_mut(site.as_str()) {
                 site.held = true;
@@ -257,8 +258,8 @@ impl Engine {
             }
         };
         // A prime that was chosen stays where it is while it works.
-        if let (Mode::Cross, Some(prime)) = (next.mode, &old.prime)
-            && next.sites == old.sites
+        if let (Mode::Cross, Some(prime)) = (next.mode, old.prime())
+            && next.sites == *old.sites()
             && !names_prime(&entry.scope)
             && !self.is_down(prime)
         {
@@ -269,15 +270,14 @@ impl Engine {
         let all_ready = next.sites.iter().all(ready);
         let wanted = next.sites.clone();
         let stays = |site: &&SiteName| !next.sites.contains(*site) && (self.is_down(site) || !all_ready);
-        let staying = old.sites.iter().filter(stays).cloned().collect();
-        keep(old.mode, &mut next, staying);
+        let staying = old.sites().iter().filter(stays).cloned().collect();
+        keep(old.mode(), &mut next, staying);
         let behind = |site: &SiteName| self.liveness(site) == Liveness::Alive && !entry.current.contains(site);
         if wanted != next.sites && wanted.iter().any(behind) {
             // Who is to leave is seen again when those who follow have had their time.
             self.timers.set_by(Due::Place, self.now.plus(self.config.settle));
         }
-        if next.sites == old.sites && next.mode == old.mode && next.prime == old.prime && old.expression == entry.scope
-        {
+        if next.sites == *old.sites() && next.mode == old.mode() && next.prime.as_ref() == old.prime() && !restated {
             return;
         }
         let next = self.with_leaving(id, next);

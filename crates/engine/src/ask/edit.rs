@@ -200,7 +200,7 @@ impl Engine {
         let (kind, scope_now) = (entry.kind.clone(), entry.scope.clone());
         let here = self.config.site.clone();
         // What can fail is tried before anything is changed.
-        let placed = match put.scope.clone().filter(|scope| *scope != scope_now) {
+        let placed = match put.scope.clone().filter(|scope| **scope != *scope_now) {
             Some(scope) => {
                 let placement = self.decide(&scope, &here, &kind)?;
                 Some((scope, self.with_leaving(id, placement)))
@@ -225,8 +225,8 @@ impl Engine {
     /// Makes a replicant that was deleted anew.
     fn put_again(&mut self, id: &ReplicantId, who: &str, put: Put) -> Result<Response, RequestError> {
         let entry = self.replicants.held(id).cloned().ok_or_else(|| not_found(id))?;
-        let kind = put.kind.clone().unwrap_or(entry.kind);
-        let scope = put.scope.clone().unwrap_or(entry.scope);
+        let kind = put.kind.clone().unwrap_or_else(|| entry.kind.to_string());
+        let scope = put.scope.clone().unwrap_or_else(|| entry.scope.to_string());
         let here = self.config.site.clone();
         let placement = self.decide(&scope, &here, &kind)?;
         // Sites that held the old one and are not among the new ones clean up.

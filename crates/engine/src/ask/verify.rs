@@ -58,7 +58,7 @@ impl Engine {
             .index
             .iter()
             .filter(|(id, entry)| !entry.dropped && !entry.deleted && only.as_ref().is_none_or(|only| only == *id))
-            .filter_map(|(id, entry)| Some((id.clone(), entry.placement.clone()?)))
+            .filter_map(|(id, entry)| Some((id.clone(), entry.placement.as_ref()?.whole())))
             .take(MAX_VERIFIED)
             .collect();
         let mut by_site = BTreeMap::<SiteName, Vec<ReplicantId>>::new();

@@ -3,6 +3,7 @@
 use khufu_crdt::{Fate, ReplicantId, Step, plan};
 
 use crate::output::DiffWork;
+use crate::replicant::Placed;
 use crate::request::sentences;
 use crate::{
     DriverDone, DriverFailure, Engine, ListQuery, Liveness, OperationView, Page, ReplicantView, RequestError, Response,
@@ -32,11 +33,11 @@ impl Engine {
         let removed = query.status == Some(khufu_crdt::Status::Removed);
         let mut page = Page::default();
         for (id, entry) in self.replicants.index.range::<ReplicantId, _>((start, std::ops::Bound::Unbounded)) {
-            let sites = entry.placement.as_ref().map(|placement| placement.sites.clone()).unwrap_or_default();
+            let sites = entry.placement.as_ref().map(Placed::sites);
             let wanted = !entry.dropped
                 && (!entry.deleted || removed)
-                && query.kind.as_ref().is_none_or(|kind| *kind == entry.kind)
-                && query.site.as_ref().is_none_or(|site| sites.contains(site))
+                && query.kind.as_ref().is_none_or(|kind| **kind == *entry.kind)
+                && query.site.as_ref().is_none_or(|site| sites.is_some_and(|sites| sites.contains(site)))
                 && query.status.is_none_or(|status| status == entry.status());
             if !wanted {
                 continue;
@@ -47,9 +48,9 @@ impl Engine {
             }
             page.items.push(Summary {
                 id: id.clone(),
-                kind: entry.kind.clone(),
-                scope: entry.scope.clone(),
-                sites,
+                kind: entry.kind.to_string(),
+                scope: entry.scope.to_string(),
+                sites: sites.cloned().unwrap_or_default(),
                 status: entry.status(),
                 deleted: entry.deleted,
                 operations: entry.operations,
@@ -117,7 +118,7 @@ impl Engine {
                     state: if *site == self.config.site { Liveness::Alive } else { self.members.site_state(site) },
                     report: resident.reports.get(site).cloned(),
                     current: entry.current.contains(site),
-                    leaving: entry.placement.as_ref().is_some_and(|placement| placement.leaving.contains(site)),
+                    leaving: entry.placement.as_ref().is_some_and(|placement| placement.leaving().contains(site)),
                 };
                 (site.clone(), status)
             })

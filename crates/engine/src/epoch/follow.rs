@@ -2,6 +2,7 @@
 
 use khufu_crdt::{ChangeHash, DocumentId, Received, Replicant, ReplicantId};
 
+use crate::replicant::Placed;
 use crate::wire::{Frame, Push};
 use crate::{Engine, NodeId};
 
@@ -163,7 +164,7 @@ impl Engine {
             return;
         }
         let Some(entry) = self.replicants.index.get(id).filter(|entry| entry.dropped) else { return };
-        let sites = entry.placement.iter().flat_map(|placement| &placement.sites);
+        let sites = entry.placement.iter().flat_map(Placed::sites);
         let others: Vec<_> = sites
             .filter(|site| **site != self.config.site)
             .flat_map(|site| self.members.reachable(site))

@@ -9,6 +9,7 @@ use khufu_crdt::{
 
 use super::World;
 use crate::record::{Part, part, replicant_prefix, report_key};
+use crate::replicant::Placed;
 use crate::{Liveness, wire};
 
 /// One document on a disk.
@@ -58,7 +59,7 @@ fn operations_of(document: &Replicant) -> Vec<OperationId> {
 }
 
 /// What the index of a running site says of a replicant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Known<'a> {
     /// Which of its documents.
     pub epoch: Epoch,
@@ -67,7 +68,7 @@ pub struct Known<'a> {
     /// Whether it was given away.
     pub dropped: bool,
     /// Where it lives.
-    pub placement: Option<&'a Placement>,
+    pub placement: Option<Placement>,
     /// The heads of its document.
     pub heads: &'a [ChangeHash],
     /// Whether the site has nothing left to do for it.
@@ -101,7 +102,7 @@ impl World {
             epoch: entry.epoch,
             deleted: entry.deleted,
             dropped: entry.dropped,
-            placement: entry.placement.as_ref(),
+            placement: entry.placement.as_ref().map(Placed::whole),
             heads: &entry.heads,
             settled: entry.settled,
             says,
@@ -202,7 +203,7 @@ impl World {
             let Some(entry) = engine.replicants.index.get(&id) else { continue };
             let heads: Vec<_> = entry.heads.iter().map(|head| head.to_string().chars().take(6).collect()).collect();
             let heads: Vec<String> = heads;
-            let placement = entry.placement.as_ref().map(|at| (&at.sites, &at.leaving));
+            let placement = entry.placement.as_ref().map(|at| (at.sites(), at.leaving()));
             let resident = engine.replicants.resident.get(&id).map(|resident| resident.provisional);
             lines.push_str(&format!(
                 "{site}: epoch {} heads {heads:?} at {placement:?} deleted {} dropped {} settled {} cleaned {:?} provisional \

@@ -143,7 +143,7 @@ impl World {
             for (name, site, engine) in &running {
                 let Some(entry) = engine.replicants.held(&id) else { continue };
                 let placed = entry.placement.as_ref().is_some_and(|placement| {
-                    placement.sites.iter().any(|at| at.as_str() == *name && placement.has_replica(at))
+                    placement.sites().iter().any(|at| at.as_str() == *name && placement.has_replica(at))
                 });
                 let value = (entry.epoch, &entry.heads, entry.deleted);
                 match &seen {
@@ -151,7 +151,7 @@ impl World {
                     Some(seen) if *seen != value => return Some(format!("{name} has another document of {id}")),
                     Some(_) => {}
                 }
-                for site in entry.placement.iter().flat_map(|placement| &placement.sites) {
+                for site in entry.placement.iter().flat_map(|placement| placement.sites()) {
                     let other = running.iter().find(|(other, _, _)| *other == site.as_str());
                     if let Some((_, _, other)) = other
                         && other.replicants.held(&id).is_none()

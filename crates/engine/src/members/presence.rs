@@ -62,7 +62,7 @@ impl Engine {
 
     /// How much there is to do for this site: the replicants that it holds.
     pub(crate) fn load(&self) -> f64 {
-        self.replicants.index.values().filter(|entry| !entry.dropped).count() as f64
+        self.replicants.index.held() as f64
     }
 
     pub(crate) fn peer_down(&mut self, node: &NodeId) {

@@ -232,7 +232,8 @@ impl Engine {
         let here = &self.config.site;
         let waits = |entry: &Entry| {
             !entry.dropped
-                && (!entry.settled || entry.placement.as_ref().is_some_and(|placement| !placement.sites.contains(here)))
+                && (!entry.settled
+                    || entry.placement.as_ref().is_some_and(|placement| !placement.sites().contains(here)))
         };
         let busy = |id: &ReplicantId| {
             let resident = self.replicants.resident.get(id);

@@ -3,6 +3,9 @@
 mod index;
 mod load;
 mod persist;
+mod place;
+mod small;
+mod sum;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +13,7 @@ use std::sync::Arc;
 
 pub(crate) use index::{Entry, Index, ItemPrefix, item_prefix};
 use khufu_crdt::{ChangeHash, Epoch, Operations, Replicant, ReplicantId, Report, Resolved, SiteName, State, Status};
+pub(crate) use place::Placed;
 use serde_bytes::ByteBuf;
 
 use crate::engine::Task;
@@ -253,7 +257,7 @@ pub(crate) struct Replicants {
 impl Replicants {
     /// Whether this node holds the replicant's document.
     pub(crate) fn held(&self, id: &ReplicantId) -> Option<&Entry> {
-        self.index.get(id).filter(|entry| !entry.dropped)
+        self.index.get(id).map(Box::as_ref).filter(|entry| !entry.dropped)
     }
 
     /// The documents that are in memory because somebody told of them.
@@ -285,9 +289,13 @@ impl Replicants {
                 _ => {}
             }
         }
-        for entry in self.index.values_mut().filter(|entry| !entry.dropped) {
-            entry.doubtful = true;
-            entry.settled = false;
+        let held = self.index.iter().filter(|(_, entry)| !entry.dropped);
+        let held: Vec<_> = held.map(|(id, _)| id.clone()).collect();
+        for id in held {
+            if let Some(entry) = self.index.get_mut(&id) {
+                entry.doubtful = true;
+                entry.settled = false;
+            }
         }
     }
 

@@ -55,18 +55,22 @@ impl Engine {
         let cleaned_now = resident.cleaned();
         let aged = self.config.epochs.aged_changes;
         let state = resident.doc.state();
-        let Some(entry) = self.replicants.index.get_mut(id) else { return };
+        let index = &mut self.replicants.index;
+        let (kind, scope) = (index.text(&state.kind), index.text(&state.scope));
+        let placement = state.placement.as_ref().map(|placement| index.placed(placement));
+        let Some(entry) = index.get_mut(id) else { return };
         let was_deleted = entry.deleted;
-        let placed = entry.placement != state.placement;
+        let placed = entry.placement != placement;
+        entry.placement = placement;
+        let cleaned_now = cleaned_now.iter().map(|site| entry.name(site)).collect();
         let cleaned = std::mem::replace(&mut entry.cleaned, cleaned_now);
         let shared = placed || cleaned != entry.cleaned;
         entry.epoch = resident.doc.id().epoch;
-        entry.kind.clone_from(&state.kind);
-        if entry.scope != state.scope {
-            entry.scope.clone_from(&state.scope);
+        entry.kind = kind;
+        if entry.scope != scope {
+            entry.scope = scope;
             entry.moving = crate::place::is_moving(&state.scope);
         }
-        entry.placement.clone_from(&state.placement);
         entry.deleted = state.deleted.is_some();
         entry.operations = state.operations.len().saturating_add(state.base.operations.len());
         entry.changes = resident.doc.change_count();
@@ -76,11 +80,11 @@ impl Engine {
         entry.heads = resident.doc.heads();
         entry.conflicts = resident.doc.conflicts().len();
         let current = resident.reports.values().filter(|report| resident.is_current(report));
-        entry.current = current.map(|report| report.site.clone()).collect();
+        entry.current = current.map(|report| entry.name(&report.site)).collect();
         let newest = state.operations.values().map(|operation| operation.at).max().max(state.base.clock);
         let (deleted, sites) = (
             entry.deleted && !was_deleted,
-            entry.placement.as_ref().map(|placement| placement.sites.iter().cloned().collect::<Vec<_>>()),
+            entry.placement.as_ref().map(|placement| placement.sites().iter().cloned().collect::<Vec<_>>()),
         );
         self.write_index(id);
         self.follow_clock(newest);

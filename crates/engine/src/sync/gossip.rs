@@ -211,7 +211,7 @@ impl Engine {
         if !direct && let Some(nodes) = self.few(id, self.config.direct) {
             return self.tell_nodes(nodes, push);
         }
-        let topic = self.sync.topics.subscribed(id).cloned();
+        let topic = self.sync.topics.subscribed(id).map(str::to_owned);
         match topic {
             Some(topic) if !direct => {
                 let frame = self.signed_gossip(&Gossip::Push(push.clone()));

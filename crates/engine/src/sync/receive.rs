@@ -5,7 +5,7 @@ use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Resident};
+use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Placed, Resident};
 use crate::timers::Due;
 use crate::wire::{self, Push};
 use crate::work::Work;
@@ -223,7 +223,7 @@ impl Engine {
         let strangers: Vec<_> = entry
             .placement
             .iter()
-            .flat_map(|placement| &placement.sites)
+            .flat_map(Placed::sites)
             .filter(|site| **site != self.config.site && !known.is_some_and(|placement| placement.holds(site)))
             .flat_map(|site| self.members.reachable(site))
             .collect();
@@ -246,6 +246,7 @@ impl Engine {
         if !doc.is_created() || !lives || entry.epoch != doc.id().epoch {
             return;
         }
+        let site = entry.name(&site);
         entry.lost_at.insert(site);
         // A later report of no more than what is here says the same of one that has given it away itself since.
         let says_so = |site: &SiteName| {
@@ -258,7 +259,7 @@ impl Engine {
             })
         };
         // Where it is not known who they are, nobody can have lost it.
-        let heirs = entry.placement.iter().flat_map(|placement| &placement.sites).filter(|site| **site != here);
+        let heirs = entry.placement.iter().flat_map(Placed::sites).filter(|site| **site != here);
         let mut heirs = heirs.peekable();
         if heirs.peek().is_some() && heirs.all(|site| entry.lost_at.contains(site) || says_so(site)) {
             self.adopt(id, false);
@@ -319,9 +320,9 @@ impl Engine {
             self.write_report(&report);
             if let Some(entry) = self.replicants.index.get_mut(id) {
                 entry.reported(&report);
-                entry.cleaned = cleaned;
+                entry.cleaned = cleaned.iter().map(|site| entry.name(site)).collect();
                 if current {
-                    entry.current.insert(report.site.clone());
+                    entry.add_current(&report.site);
                 } else {
                     entry.current.remove(&report.site);
                 }

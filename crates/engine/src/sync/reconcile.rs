@@ -67,10 +67,13 @@ impl Engine {
         let again = self.about(&node.0, self.config.reconcile);
         self.timers.set(Due::Reconcile(node.clone()), again);
         let Some(site) = self.members.site_of(node) else { return };
-        let Some((_, digest)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        let digest = self.replicants.index.sum(site).digest();
         let said = self.sync.said.entry(node.clone()).or_default();
-        if said.here == Some(digest) && said.there == Some(digest) {
-            return;
+        if said.there == Some(digest) {
+            self.sync.shared.is_same(site);
+            if said.here == Some(digest) {
+                return;
+            }
         }
         said.here = Some(digest);
         self.counters.reconciles += 1;
@@ -81,14 +84,15 @@ impl Engine {
     pub(crate) fn told_shared(&mut self, from: &NodeId, theirs: &[u8]) {
         let begins = self.begins_with(from);
         let Some(site) = self.members.site_of(from) else { return };
-        let Some((items, digest)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        let digest = self.replicants.index.sum(site).digest();
         self.sync.said.entry(from.clone()).or_default().there = theirs.try_into().ok();
         if digest == theirs {
-            return;
+            return self.sync.shared.is_same(site);
         }
         if !begins {
             return self.reconcile_with(from);
         }
+        let Some(items) = self.sync.shared.with(&self.replicants.index, site) else { return };
         let message = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| state.initiate());
         let Ok(message) = message else { return };
         self.sync.next_round += 1;
@@ -106,7 +110,7 @@ impl Engine {
     /// Answers the comparison of another node. Nothing of it is kept.
     fn compare_for(&mut self, from: &NodeId, round: u64, message: &[u8]) {
         let Some(site) = self.members.site_of(from) else { return };
-        let Some((items, _)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        let Some(items) = self.sync.shared.with(&self.replicants.index, site) else { return };
         let answer = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| state.reconcile(message));
         match answer {
             Ok(answer) => {
@@ -121,7 +125,7 @@ impl Engine {
         let Some(round) = self.sync.rounds.get_mut(from).filter(|round| round.number == number) else { return };
         let Some(site) = self.members.site_of(from) else { return };
         // What has changed since the comparison began may show as a difference, or not: the next one will tell.
-        let Some((items, _)) = self.sync.shared.with(&self.replicants.index, site) else { return };
+        let Some(items) = self.sync.shared.with(&self.replicants.index, site) else { return };
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let next = Negentropy::borrowed(items, MESSAGE_BYTES).and_then(|mut state| {
             state.set_initiator();

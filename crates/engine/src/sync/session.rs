@@ -189,14 +189,14 @@ impl Engine {
         let takes_over = entry
             .placement
             .as_ref()
-            .is_some_and(|placement| placement.sites.contains(&site) && !placement.sites.contains(here));
+            .is_some_and(|placement| placement.sites().contains(&site) && !placement.sites().contains(here));
         if !takes_over {
             return;
         }
         let epoch = entry.epoch;
         let before = entry.reports.get_mut(&site).filter(|(_, _, of)| *of < epoch);
         let followed = before.map(|(_, _, of)| *of = epoch).is_some();
-        if entry.current.insert(site) || followed {
+        if entry.add_current(&site) || followed {
             self.write_index(id);
             self.work(id);
         }

@@ -1,10 +1,9 @@
-//! What this node shares with each other site, ready to be compared, and kept for as long as nothing changes.
+//! What this node shares with each other site, ready to be compared, and kept for as long as it differs and nothing changes.
 
 use std::collections::BTreeMap;
 
 use khufu_crdt::SiteName;
 use negentropy::{Id, NegentropyStorageVector};
-use sha2::{Digest, Sha256};
 
 use crate::replicant::Index;
 
@@ -25,16 +24,20 @@ struct Kept {
     /// That of the index when this was made.
     version: u64,
     items: NegentropyStorageVector,
-    digest: SharedDigest,
 }
 
 impl Shared {
-    /// What is shared with a site, sorted, and its digest.
-    pub(crate) fn with(&mut self, index: &Index, site: &SiteName) -> Option<(&NegentropyStorageVector, SharedDigest)> {
+    /// What is shared with a site, sorted.
+    pub(crate) fn with(&mut self, index: &Index, site: &SiteName) -> Option<&NegentropyStorageVector> {
         if self.0.get(site).is_none_or(|kept| kept.version != index.version()) {
             self.0.insert(site.clone(), Kept::new(index, site)?);
         }
-        self.0.get(site).map(|kept| (&kept.items, kept.digest))
+        self.0.get(site).map(|kept| &kept.items)
+    }
+
+    /// Both have the same, so that nothing is to be compared.
+    pub(crate) fn is_same(&mut self, site: &SiteName) {
+        self.0.remove(site);
     }
 
     pub(crate) fn forget(&mut self) {
@@ -44,19 +47,12 @@ impl Shared {
 
 impl Kept {
     fn new(index: &Index, site: &SiteName) -> Option<Self> {
-        let mut ids: Vec<_> = index
-            .iter()
-            .filter(|(_, entry)| !entry.dropped && entry.holds(site))
-            .map(|(id, entry)| entry.item(id))
-            .collect();
-        ids.sort_unstable();
-        let (mut items, mut digest) = (NegentropyStorageVector::new(), Sha256::new());
-        for id in ids {
-            digest.update(id);
-            items.insert(0, Id::from_byte_array(id)).ok()?;
+        let mut items = NegentropyStorageVector::new();
+        for (id, entry) in index.iter().filter(|(_, entry)| entry.is_shared_with(site)) {
+            items.insert(0, Id::from_byte_array(entry.item(id))).ok()?;
         }
+        // Sorts them.
         items.seal().ok()?;
-        let digest = *digest.finalize().first_chunk::<16>()?;
-        Some(Self { version: index.version(), items, digest })
+        Some(Self { version: index.version(), items })
     }
 }

@@ -1,6 +1,7 @@
 //! Gossip topics: one for each replica set of two sites or more, under a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use khufu_crdt::{ReplicantId, SiteName};
 use sha2::{Digest, Sha256};
@@ -10,8 +11,8 @@ use crate::{Engine, Output};
 /// Which topics there are, how many replicants need each, and which are subscribed to.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
-    of: BTreeMap<ReplicantId, String>,
-    users: BTreeMap<String, usize>,
+    of: BTreeMap<ReplicantId, Arc<str>>,
+    users: BTreeMap<Arc<str>, usize>,
     subscribed: BTreeSet<String>,
 }
 
@@ -28,13 +29,18 @@ fn name(holders: &BTreeSet<SiteName>) -> String {
 
 impl Topics {
     /// The topic of a replicant, if it is subscribed to.
-    pub(crate) fn subscribed(&self, id: &ReplicantId) -> Option<&String> {
-        self.of.get(id).filter(|topic| self.subscribed.contains(*topic))
+    pub(crate) fn subscribed(&self, id: &ReplicantId) -> Option<&str> {
+        self.of.get(id).map(AsRef::as_ref).filter(|topic| self.subscribed.contains(*topic))
     }
 
     /// Notes the replica set of a replicant; none if it is gone from here. What to subscribe to, and what not any more.
     fn set(&mut self, id: &ReplicantId, topic: Option<String>, limit: usize) -> (Vec<String>, Vec<String>) {
         let (mut begin, mut end) = (Vec::new(), Vec::new());
+        // The same one for all who need it.
+        let topic = topic.map(|topic| match self.users.get_key_value(topic.as_str()) {
+            Some((known, _)) => known.clone(),
+            None => Arc::from(topic),
+        });
         let old = match &topic {
             Some(topic) => self.of.insert(id.clone(), topic.clone()),
             None => self.of.remove(id),
@@ -51,15 +57,15 @@ impl Topics {
             *users -= 1;
             if *users == 0 {
                 self.users.remove(&old);
-                if self.subscribed.remove(&old) {
-                    end.push(old);
+                if self.subscribed.remove(&*old) {
+                    end.push(old.to_string());
                 }
             }
         }
         if self.subscribed.len() < limit {
             let free = limit - self.subscribed.len();
-            let next: Vec<_> =
-                self.users.keys().filter(|topic| !self.subscribed.contains(*topic)).take(free).cloned().collect();
+            let new = self.users.keys().filter(|topic| !self.subscribed.contains(&***topic));
+            let next: Vec<_> = new.take(free).map(ToString::to_string).collect();
             self.subscribed.extend(next.iter().cloned());
             begin.extend(next);
         }

@@ -199,7 +199,7 @@ impl Engine {
                 **site == self.config.site || (entry.current.contains(*site) && follows(site))
             };
             // The one replica of what spans sites does not go before there can be another.
-            placement.sites.iter().filter(has_it).any(|site| placement.has_replica(site))
+            placement.sites().iter().filter(has_it).any(|site| placement.has_replica(site))
         })
     }
 

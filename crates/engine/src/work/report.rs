@@ -107,8 +107,8 @@ impl Engine {
         let cleaned = resident.cleaned();
         if let Some(entry) = self.replicants.index.get_mut(id) {
             entry.reported(&report);
-            entry.cleaned = cleaned;
-            entry.current.insert(site.clone());
+            entry.cleaned = cleaned.iter().map(|site| entry.name(site)).collect();
+            entry.add_current(&site);
         }
         self.write_report(&report);
         self.write_work(id);
