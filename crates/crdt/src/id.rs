@@ -68,8 +68,7 @@ fn check(what: &'static str, name: &str, max: usize, allowed: &'static str) -> R
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $allowed:literal) => {
         $(#[$doc])*
-        ///
-        /// A copy shares the text.
+        // A copy shares the text: the same names are in very many places.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
         pub struct $type(Arc<str>);
