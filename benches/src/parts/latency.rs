@@ -26,6 +26,21 @@ struct Edit {
     heads: Vec<String>,
 }
 
+/// The moments at which edits are due. From a thread of its own: the timers of the runtime are up to two milliseconds late.
+fn moments(options: &Options) -> mpsc::UnboundedReceiver<(u64, Instant)> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let (count, rate) = (options.seconds * options.rate, options.rate as u32);
+    let begun = Instant::now();
+    std::thread::spawn(move || {
+        for number in 0..count {
+            let due = begun + Duration::from_secs(1) * number as u32 / rate;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let _ = tell.send((number, due));
+        }
+    });
+    told
+}
+
 /// Makes edits at the first node, at moments that do not depend on how long earlier ones took.
 async fn edit(network: &Network, options: &Options) -> Vec<Edit> {
     let (give, take) = mpsc::channel(CONNECTIONS);
@@ -33,11 +48,9 @@ async fn edit(network: &Network, options: &Options) -> Vec<Edit> {
     for _ in 0..CONNECTIONS {
         let _ = give.send(network.sites[0].client().await).await;
     }
-    let begun = Instant::now();
+    let mut moments = moments(options);
     let mut edits = Vec::new();
-    for number in 0..options.seconds * options.rate {
-        let due = begun + Duration::from_secs(1) * number as u32 / options.rate as u32;
-        tokio::time::sleep_until(due.into()).await;
+    while let Some((number, due)) = moments.recv().await {
         let id = format!("edited{}", number as usize % options.replicants);
         let (give, take) = (give.clone(), take.clone());
         edits.push(tokio::spawn(async move {
