@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // clap ends the process itself, with code 2, if the arguments make no sense.
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::remark(&format!("khufu: cannot start: {error}"));
@@ -46,4 +46,16 @@ fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// The engine, the network and the API are tasks that hand little pieces of work to each other. Where each wakes a thread
+/// for the next, that costs more than the work, so they share one thread where there are no more than two processors: the
+/// other is for the store and the drivers, which have threads of their own.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match processors {
+        0..=2 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
