@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use automerge::{ActorId, Automerge, ROOT, ReadDoc};
+use automerge::{ActorId, Automerge, ObjId, ROOT, ReadDoc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -30,7 +30,7 @@ pub struct Carried {
 }
 
 /// Part of the name of what is carried over: whoever carries over in another way writes under another.
-const FORMAT: &[u8] = b"khufu-carry-4";
+const FORMAT: &[u8] = b"khufu-carry-5";
 /// The most changes of earlier epochs that a change says it was made from.
 const MAX_ORIGINS: usize = 4;
 /// The most versions of the later document that are at hand: as many branches can be followed without looking back.
@@ -139,14 +139,18 @@ impl Replicant {
         for late in late {
             let name = |dep: &automerge::ChangeHash| carried.names.get(&(*dep).into()).copied();
             let mut deps: BTreeSet<ChangeHash> = late.deps.iter().filter_map(name).collect();
-            if deps.is_empty() || (deps.len() > 1 && deps.contains(&closing.change)) {
-                // It had seen nothing of the later epoch, or what it had seen comes after that change anyway.
-                deps.remove(&closing.change);
+            deps.remove(&closing.change);
+            // What it had seen and has no name in the later epoch was closed over.
+            let closed = |dep: &automerge::ChangeHash| name(dep).is_none_or(|name| name == closing.change);
+            let seen: Vec<ChangeHash> = deps.iter().copied().collect();
+            if !late.deps.iter().any(|dep| dep.0 != self.genesis.hash.0 && closed(dep)) {
                 if deps.is_empty() {
                     // Who had seen nothing at all made something of that name without knowing of this one.
-                    let stranger = late.deps.iter().all(|dep| dep.0 == self.genesis.hash.0);
-                    deps.insert(if stranger { next.genesis.hash } else { closing.change });
+                    deps.insert(next.genesis.hash);
                 }
+            } else if deps.is_empty() || !work.knew(&seen, &[closing.change]) {
+                // What else it had seen comes after that change, most of the time; not what a stranger made.
+                deps.insert(closing.change);
             }
             let heads: Vec<automerge::ChangeHash> = deps.into_iter().map(Into::into).collect();
             let mut here = if work.doc.get_heads() == heads {
@@ -184,7 +188,8 @@ impl Replicant {
             next.sequences = None;
             next.changed();
             // What waited for one of them may go on now.
-            let waiting = std::mem::take(&mut next.queue);
+            let mut waiting = std::mem::take(&mut next.queue);
+            waiting.retain(|hash, _| !next.has(hash));
             let mut rest = super::Received::default();
             next.take_parsed(waiting, &mut rest);
         }
@@ -351,7 +356,7 @@ impl Replicant {
         actor: &ActorId,
         message: &Message,
     ) -> Result<Option<Change>, EditError> {
-        let Some((_, from)) = self.doc.get(ROOT, "operations")? else { return Ok(None) };
+        let Some(from) = self.operations_at(late.hash) else { return Ok(None) };
         let Some((_, to)) = next.doc.get(ROOT, "operations")? else { return Ok(None) };
         // As this change wrote it: somebody else may have given the same id, and not everybody who carries this over knows.
         let Some(operation) = operation(&self.doc, Some(&[late.hash]), &from, id) else { return Ok(None) };
@@ -390,9 +395,15 @@ impl Replicant {
         next.pick_as(actor, message, &settled, &chosen.change)
     }
 
+    /// The map of operations as a change saw it: another program may have put another in its place, and not everybody who
+    /// carries the change over knows.
+    fn operations_at(&self, hash: automerge::ChangeHash) -> Option<ObjId> {
+        self.doc.get_at(ROOT, "operations", &[hash]).ok()?.map(|(_, id)| id)
+    }
+
     /// The operations that a change added, the slow way.
     fn added(&self, late: &Late, next: &Self) -> Vec<(OperationId, Value)> {
-        let Ok(Some((_, map))) = self.doc.get(ROOT, "operations") else { return Vec::new() };
+        let Some(map) = self.operations_at(late.hash) else { return Vec::new() };
         let before: BTreeSet<String> = self.doc.keys_at(&map, &late.deps).collect();
         let after = self.doc.keys_at(&map, &[late.hash]);
         let known = |id: &OperationId| next.closing().is_some_and(|closing| closing.has_operation(id));

@@ -1,5 +1,6 @@
 //! Fields that were set concurrently, and choosing between what they were set to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,6 +14,7 @@ use super::{Author, ChangeHash, EditError, Replicant};
 use crate::desired::edit::Editor;
 use crate::desired::view::{Node, Raw, Reader, Slot};
 use crate::{Hlc, Placement, SiteName};
+
 use automerge::ReadDoc;
 use automerge::transaction::Transactable;
 
@@ -219,14 +221,28 @@ impl Replicant {
     /// # Errors
     /// [`EditError::NoSuchPath`], [`EditError::NoSuchValue`], or that the replicant is not created or deleted.
     pub fn pick(&mut self, author: &Author, path: &str, change: &ChangeHash) -> Edit {
+        self.pick_knowing(author, path, change, &BTreeSet::new())
+    }
+
+    /// [`pick`](Self::pick) by somebody who knows which sites have cleaned up: of placements, these do not leave once more.
+    ///
+    /// # Errors
+    /// As for [`pick`](Self::pick).
+    pub fn pick_knowing(
+        &mut self,
+        author: &Author,
+        path: &str,
+        change: &ChangeHash,
+        cleaned: &BTreeSet<SiteName>,
+    ) -> Edit {
         self.editable()?;
-        match self.choice(path, change)? {
+        match self.choice(path, change, Some(cleaned))? {
             Some(choice) => self.make(author, "pick", None, 0, |tx| choice.write(tx)),
             None => Ok(None),
         }
     }
 
-    /// [`pick`](Self::pick), carried over from an earlier epoch; none if there is nothing to choose.
+    /// [`pick`](Self::pick), carried over from an earlier epoch: the value as it is. None if there is nothing to choose.
     pub(crate) fn pick_as(
         &mut self,
         actor: &automerge::ActorId,
@@ -234,13 +250,18 @@ impl Replicant {
         path: &str,
         change: &ChangeHash,
     ) -> Edit {
-        match self.choice(path, change)? {
+        match self.choice(path, change, None)? {
             Some(choice) => self.make_as(actor, message, |tx| choice.write(tx)).map(Some),
             None => Ok(None),
         }
     }
 
-    fn choice(&self, path: &str, change: &ChangeHash) -> Result<Option<Choice>, EditError> {
+    fn choice(
+        &self,
+        path: &str,
+        change: &ChangeHash,
+        cleaned: Option<&BTreeSet<SiteName>>,
+    ) -> Result<Option<Choice>, EditError> {
         let nowhere = || EditError::NoSuchPath { path: path.to_owned() };
         let keys = self.list_keys();
         let place = self.place(path, &keys).ok_or_else(nowhere)?;
@@ -265,7 +286,10 @@ impl Replicant {
         if self.competing(&reader, slot).len() < 2 {
             return Ok(None);
         }
-        let value = if path == "/placement" { with_leaving(value, &placements(&self.doc)) } else { value };
+        let value = match cleaned {
+            Some(cleaned) if path == "/placement" => with_leaving(value, &placements(&self.doc), cleaned),
+            _ => value,
+        };
         Ok(Some(Choice { value: Some(value), place, kept: None }))
     }
 }
@@ -326,9 +350,10 @@ fn unescape(part: &str) -> String {
 }
 
 /// A placement that is chosen: whoever only the others named has something to clean up still.
-fn with_leaving(mut chosen: Value, all: &[Placement]) -> Value {
+fn with_leaving(mut chosen: Value, all: &[Placement], cleaned: &BTreeSet<SiteName>) -> Value {
     let stays = |site: &str| chosen.get("sites").and_then(|sites| sites.get(site)).is_some();
-    let leaves = all.iter().flat_map(Placement::holders).filter(|site| !stays(site.as_str()));
+    let gone = |site: &SiteName| cleaned.contains(site);
+    let leaves = all.iter().flat_map(Placement::holders).filter(|site| !stays(site.as_str()) && !gone(site));
     let leaving = leaves.map(|site| (site.to_string(), Value::Bool(true))).collect();
     if let Some(fields) = chosen.as_object_mut() {
         fields.insert("leaving".to_owned(), Value::Object(leaving));

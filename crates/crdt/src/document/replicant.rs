@@ -9,10 +9,11 @@ use automerge::{Automerge, ObjType, ROOT, ReadDoc};
 use serde_json::Value;
 
 use super::apply::Sequences;
+use super::author::Message;
 use super::closing::{Closing, closing, cuts};
 use super::reading::{Reading, Root};
 use super::state::read_ended;
-use super::{Actor, Change, ChangeHash, DocumentError, State};
+use super::{Actor, Author, Change, ChangeHash, DocumentError, State};
 use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
 
 /// The version of the layout described in the crate's documentation.
@@ -236,6 +237,13 @@ impl Replicant {
     #[must_use]
     pub fn queued(&self) -> Vec<Change> {
         self.queue.values().map(Change::from).collect()
+    }
+
+    /// Who made the changes that wait for others, as far as they say.
+    #[must_use]
+    pub fn queued_by(&self) -> Vec<Author> {
+        let messages = self.queue.values().filter_map(|change| Message::parse(change.message()?));
+        messages.map(|message| message.author).collect()
     }
 
     /// The bytes of the changes that wait for others.

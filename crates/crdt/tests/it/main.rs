@@ -1,6 +1,7 @@
 //! The crate's promises, tested from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod carrying;
 mod contents;
 mod desired;
 mod document;

@@ -97,9 +97,10 @@ impl Engine {
             Request::Patch { patch, .. } => self.edit(id, &who, "patch the desired state", |resident, author| {
                 resident.doc.patch_desired(author, &patch)
             }),
-            Request::Pick { path, change, .. } => {
-                self.edit(id, &who, "settle a conflict", |resident, author| resident.doc.pick(author, &path, &change))
-            }
+            Request::Pick { path, change, .. } => self.edit(id, &who, "settle a conflict", |resident, author| {
+                let cleaned = resident.cleaned();
+                resident.doc.pick_knowing(author, &path, &change, &cleaned)
+            }),
             Request::Delete { keep, .. } => self.delete(id, &who, keep),
             Request::List(_) | Request::Sites | Request::Explain { .. } => return,
         };

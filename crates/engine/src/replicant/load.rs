@@ -163,7 +163,11 @@ impl Engine {
             reports.remove(here);
         }
         if let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {
-            // A number is never given to two changes, whatever an old entry says.
+            // A number is never given to two changes, whatever an old entry says. One that knows less than what is here has
+            // not seen that it was taken in again after it had been given away.
+            if next > entry.next_change {
+                entry.gone.clear();
+            }
             entry.next_change = entry.next_change.max(next);
             entry.first_change = first.unwrap_or(entry.next_change);
             if doubtful || !lost.is_empty() {
@@ -198,6 +202,11 @@ impl Engine {
                 self.delete_document(&document);
             }
             self.write_index(id);
+        }
+        let kept = self.replicants.index.get(id).is_some_and(|entry| entry.dropped && entry.gone.is_empty());
+        if nothing && kept {
+            let resident = self.replicants.resident.get_mut(id);
+            resident.into_iter().for_each(|resident| resident.left_over = !resident.doc.queued().is_empty());
         }
         let created = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
         if created && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {

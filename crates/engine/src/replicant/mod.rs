@@ -44,6 +44,8 @@ pub(crate) struct Resident {
     pub(crate) provisional: bool,
     /// Who told of it, while it is provisional.
     pub(crate) told_by: Option<NodeId>,
+    /// Changes were read from disk that wait for what is lost.
+    pub(crate) left_over: bool,
     pub(crate) used_us: u64,
     /// A later epoch that is being fetched, and from whom.
     pub(crate) next: Option<(Replicant, NodeId)>,
@@ -113,6 +115,7 @@ impl Resident {
             retry_us: None,
             provisional,
             told_by: None,
+            left_over: false,
             used_us: 0,
             next: None,
             earlier: BTreeMap::new(),

@@ -108,3 +108,22 @@ impl Engine {
         site.is_some_and(|site| self.replicants.held(id).is_some_and(|entry| entry.current.contains(site)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_busy_waits_on_and_lets_others_pass() {
+        let id = |name: &str| ReplicantId::new(name).unwrap();
+        let mut queued = Queued::default();
+        for (place, name) in [(1, "busy"), (2, "free")] {
+            queued.0.insert((place, id(name)), None);
+        }
+        let busy = |of: &ReplicantId| *of == id("busy");
+        assert_eq!(queued.pop(busy), Some((id("free"), None)));
+        assert_eq!(queued.pop(busy), None);
+        assert_eq!(queued.pop(|_| false), Some((id("busy"), None)));
+    }
+}

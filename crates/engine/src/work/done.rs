@@ -244,6 +244,14 @@ impl Engine {
         if let Some(resident) = self.replicants.resident.get_mut(id) {
             resident.work.attempt = resident.work.attempt.saturating_add(1);
         }
+        if self.is_final(id, failure)
+            && let Some(resident) = self.replicants.resident.get_mut(id)
+        {
+            resident.work.attention = Some(format!(
+                "the platform cannot be looked at ({}): see whether it answers; it is asked on",
+                clip_output(&failure.message)
+            ));
+        }
         let pause = self.pause_ms(id, failure);
         self.work_later(id, pause);
     }

@@ -320,7 +320,6 @@ impl Engine {
             if !deleted && !handed_over {
                 return Next::Nothing { settled: false };
             }
-            work.attention = None;
             let untouched = work.is_blank() && !work.touched && !work.rebuild;
             // It holds the document and no replica, and may have had one before it lost its disk. What others have heard
             // of does not come here.
@@ -331,6 +330,7 @@ impl Engine {
                 }
                 return Next::Call(Doing::Left, DriverCall::Observe);
             }
+            work.attention = None;
             if keep || (untouched && work.expected.is_none() && work.local_id.is_none()) {
                 work.removed = true;
                 return Next::Again;
@@ -413,7 +413,7 @@ impl Engine {
             }
             _ => {}
         }
-        work.attention = None;
+        let said = work.attention.take();
         let plan = plan(&work.applied, resolved, operations, &state.policy, &capabilities);
         let is_absolute =
             |op: &OperationId| operations.get(op).is_some_and(|operation| state.policy.is_absolute(&operation.op_type));
@@ -446,6 +446,8 @@ impl Engine {
             return Next::Nothing { settled: false };
         }
         if (first || left) && capabilities.observe {
+            // What is the matter is the matter until somebody could look.
+            work.attention = said;
             if pause.holds(work, "look") {
                 return Next::Nothing { settled: false };
             }

@@ -6,6 +6,7 @@ mod cost;
 mod deleted;
 mod disks;
 mod epochs;
+mod evidence;
 mod faults;
 mod foreign;
 mod full;
