@@ -212,3 +212,39 @@ fn whoever_waits_for_archived_history_when_the_disk_fills_up_is_answered() {
     let Ok(Response::History(entries)) = again else { panic!("{again:?}") };
     assert_eq!(entries.iter().filter(|entry| entry.what == "operation").count(), 10);
 }
+
+/// What was to be sent when the disk turned out to be full was forgotten, the distances with it, and others must not go
+/// without them until the next time that all are told.
+#[test]
+fn distances_are_told_again_when_there_is_room() {
+    let mut world = World::new(49);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "all", json!({"a": 1}));
+    world.settle();
+    world.run_for(Duration::from_secs(30));
+    // The first heartbeat from paris, and whether it has distances.
+    let beat = |world: &mut World| {
+        world.recorded = Some(Vec::new());
+        let mut found = None;
+        world.until("a heartbeat", Duration::from_secs(60), |world| {
+            let frames = world.recorded.iter().flatten().filter(|frame| frame.from == "paris");
+            let mut beats = frames.filter_map(|frame| {
+                let value: ciborium::Value = ciborium::from_reader(&frame.bytes[1..]).ok()?;
+                let (name, fields) = value.as_map()?.first()?.clone();
+                let fields = fields.as_map().filter(|_| name.as_text() == Some("Ping"))?.clone();
+                Some(fields.iter().any(|(name, _)| name.as_text() == Some("d")))
+            });
+            found = beats.next();
+            found.is_some()
+        });
+        found.unwrap()
+    };
+    // Just told, so that it would take a minute until the next time.
+    while !beat(&mut world) {}
+    fill(&mut world, "paris", true);
+    let _ = world.patch("paris", "web", json!({"a": 2}));
+    assert!(is_full(&world, "paris"));
+    fill(&mut world, "paris", false);
+    world.until("there is room", Duration::from_secs(10), |world| !is_full(world, "paris"));
+    assert!(beat(&mut world));
+}
