@@ -30,6 +30,11 @@ impl Calls {
         Self { drivers, limit, metrics, inputs, tasks: JoinSet::new(), running: 0, closed: false }
     }
 
+    /// Breaks off what drivers are doing.
+    pub(crate) async fn break_off(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
     /// Begins a call, which ends in an [`Input::Driver`].
     pub(crate) fn start(&mut self, call: CallId, kind: String, replica: ReplicaRef, work: DriverCall) {
         while self.tasks.try_join_next().is_some() {}

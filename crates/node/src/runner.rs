@@ -101,9 +101,14 @@ impl Runner {
         self.drain().await;
         self.note_peers().await;
         self.network.shutdown().await;
-        let Self { disk, state, calls, .. } = self;
-        drop(calls);
-        if tokio::task::spawn_blocking(move || disk.close()).await.is_err() {
+        let Self { disk, state, mut calls, .. } = self;
+        calls.break_off().await;
+        // Drivers may have something to bring to an end, and so has the disk.
+        let closing = move || {
+            drop(calls);
+            disk.close();
+        };
+        if tokio::task::spawn_blocking(closing).await.is_err() {
             tracing::error!("the disk thread could not be waited for");
         }
         state.failed.map_or(Stopped::Asked, Stopped::Failed)

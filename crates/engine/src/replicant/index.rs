@@ -90,6 +90,9 @@ impl PartialEq for Known {
     }
 }
 
+/// Each change of an entry looks at the sums of so many sites at most. Somebody may go by one name after the other, and more
+/// sites than that do not share replicants with one node.
+const MAX_SUMS: usize = 4096;
 /// So many entries may have been touched before they are looked at again.
 const MAX_TOUCHED: usize = 64;
 
@@ -171,6 +174,9 @@ impl Index {
         let mut sum = Sum::default();
         for (id, entry) in self.entries.iter().filter(|(_, entry)| entry.is_shared_with(site)) {
             sum.add(&entry.item(id));
+        }
+        if self.sums.len() >= MAX_SUMS {
+            self.sums.clear();
         }
         self.sums.insert(site.clone(), sum);
         sum
@@ -358,6 +364,20 @@ mod tests {
 
     fn heads(n: u8) -> Vec<ChangeHash> {
         vec![ChangeHash([n; 32])]
+    }
+
+    #[test]
+    fn who_goes_by_one_name_after_the_other_costs_no_more() {
+        let site = |number: usize| SiteName::new(format!("site-{number}")).unwrap();
+        let id = ReplicantId::new("web").unwrap();
+        let mut index = Index::default();
+        index.insert(id.clone(), Entry::new(0));
+        let first = index.sum(&site(0));
+        for number in 0..=MAX_SUMS {
+            index.sum(&site(number));
+        }
+        assert!(index.sums.len() <= MAX_SUMS);
+        assert_eq!(index.sum(&site(0)).digest(), first.digest());
     }
 
     #[test]
