@@ -104,7 +104,7 @@ impl Outbox {
         if self.failed {
             self.writes.clear();
             self.waiting.clear();
-            return std::mem::take(&mut self.ready);
+            return self.in_order();
         }
         if self.frozen {
             self.writes.clear();
@@ -128,14 +128,36 @@ impl Outbox {
                 self.held.push_back((Token(self.issued), waiting));
             }
         }
-        std::mem::take(&mut self.ready)
+        self.in_order()
+    }
+
+    fn in_order(&mut self) -> Vec<Output> {
+        let mut outputs = std::mem::take(&mut self.ready);
+        outputs.sort_by_key(turn);
+        outputs
+    }
+}
+
+/// What goes first among things that may all be done at once: the disk, and whoever waits for an answer, do not wait for all
+/// else that a sync has set free. What has the same turn stays in its order.
+fn turn(output: &Output) -> u8 {
+    match output {
+        Output::Persist { .. } | Output::Load { .. } => 0,
+        Output::Answer { .. } => 1,
+        Output::Send { .. }
+        | Output::Publish { .. }
+        | Output::Subscribe { .. }
+        | Output::Unsubscribe { .. }
+        | Output::Disconnect { .. } => 2,
+        Output::SetTimer { .. } | Output::CallDriver { .. } | Output::Event(_) => 3,
+        Output::Stop { .. } => 4,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Event, Happening};
+    use crate::{Event, Happening, RequestId, Response};
 
     fn unsubscribe(topic: &str) -> Output {
         Output::Unsubscribe { topic: topic.into() }
@@ -154,12 +176,31 @@ mod tests {
     }
 
     #[test]
+    fn the_disk_and_whoever_asked_go_first_and_the_rest_keeps_its_order() {
+        let event =
+            |at| Output::Event(Event { at, what: Happening::Warning { replicant: None, message: String::new() } });
+        let answer = |id| Output::Answer { request: RequestId(id), answer: Ok(Response::Sites(Vec::new())) };
+        let mut outbox = Outbox::default();
+        outbox.write(Write::Delete { key: vec![1] });
+        for output in [Output::Stop { reason: String::new() }, event(1), unsubscribe("a"), answer(1), event(2)] {
+            outbox.now(output);
+        }
+        for output in [unsubscribe("b"), answer(2)] {
+            outbox.now(output);
+        }
+        let wanted = [answer(1), answer(2), unsubscribe("a"), unsubscribe("b"), event(1), event(2)];
+        let outputs = outbox.drain();
+        let [Output::Persist { .. }, middle @ .., Output::Stop { .. }] = &outputs[..] else { panic!("{outputs:?}") };
+        assert_eq!(format!("{middle:?}"), format!("{wanted:?}"));
+    }
+
+    #[test]
     fn nothing_that_follows_a_write_leaves_before_it_is_stored() {
         let mut outbox = Outbox::default();
         outbox.after(unsubscribe("a"));
         outbox.write(Write::Delete { key: vec![1] });
         outbox.now(unsubscribe("b"));
-        assert_eq!(topics(&outbox.drain()), ["b", "persist"]);
+        assert_eq!(topics(&outbox.drain()), ["persist", "b"]);
         outbox.after(unsubscribe("c"));
         assert_eq!(topics(&outbox.drain()), Vec::<&str>::new());
         outbox.write(Write::Delete { key: vec![2] });

