@@ -205,8 +205,10 @@ impl Engine {
         }
         let kept = self.replicants.index.get(id).is_some_and(|entry| entry.dropped && entry.gone.is_empty());
         if nothing && kept {
-            let resident = self.replicants.resident.get_mut(id);
-            resident.into_iter().for_each(|resident| resident.left_over = !resident.doc.queued().is_empty());
+            let resident = self.replicants.resident.get_mut(id).filter(|resident| !resident.doc.queued().is_empty());
+            resident
+                .into_iter()
+                .for_each(|resident| resident.left_over = Some((resident.doc.id().clone(), resident.doc.queued_by())));
         }
         let created = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
         if created && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {

@@ -12,7 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub(crate) use index::{Entry, Index, ItemPrefix, item_prefix};
-use khufu_crdt::{ChangeHash, Epoch, Operations, Replicant, ReplicantId, Report, Resolved, SiteName, State, Status};
+use khufu_crdt::{
+    Author, ChangeHash, DocumentId, Epoch, Operations, Replicant, ReplicantId, Report, Resolved, SiteName, State,
+    Status,
+};
 pub(crate) use place::Placed;
 use serde_bytes::ByteBuf;
 
@@ -44,8 +47,8 @@ pub(crate) struct Resident {
     pub(crate) provisional: bool,
     /// Who told of it, while it is provisional.
     pub(crate) told_by: Option<NodeId>,
-    /// Changes were read from disk that wait for what is lost.
-    pub(crate) left_over: bool,
+    /// The document of which changes were read from disk that wait for what is lost, and who made them.
+    pub(crate) left_over: Option<(DocumentId, Vec<Author>)>,
     pub(crate) used_us: u64,
     /// A later epoch that is being fetched, and from whom.
     pub(crate) next: Option<(Replicant, NodeId)>,
@@ -115,7 +118,7 @@ impl Resident {
             retry_us: None,
             provisional,
             told_by: None,
-            left_over: false,
+            left_over: None,
             used_us: 0,
             next: None,
             earlier: BTreeMap::new(),
@@ -231,6 +234,7 @@ impl Resident {
         self.call = old.call;
         self.side = old.side;
         self.retry_us = old.retry_us;
+        self.left_over = old.left_over;
     }
 
     /// Whether it may leave memory, where it may be read again.

@@ -1,11 +1,14 @@
 //! Writing documents down, and what follows from a change.
 
-use khufu_crdt::{Change, DocumentId, Hlc, ReplicantId, Report, SiteName};
+use khufu_crdt::{Author, Change, DocumentId, Hlc, ReplicantId, Report, SiteName};
 
 use super::Entry;
 use crate::record::{change_key, index_key, report_key, snapshot_key, work_key};
 use crate::wire;
 use crate::{Engine, Happening, Write};
+
+/// The most authors of what is lost that are named.
+const MAX_NAMED: usize = 8;
 
 impl Engine {
     /// Puts changes of a resident document on disk, brings its index entry up to date, and says so.
@@ -144,6 +147,12 @@ impl Engine {
             resident.work.kind.clone_from(&state.kind);
         }
         let document = resident.doc.id().clone();
+        // Not before this one is here: that there is a later epoch is easily said.
+        let left_over = resident.left_over.take().filter(|(left, _)| left.epoch < document.epoch);
+        if let Some((left, by)) = left_over {
+            self.delete_document(&left);
+            self.name_lost(id, &by);
+        }
         let known = self.replicants.index.get(id);
         let older = known
             .filter(|known| !known.dropped && known.epoch != document.epoch)
@@ -184,6 +193,21 @@ impl Engine {
         if conflicts > 0 {
             self.event(Happening::Conflicted { replicant: id.clone(), fields: conflicts });
         }
+    }
+
+    /// Nobody can bring any more what changes on disk wait for: an epoch was closed without them.
+    fn name_lost(&mut self, id: &ReplicantId, by: &[Author]) {
+        let named = by.iter().take(MAX_NAMED).map(|author| format!("{} at {}", author.site, author.at.ms()));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = by.len().checked_sub(MAX_NAMED).filter(|more| *more > 0);
+        let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+        self.warn(
+            Some(id.clone()),
+            format!(
+                "changes that were accepted here are lost with what they were made from, since the other sites have \
+                 closed that epoch ({named}{more}, in milliseconds since 1970): make them again where they are missing"
+            ),
+        );
     }
 
     /// Writes a snapshot in place of all changes so far.

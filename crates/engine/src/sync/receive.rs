@@ -146,20 +146,6 @@ impl Engine {
             return;
         }
         self.end_sessions_of(id);
-        if old.left_over {
-            // Nobody can bring what they wait for: an epoch has been closed without them.
-            let by = old.doc.queued_by().into_iter().map(|author| format!("{} at {}", author.site, author.at.ms()));
-            let by = by.collect::<Vec<_>>().join(", ");
-            let document = old.doc.id().clone();
-            self.delete_document(&document);
-            self.warn(
-                Some(id.clone()),
-                format!(
-                    "changes that were accepted here are lost with what they were made from, since the other sites have \
-                     closed that epoch ({by}, in milliseconds since 1970): make them again where they are missing"
-                ),
-            );
-        }
         if let Some(next) = self.replicants.resident.get_mut(id) {
             next.keep_work_of(*old);
         }

@@ -3,29 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use khufu_crdt::{EpochRule, OperationId, ReplicantId, Status};
+use khufu_crdt::{EpochRule, OperationId, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Config, Operate, ReplicantView, Request, RequestError, Response};
+use khufu_engine::{Config, Operate, Request, RequestError, Response};
 use serde_json::json;
 
-use crate::{file_policy, rescope};
+use crate::{file_policy, id, rescope, view};
 
 const THREE: [&str; 3] = ["nantes", "paris", "rennes"];
 
 fn short(config: &mut Config) {
     config.epochs = EpochRule { changes: 5, age_ms: u64::MAX, aged_changes: usize::MAX };
     config.archives = 3;
-}
-
-fn id(name: &str) -> ReplicantId {
-    ReplicantId::new(name).unwrap()
-}
-
-fn view(world: &mut World, site: &str, name: &str) -> ReplicantView {
-    match world.request(site, Request::Get { id: id(name) }) {
-        Ok(Response::Replicant(view)) => *view,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn epochs(world: &World) -> u64 {

@@ -2,23 +2,13 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{EpochRule, ReplicantId, Status};
+use khufu_crdt::{DocumentId, EpochRule, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Config, Happening, ReplicantView, Request, Response};
+use khufu_engine::{Config, Happening, Request, Response};
 use serde_json::json;
 
-use crate::{file_policy, rescope};
-
-fn id(name: &str) -> ReplicantId {
-    ReplicantId::new(name).unwrap()
-}
-
-fn view(world: &mut World, site: &str, name: &str) -> ReplicantView {
-    match world.request(site, Request::Get { id: id(name) }) {
-        Ok(Response::Replicant(view)) => *view,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::foreign::{Frame, Push, hand};
+use crate::{file_policy, id, rescope, view};
 
 fn often(config: &mut Config) {
     config.epochs = EpochRule { changes: 5, age_ms: u64::MAX, aged_changes: usize::MAX };
@@ -180,4 +170,38 @@ fn what_deleted_operations_left_goes_where_only_the_document_is_to_be() {
     world.settle();
     world.run_for(Duration::from_secs(20));
     assert_eq!(world.text("rennes", "log"), None);
+}
+
+/// That there is a later epoch is easily said, and no reason to give up what was accepted here.
+#[test]
+fn a_claim_of_a_later_epoch_deletes_nothing() {
+    let mut world = World::new(94);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 0}));
+    world.settle();
+    world.compact("rennes", &id("web"));
+    world.settle();
+    world.isolate("rennes");
+    world.patch("rennes", "web", json!({"b": 1})).unwrap();
+    world.run_for(Duration::from_secs(1));
+    world.crash("rennes");
+    let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
+    assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
+    world.start_doubtful("rennes");
+    world.run_for(Duration::from_secs(1));
+    world.heal();
+    let document = DocumentId { replicant: id("web"), epoch: 5_000_500 };
+    for _ in 0..50 {
+        let push = Push { document: document.clone(), changes: vec![], heads: vec![], reports: vec![] };
+        hand(&mut world, "rennes", "paris", &Frame::Push(push));
+        world.run_for(Duration::from_millis(2));
+    }
+    world.run_for(Duration::from_secs(5));
+    // What was claimed is forgotten with the process.
+    world.crash("rennes");
+    world.start("rennes");
+    world.settle();
+    for site in ["paris", "rennes"] {
+        assert_eq!(world.text(site, "web").as_deref(), Some("{\"a\":0,\"b\":1}\n"), "{site}");
+    }
 }

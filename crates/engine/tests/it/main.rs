@@ -23,7 +23,7 @@ mod unread;
 
 use khufu_crdt::{Policy, ReplicantId};
 use khufu_engine::harness::World;
-use khufu_engine::{Put, Request, RequestError, Response};
+use khufu_engine::{Put, ReplicantView, Request, RequestError, Response};
 use serde_json::json;
 
 /// The matrix that the known breaking scenario uses.
@@ -37,6 +37,18 @@ pub fn file_policy() -> Policy {
         "types": {"set": {"absolute": true, "idempotent": true}}
     }))
     .unwrap()
+}
+
+pub fn id(name: &str) -> ReplicantId {
+    ReplicantId::new(name).unwrap()
+}
+
+/// What a site says of a replicant.
+pub fn view(world: &mut World, site: &str, name: &str) -> ReplicantView {
+    match world.request(site, Request::Get { id: id(name) }) {
+        Ok(Response::Replicant(view)) => *view,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Has a user write another scope, and nothing else.

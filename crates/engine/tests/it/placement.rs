@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use khufu_crdt::{ReplicantId, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Operate, ReplicantView, Request, Response};
+use khufu_engine::{Operate, Request, Response};
 use serde_json::json;
 
 use crate::foreign::{Frame, hand, record};
-use crate::{file_policy, rescope};
+use crate::{file_policy, rescope, view};
 
 /// Paris and one of nantes and rennes; nantes has just been lost.
 fn nantes_is_lost(seed: u64, scope: &str) -> World {
@@ -71,13 +71,6 @@ fn a_site_that_was_away_for_a_moment_causes_no_failover_although_another_comes_a
         world.start("nantes");
         world.start("lyon");
         watch(&mut world, 3_000);
-    }
-}
-
-fn view(world: &mut World, site: &str, name: &str) -> ReplicantView {
-    match world.request(site, Request::Get { id: ReplicantId::new(name).unwrap() }) {
-        Ok(Response::Replicant(view)) => *view,
-        other => panic!("{other:?}"),
     }
 }
 

@@ -2,23 +2,12 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{AfterFailure, OperationId, ReplicantId, Report, SiteName, Status};
+use khufu_crdt::{AfterFailure, OperationId, Report, SiteName, Status};
 use khufu_engine::harness::World;
 use khufu_engine::{Operate, Request, Response};
 use serde_json::json;
 
-use crate::{file_policy, rescope};
-
-fn id(name: &str) -> ReplicantId {
-    ReplicantId::new(name).unwrap()
-}
-
-fn view(world: &mut World, site: &str, name: &str) -> khufu_engine::ReplicantView {
-    match world.request(site, Request::Get { id: id(name) }) {
-        Ok(Response::Replicant(view)) => *view,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::{file_policy, id, rescope, view};
 
 /// What a site says of its own replica.
 fn report(world: &mut World, site: &str, name: &str) -> Report {
