@@ -363,7 +363,7 @@ impl Engine {
                 if self.is_shared_with(&document.replicant, from) {
                     let task = Task::Catchup { node: from.clone(), heads, knows, epoch: document.epoch };
                     self.run(document.replicant, task);
-                } else {
+                } else if !self.introduced(from, &document, &heads, &knows) {
                     self.counters.ignored += 1;
                 }
             }

@@ -11,7 +11,7 @@ mod session;
 mod shared;
 mod topic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::ReplicantId;
 
@@ -32,6 +32,8 @@ pub(crate) struct Sync {
     said: BTreeMap<NodeId, Said>,
     shared: shared::Shared,
     gathered: BTreeMap<ReplicantId, gossip::Gathered>,
+    /// On whose behalf a node was told of what this site has given away.
+    introduced: BTreeMap<(NodeId, ReplicantId), BTreeSet<NodeId>>,
     pub(crate) topics: Topics,
     next_session: u64,
     next_round: u64,
@@ -46,6 +48,7 @@ impl Sync {
         self.said.clear();
         self.shared.forget();
         self.gathered.clear();
+        self.introduced.clear();
     }
 
     /// A connection was lost: it is all said anew when there is another.
@@ -58,7 +61,12 @@ impl Sync {
     }
 
     pub(crate) fn has_session(&self, id: &ReplicantId) -> bool {
-        self.sessions.keys().any(|(_, replicant)| replicant == id)
+        self.with(id).next().is_some()
+    }
+
+    /// The nodes with which there are sessions about a replicant.
+    fn with(&self, id: &ReplicantId) -> impl Iterator<Item = &NodeId> {
+        self.sessions.keys().filter(move |(_, replicant)| replicant == id).map(|(node, _)| node)
     }
 
     fn sessions_with(&self, node: &NodeId) -> usize {

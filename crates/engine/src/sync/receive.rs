@@ -2,12 +2,12 @@
 
 use khufu_crdt::{ChangeHash, DocumentId, Hlc, Received, Replicant, ReplicantId, Report, SiteName};
 use serde_bytes::ByteBuf;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Placed, Resident};
 use crate::timers::Due;
-use crate::wire::{self, Push};
+use crate::wire::{self, Frame, Push};
 use crate::work::Work;
 use crate::{Engine, Happening, NodeId, Status};
 
@@ -20,6 +20,8 @@ const MAX_PROVISIONAL: usize = 1024;
 const MAX_PROVISIONAL_OF_ONE: usize = 256;
 /// How many of the largest documents they may come to together.
 const MAX_PROVISIONAL_LARGEST: usize = 16;
+/// The most introductions of which the answer is waited for. What is not remembered is introduced again.
+const MAX_INTRODUCED: usize = 1024;
 /// How far ahead of this site's clock the number of a report may be, in milliseconds: a hundred years, more than any clock
 /// that is merely wrong. Numbers are clock values, so the bound moves on, and there is a next one for whoever is at it.
 const MAX_AHEAD_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
@@ -229,9 +231,37 @@ impl Engine {
             .collect();
         let changes = resident.doc.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes));
         let (document, changes, heads) = (resident.doc.id().clone(), changes.collect::<Vec<_>>(), resident.doc.heads());
+        let told_by = resident.told_by.clone();
+        let behind: BTreeSet<_> = self.sync.with(id).cloned().chain(told_by).collect();
         for node in strangers {
             self.push_all(&node, &document, changes.clone(), heads.clone());
+            if self.sync.introduced.len() < MAX_INTRODUCED {
+                let told = self.sync.introduced.entry((node.clone(), id.clone())).or_default();
+                told.extend(behind.iter().filter(|one| **one != node).cloned());
+            }
         }
+    }
+
+    /// Somebody who took over from this site knows all that was introduced there, and counts those who have it as cleaned up.
+    /// They ask only whom they know, so they hear it from here.
+    pub(crate) fn introduced(
+        &mut self,
+        from: &NodeId,
+        document: &DocumentId,
+        heads: &[ChangeHash],
+        knows: &[ChangeHash],
+    ) -> bool {
+        let key = (from.clone(), document.replicant.clone());
+        let Some(behind) = self.sync.introduced.remove(&key) else { return false };
+        let gone = self.replicants.index.get(&document.replicant);
+        if knows.is_empty() || gone.is_none_or(|entry| !entry.dropped || entry.epoch != document.epoch) {
+            return false;
+        }
+        for node in behind {
+            let (document, heads, knows) = (document.clone(), heads.to_vec(), knows.to_vec());
+            self.send(&node, &Frame::NotHolder { document, heads, knows });
+        }
+        true
     }
 
     /// All that a node has of a replicant is here now. If this site once gave away what it lacks, and so lack all who took

@@ -510,6 +510,7 @@ impl Engine {
     pub(crate) fn sync_peer_gone(&mut self, node: &NodeId) {
         self.sync.rounds.remove(node);
         self.sync.queued.remove(node);
+        self.sync.introduced.retain(|(to, _), _| to != node);
         let ids: Vec<_> =
             self.sync.sessions.keys().filter(|(with, _)| with == node).map(|(_, id)| id.clone()).collect();
         for id in ids {

@@ -558,3 +558,48 @@ fn what_somebody_has_put_where_nothing_is_to_be_is_left_alone() {
         }
     }
 }
+
+#[test]
+fn a_site_that_got_what_was_given_away_a_moment_later_hears_that_it_was_taken_out() {
+    for seed in 100..104 {
+        let mut world = World::new(seed);
+        world.sites(&["brest", "lille", "nantes", "rennes"]);
+        world.put("brest", "web", "brest & nantes", json!({"a": 1}));
+        world.settle();
+        // Brest hears that rennes takes over from it, but not that lille takes over from rennes.
+        world.weather.driver_failure = 100;
+        rescope(&mut world, "nantes", "web", "nantes & rennes").unwrap();
+        world.run_for(Duration::from_secs(5));
+        world.crash("brest");
+        world.weather.driver_failure = 0;
+        rescope(&mut world, "nantes", "web", "lille").unwrap();
+        let gone = |world: &mut World| !world.stores("rennes", "web");
+        world.until("rennes has cleaned up", Duration::from_secs(60), gone);
+        // With its disk rennes loses what it knew of that. Brest gives it what brest has, and only then hears of lille.
+        world.weather.driver_failure = 100;
+        world.crash("rennes");
+        world.sites.get_mut("rennes").unwrap().disk.wipe();
+        for site in ["brest", "rennes"] {
+            world.start(site);
+            world.isolate(site);
+        }
+        world.mend("brest", "rennes");
+        world.until("rennes has it again", Duration::from_secs(60), |world| world.stores("rennes", "web"));
+        assert!(world.stores("brest", "web"), "seed {seed}");
+        world.isolate("rennes");
+        world.weather.driver_failure = 0;
+        for site in ["lille", "nantes"] {
+            world.mend("brest", site);
+        }
+        let gone = |world: &mut World| !world.stores("brest", "web");
+        world.until("brest has cleaned up", Duration::from_secs(60), gone);
+        world.heal();
+        let gone = |world: &mut World| !world.stores("rennes", "web");
+        world.until("rennes has cleaned up again", Duration::from_secs(60), gone);
+        world.settle();
+        for site in ["brest", "nantes", "rennes"] {
+            assert_eq!(world.text(site, "web"), None, "{site} (seed {seed})");
+        }
+        assert!(world.text("lille", "web").is_some(), "seed {seed}");
+    }
+}
