@@ -6,11 +6,11 @@ use khufu_crdt::{DocumentId, Replicant, ReplicantId, Report, SiteName};
 
 use super::{Entry, MAX_PARKED, Resident};
 use crate::engine::Task;
-use crate::record::{Part, part, replicant_prefix};
+use crate::record::{Part, part, replicant_prefix, report_key};
 use crate::timers::Due;
 use crate::wire;
 use crate::work::{Side, Work, says_nothing};
-use crate::{Engine, Output, Record, RequestError};
+use crate::{Engine, Output, Record, RequestError, Write};
 
 impl Engine {
     /// Works on a document, at once if it is in memory.
@@ -39,7 +39,7 @@ impl Engine {
         let Some(tasks) = self.replicants.parked.remove(id) else { return };
         if !self.replicants.resident.contains_key(id) {
             match self.restore(id, records, damaged) {
-                Ok(mut resident) => {
+                Ok((mut resident, damaged)) => {
                     // A driver may still be at work for what was forgotten when the disk was full.
                     let busy = self.calls.iter().find(|(_, (of, _))| of == id);
                     resident.call = busy.map(|(call, _)| *call);
@@ -48,6 +48,9 @@ impl Engine {
                     let other = self.replicants.index.get(id).is_some_and(|entry| entry.heads != resident.doc.heads());
                     self.replicants.resident.insert(id.clone(), Box::new(resident));
                     self.after_load(id, other);
+                    if damaged && !self.is_full() {
+                        self.replace_damaged(id);
+                    }
                 }
                 Err(message) => {
                     self.warn(Some(id.clone()), message.clone());
@@ -109,7 +112,13 @@ impl Engine {
         }
     }
 
-    fn restore(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) -> Result<Resident, String> {
+    /// The document of a replicant from its records, and whether any of them is damaged.
+    fn restore(
+        &mut self,
+        id: &ReplicantId,
+        records: &[Record],
+        damaged: &[String],
+    ) -> Result<(Resident, bool), String> {
         let actor = self.actors.next();
         let prefix = replicant_prefix(id);
         let entry = self.replicants.index.get_mut(id).ok_or_else(|| format!("{id} is not in the index"))?;
@@ -169,7 +178,10 @@ impl Engine {
                 entry.gone.clear();
             }
             entry.next_change = entry.next_change.max(next);
-            entry.first_change = first.unwrap_or(entry.next_change);
+            let first = first.unwrap_or(entry.next_change);
+            // Those before it may be damaged, and are to go. Whatever an old entry says, there are not very many.
+            let before = entry.first_change.max(first.saturating_sub(self.config.compact_after)).min(first);
+            entry.first_change = if lost.is_empty() { first } else { before };
             if doubtful || !lost.is_empty() {
                 entry.reports.clear();
                 reports.values().for_each(|report| entry.reported(report));
@@ -181,13 +193,26 @@ impl Engine {
                 }
             }
         }
-        if !lost.is_empty() {
+        let is_damaged = !lost.is_empty();
+        if is_damaged {
             self.warn(
                 Some(id.clone()),
                 format!("damaged on disk: {}. What is missing is fetched again from the other sites", lost.join("; ")),
             );
         }
-        Ok(Resident::new(replicant, work, reports, provisional))
+        Ok((Resident::new(replicant, work, reports, provisional), is_damaged))
+    }
+
+    /// Writes what could be read in place of what could not, which would be found again each time it is read.
+    fn replace_damaged(&mut self, id: &ReplicantId) {
+        let Some(resident) = self.replicants.resident.get(id).filter(|resident| !resident.provisional) else { return };
+        let holders = resident.doc.state().placement.iter().flat_map(khufu_crdt::Placement::holders);
+        let unread: Vec<_> = holders.filter(|site| !resident.reports.contains_key(*site)).cloned().collect();
+        for site in unread {
+            self.outbox.write(Write::Delete { key: report_key(id, &site) });
+        }
+        self.write_work(id);
+        self.compact(id);
     }
 
     /// Something may have been written between the last step of the work and a crash.

@@ -603,3 +603,36 @@ fn a_site_that_got_what_was_given_away_a_moment_later_hears_that_it_was_taken_ou
         assert!(world.text("lille", "web").is_some(), "seed {seed}");
     }
 }
+
+#[test]
+fn damage_that_was_mended_is_not_found_again() {
+    // A change, all of what is compacted, what paris has said, what was done here.
+    for (seed, part) in [(110, &b"/c/"[..]), (111, b"/s"), (112, b"/r/paris"), (113, b"/w")] {
+        let mut world = World::configured(seed, |config| config.compact_after = 4);
+        world.sites(&["paris", "rennes"]);
+        world.put_with("paris", "log", "paris & rennes", &file_policy());
+        for word in ["one;", "two;", "three;", "four;", "five;", "six;", "seven;"] {
+            world.operate("paris", "log", "add", word).unwrap();
+            world.settle();
+        }
+        world.run_for(Duration::from_secs(10));
+        if part == b"/c/" {
+            world.operate("paris", "log", "add", "eight;").unwrap();
+            world.settle();
+        }
+        let restart = |world: &mut World| {
+            world.restart("rennes");
+            world.sites.get_mut("rennes").unwrap().events.clear();
+            let _ = world.request("rennes", Request::Get { id: id("log") });
+            world.settle();
+            let damaged =
+                |what: &Happening| matches!(what, Happening::Warning { message, .. } if message.contains("damaged"));
+            world.sites["rennes"].events.iter().any(|event| damaged(&event.what))
+        };
+        let of_log = |key: &[u8]| key.starts_with(b"d/log/") && key.windows(part.len()).any(|window| window == part);
+        assert!(world.sites.get_mut("rennes").unwrap().disk.spoil(of_log) > 0, "seed {seed}");
+        assert!(restart(&mut world), "seed {seed}");
+        assert!(!restart(&mut world), "seed {seed}");
+        assert_eq!(world.text("rennes", "log"), world.text("paris", "log"), "seed {seed}");
+    }
+}
