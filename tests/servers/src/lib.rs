@@ -1,0 +1,15 @@
+//! Real servers of platforms for tests: started on loopback, each with a directory and ports of its own, cut, paused,
+//! moved and ended as a test wants it.
+//!
+//! Everything here blocks and uses nothing but threads, so that any test can use it. What cannot be started is a panic with
+//! the end of the log of what was to be started; what is not there at all leaves a test out, unless
+//! `KHUFU_REQUIRE_SERVERS` is set: see [`kubernetes::Programs::required`].
+
+pub mod kubernetes;
+mod ports;
+mod process;
+
+use std::time::Duration;
+
+/// How long a server may take to start, and anything else that is waited for here. Machines that build in parallel are slow.
+pub const PATIENCE: Duration = Duration::from_secs(120);
