@@ -137,3 +137,29 @@ fn get(port: u16, path: &str) -> Option<String> {
     stream.take(MOST).read_to_end(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&answer).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::ports;
+
+    #[test]
+    fn an_etcd_without_its_ports_is_none_also_if_another_etcd_has_them() {
+        let Some(programs) = Programs::required() else { return };
+        let dirs = [(); 4].map(|()| tempfile::tempdir().unwrap());
+        let [own, first, second, both] = dirs.each_ref().map(|dir| dir.path());
+        let taken @ [clients, peers] = ports::unused();
+        let one = etcd(&programs, own, taken).expect("nobody else has them");
+        let [other_clients, other_peers] = ports::unused();
+        assert!(etcd(&programs, first, [clients, other_peers]).is_none());
+        assert!(etcd(&programs, second, [other_clients, peers]).is_none());
+        assert!(etcd(&programs, both, taken).is_none());
+        drop(one);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, clients)).unwrap();
+        assert!(etcd(&programs, first, taken).is_none());
+        drop(listener);
+        assert!(etcd(&programs, first, taken).is_some());
+    }
+}

@@ -1,5 +1,7 @@
 //! One cluster, and several at once.
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
 
 use super::{bad, good, put_web, web};
@@ -75,6 +77,25 @@ fn what_is_stored_outlives_stops_crashes_and_moves() {
     paris.move_to_another_port();
     assert_ne!(paris.url(), url);
     assert_eq!((web(&paris), paris.kubeconfig(ADMIN)), ("1".to_owned(), config));
+}
+
+#[test]
+fn a_port_that_somebody_else_has_is_waited_for() {
+    let Some(mut paris) = Cluster::start("paris") else { return };
+    put_web(&paris, "1");
+    let url = paris.url();
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
+    let log = paris.kubeconfig(ADMIN).with_file_name("kube-apiserver.log");
+    paris.stop();
+    let somebody = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| paris.start_again());
+        super::until("it has tried", || {
+            std::fs::read_to_string(&log).unwrap().contains("address already in use").then_some(())
+        });
+        drop(somebody);
+    });
+    assert_eq!((web(&paris), paris.url()), ("1".to_owned(), url));
 }
 
 const OTHER: &str = "
