@@ -1,6 +1,6 @@
 //! The state machine: every input comes in here and every output goes out here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{Clock, ReplicantId, Status};
 
@@ -359,11 +359,16 @@ impl Engine {
             Frame::Reconcile { round, reply, message } => self.reconcile_step(from, round, reply, &message),
             Frame::Want { items } => self.wanted(from, &items),
             Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
-            Frame::NotHolder { document, heads, knows } => {
+            Frame::NotHolder { document, heads, knows, of } => {
+                let others = if knows.is_empty() { Vec::new() } else { self.pass_on_answer(from, &document, &of) };
+                for node in &others {
+                    let (document, heads, knows) = (document.clone(), heads.clone(), knows.clone());
+                    self.send(node, &Frame::NotHolder { document, heads, knows, of: BTreeSet::new() });
+                }
                 if self.is_shared_with(&document.replicant, from) {
                     let task = Task::Catchup { node: from.clone(), heads, knows, epoch: document.epoch };
                     self.run(document.replicant, task);
-                } else if !self.introduced(from, &document, &heads, &knows) {
+                } else if others.is_empty() {
                     self.counters.ignored += 1;
                 }
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use khufu_crdt::ReplicantId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, Request};
+use crate::{Damaged, Record, Request};
 
 /// A node's name on the network: its libp2p peer id as text. The engine only compares it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,8 +113,8 @@ pub enum Input {
         prefix: Vec<u8>,
         /// Its records, sorted by key.
         records: Vec<Record>,
-        /// Records that are damaged and will not come back, by name.
-        damaged: Vec<String>,
+        /// Records that are damaged and will not come back.
+        damaged: Vec<Damaged>,
     },
     /// The records of a replicant could not be read this time, answering [`crate::Output::Load`]. They may be whole: it is
     /// tried again, and nothing is put in their place.

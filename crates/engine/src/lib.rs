@@ -75,7 +75,7 @@ pub use input::{CallId, DriverDone, DriverFailure, Input, NodeId, RequestId, Tok
 pub use khufu_crdt::Status;
 pub use metrics::Metrics;
 pub use output::{DiffWork, DriverCall, Event, Happening, Output, ReplicaRef};
-pub use record::{Record, Write};
+pub use record::{Damaged, Record, Write};
 pub use request::{
     ExplainedPlace, Explanation, Holding, ListQuery, Liveness, NodeView, Operate, OperationAnswer, OperationView, Page,
     Put, ReplicantView, Request, RequestError, Response, SitePlan, SiteStatus, SiteView, Summary, VerifyEntry,

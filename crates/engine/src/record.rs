@@ -20,6 +20,15 @@ pub struct Record {
     pub value: Vec<u8>,
 }
 
+/// What is stored and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// The key of a record; none where it is not known which it was.
+    pub key: Option<Vec<u8>>,
+    /// Which it is and what is wrong with it, for people.
+    pub what: String,
+}
+
 /// One change of what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

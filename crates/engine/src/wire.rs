@@ -1,7 +1,7 @@
 //! What nodes say to each other: one version byte and one CBOR value (RFC 8949) with named fields, so that a node one
 //! version older or newer ignores what it does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{ChangeHash, DocumentId, Epoch, ReplicantId, Report, SiteName};
 use serde::de::DeserializeOwned;
@@ -60,6 +60,9 @@ pub(crate) enum Frame {
         heads: Vec<ChangeHash>,
         #[serde(default)]
         knows: Vec<ChangeHash>,
+        /// Those on whose behalf the receiver has told of it that are none of the holders either.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        of: BTreeSet<SiteName>,
     },
     /// Changes and reports, pushed.
     Push(Push),
@@ -168,6 +171,9 @@ pub(crate) struct Push {
     /// How many sites that have given it away have passed it on.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) passed: u8,
+    /// The sites that the sender, who has given it away, has it from.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) behalf: BTreeSet<SiteName>,
 }
 
 /// What one node asks another.

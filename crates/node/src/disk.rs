@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use khufu_crdt::ReplicantId;
-use khufu_engine::{Engine, Input, Record, Token, Write};
+use khufu_engine::{Damaged, Engine, Input, Record, Token, Write};
 use khufu_store::{MAX_BATCH_WRITES, Stats, Store, StoreError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -251,22 +251,29 @@ impl Writer {
 
     fn load(&self, replicant: ReplicantId, prefix: &[u8]) {
         let started = Instant::now();
-        let input = match self.store.scan(prefix) {
+        let mut scanned = self.store.scan(prefix);
+        if scanned.as_ref().is_ok_and(|scan| !scan.damaged.is_empty()) {
+            // What is found damaged is replaced: no misreading is to do that.
+            scanned = self.store.scan(prefix);
+        }
+        let input = match scanned {
             Ok(scan) => Input::Loaded {
                 replicant,
                 prefix: prefix.to_vec(),
                 records: scan.records.into_iter().map(|(key, value)| Record { key, value }).collect(),
-                damaged: scan
-                    .damaged
-                    .iter()
-                    .map(|damaged| format!("{}: {}", damaged.key.escape_ascii(), damaged.reason))
-                    .collect(),
+                damaged: scan.damaged.into_iter().map(damage).collect(),
             },
             Err(error) => Input::Unread { replicant, prefix: prefix.to_vec(), error: error.to_string() },
         };
         self.metrics.loaded(started.elapsed());
         let _ = self.inputs.send(input);
     }
+}
+
+fn damage(damaged: khufu_store::Damaged) -> Damaged {
+    let what = format!("{}: {}", damaged.key.escape_ascii(), damaged.reason);
+    // Of a run of records the key is that of the one before it.
+    Damaged { key: damaged.until.is_none().then_some(damaged.key), what }
 }
 
 /// What is to be stored together with what there is already: what waits, and where that is not urgent, what comes by a

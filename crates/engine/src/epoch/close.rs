@@ -143,6 +143,8 @@ impl Engine {
         let document = next.id().clone();
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let mut old = std::mem::replace(&mut resident.doc, next);
+        // What comes from others is with them. What is of here waits only where what it was made from was lost.
+        let lost: Vec<_> = old.queued_by().into_iter().filter(|author| author.site == self.config.site).collect();
         resident.next = None;
         resident.joined_us = None;
         resident.earlier.clear();
@@ -154,6 +156,9 @@ impl Engine {
         resident.touched();
         let state = resident.doc.state();
         resident.work.operations.retain(|operation, _| state.operation(operation).is_some());
+        if !lost.is_empty() {
+            self.name_lost(id, &lost, "an epoch was closed without it");
+        }
         self.counters.epochs += 1;
         self.counters.epochs_changed += u64::from(old.id().closings() == document.closings());
         self.counters.carried += u64::try_from(carried.made.len()).unwrap_or(u64::MAX);

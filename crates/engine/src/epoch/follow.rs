@@ -147,7 +147,7 @@ impl Engine {
                     self.changed(id);
                 }
                 if !self.may_share(id, from) {
-                    self.say_not_holder(id, from, push.heads);
+                    self.answer_not_holder(id, from, push.heads, &push.behalf);
                 }
             }
             Err(error) => {

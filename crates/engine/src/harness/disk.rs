@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::{Record, Token, Write};
+use crate::{Damaged, Record, Token, Write};
 
 /// The disk of one site.
 #[derive(Debug, Clone, Default)]
@@ -117,9 +117,10 @@ impl SimulatedDisk {
         spoiled
     }
 
-    /// The names of damaged records whose keys start with a prefix.
-    pub(super) fn damaged(&self, prefix: &[u8]) -> Vec<String> {
-        self.damaged.iter().filter(|key| key.starts_with(prefix)).map(|key| key.escape_ascii().to_string()).collect()
+    /// The damaged records whose keys start with a prefix.
+    pub(super) fn damaged(&self, prefix: &[u8]) -> Vec<Damaged> {
+        let of = |key: &Vec<u8>| Damaged { key: Some(key.clone()), what: key.escape_ascii().to_string() };
+        self.damaged.iter().filter(|key| key.starts_with(prefix)).map(of).collect()
     }
 
     /// Flips a bit of every record whose key holds `part`, which no checksum sees. How many.

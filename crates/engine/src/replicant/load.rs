@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use khufu_crdt::{DocumentId, Replicant, ReplicantId, Report, SiteName};
 
-use super::{Entry, MAX_PARKED, Resident};
+use super::{Entry, LeftOver, MAX_PARKED, Resident};
 use crate::engine::Task;
-use crate::record::{Part, part, replicant_prefix, report_key};
+use crate::record::{Part, part, replicant_prefix};
 use crate::timers::Due;
 use crate::wire;
 use crate::work::{Side, Work, says_nothing};
-use crate::{Engine, Output, Record, RequestError, Write};
+use crate::{Damaged, Engine, Output, Record, RequestError, Write};
+
+/// Keys of records.
+type Keys = Vec<Vec<u8>>;
 
 impl Engine {
     /// Works on a document, at once if it is in memory.
@@ -35,7 +38,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn loaded(&mut self, id: &ReplicantId, records: &[Record], damaged: &[String]) {
+    pub(crate) fn loaded(&mut self, id: &ReplicantId, records: &[Record], damaged: &[Damaged]) {
         let Some(tasks) = self.replicants.parked.remove(id) else { return };
         if !self.replicants.resident.contains_key(id) {
             match self.restore(id, records, damaged) {
@@ -48,8 +51,8 @@ impl Engine {
                     let other = self.replicants.index.get(id).is_some_and(|entry| entry.heads != resident.doc.heads());
                     self.replicants.resident.insert(id.clone(), Box::new(resident));
                     self.after_load(id, other);
-                    if damaged && !self.is_full() {
-                        self.replace_damaged(id);
+                    if let Some(damaged) = damaged.filter(|_| !self.is_full()) {
+                        self.replace_damaged(id, damaged);
                     }
                 }
                 Err(message) => {
@@ -112,13 +115,13 @@ impl Engine {
         }
     }
 
-    /// The document of a replicant from its records, and whether any of them is damaged.
+    /// The document of a replicant from its records, and the keys of those that are damaged, if any is.
     fn restore(
         &mut self,
         id: &ReplicantId,
         records: &[Record],
-        damaged: &[String],
-    ) -> Result<(Resident, bool), String> {
+        damaged: &[Damaged],
+    ) -> Result<(Resident, Option<Keys>), String> {
         let actor = self.actors.next();
         let prefix = replicant_prefix(id);
         let entry = self.replicants.index.get_mut(id).ok_or_else(|| format!("{id} is not in the index"))?;
@@ -129,7 +132,8 @@ impl Engine {
         }
         let document = DocumentId { replicant: id.clone(), epoch: entry.epoch };
         let (dropped, here) = (entry.dropped, &self.config.site);
-        let mut lost: Vec<String> = damaged.to_vec();
+        let mut lost: Vec<String> = damaged.iter().map(|damaged| damaged.what.clone()).collect();
+        let mut keys: Keys = damaged.iter().filter_map(|damaged| damaged.key.clone()).collect();
         let (mut snapshot, mut changes) = (None, Vec::new());
         let (mut work, mut reports) = (None, BTreeMap::<SiteName, Report>::new());
         let (mut first, mut next) = (None, 0);
@@ -143,13 +147,19 @@ impl Engine {
                 }
                 Some(Part::Work) => match wire::decode::<Work>(&record.value) {
                     Ok(stored) => work = Some(stored),
-                    Err(error) => lost.push(format!("what was applied ({error})")),
+                    Err(error) => {
+                        lost.push(format!("what was applied ({error})"));
+                        keys.push(record.key.clone());
+                    }
                 },
                 Some(Part::Report) => match wire::decode::<Report>(&record.value) {
                     Ok(report) => {
                         reports.insert(report.site.clone(), report);
                     }
-                    Err(error) => lost.push(format!("a report ({error})")),
+                    Err(error) => {
+                        lost.push(format!("a report ({error})"));
+                        keys.push(record.key.clone());
+                    }
                 },
                 _ => {}
             }
@@ -178,10 +188,7 @@ impl Engine {
                 entry.gone.clear();
             }
             entry.next_change = entry.next_change.max(next);
-            let first = first.unwrap_or(entry.next_change);
-            // Those before it may be damaged, and are to go. Whatever an old entry says, there are not very many.
-            let before = entry.first_change.max(first.saturating_sub(self.config.compact_after)).min(first);
-            entry.first_change = if lost.is_empty() { first } else { before };
+            entry.first_change = first.unwrap_or(entry.next_change);
             if doubtful || !lost.is_empty() {
                 entry.reports.clear();
                 reports.values().for_each(|report| entry.reported(report));
@@ -200,19 +207,24 @@ impl Engine {
                 format!("damaged on disk: {}. What is missing is fetched again from the other sites", lost.join("; ")),
             );
         }
-        Ok((Resident::new(replicant, work, reports, provisional), is_damaged))
+        Ok((Resident::new(replicant, work, reports, provisional), is_damaged.then_some(keys)))
     }
 
-    /// Writes what could be read in place of what could not, which would be found again each time it is read.
-    fn replace_damaged(&mut self, id: &ReplicantId) {
-        let Some(resident) = self.replicants.resident.get(id).filter(|resident| !resident.provisional) else { return };
-        let holders = resident.doc.state().placement.iter().flat_map(khufu_crdt::Placement::holders);
-        let unread: Vec<_> = holders.filter(|site| !resident.reports.contains_key(*site)).cloned().collect();
-        for site in unread {
-            self.outbox.write(Write::Delete { key: report_key(id, &site) });
+    /// Writes what could be read in place of what could not, which would be found again each time it is read. Where nothing
+    /// is left of a document that is held, all stays as it is until there is another.
+    fn replace_damaged(&mut self, id: &ReplicantId, damaged: Keys) {
+        let held = self.replicants.held(id).is_some();
+        let Some(resident) = self.replicants.resident.get(id).filter(|resident| !(held && resident.provisional)) else {
+            return;
+        };
+        let provisional = resident.provisional;
+        for key in damaged {
+            self.outbox.write(Write::Delete { key });
         }
-        self.write_work(id);
-        self.compact(id);
+        if !provisional {
+            self.write_work(id);
+            self.compact(id);
+        }
     }
 
     /// Something may have been written between the last step of the work and a crash.
@@ -228,12 +240,12 @@ impl Engine {
             }
             self.write_index(id);
         }
-        let kept = self.replicants.index.get(id).is_some_and(|entry| entry.dropped && entry.gone.is_empty());
-        if nothing && kept {
-            let resident = self.replicants.resident.get_mut(id).filter(|resident| !resident.doc.queued().is_empty());
-            resident
-                .into_iter()
-                .for_each(|resident| resident.left_over = Some((resident.doc.id().clone(), resident.doc.queued_by())));
+        let given_away = self.replicants.index.get(id).is_none_or(|entry| entry.dropped && !entry.gone.is_empty());
+        if nothing
+            && !given_away
+            && let Some(resident) = self.replicants.resident.get_mut(id)
+        {
+            resident.left_over = LeftOver::of(&resident.doc);
         }
         let created = self.replicants.resident.get(id).is_some_and(|resident| !resident.provisional);
         if created && let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| entry.doubtful) {

@@ -29,6 +29,22 @@ pub(crate) const MAX_QUEUED_CHANGES: usize = 4096;
 /// The most tasks that wait for one document to be read from disk.
 pub(crate) const MAX_PARKED: usize = 1024;
 
+/// Changes that were accepted here, of a document without those that they were made from.
+#[derive(Debug)]
+pub(crate) struct LeftOver {
+    pub(crate) document: DocumentId,
+    pub(crate) changes: Vec<Vec<u8>>,
+    pub(crate) by: Vec<Author>,
+}
+
+impl LeftOver {
+    /// What waits in a document; none if nothing does.
+    pub(crate) fn of(doc: &Replicant) -> Option<Self> {
+        let changes: Vec<_> = doc.queued().into_iter().map(|change| change.bytes).collect();
+        (!changes.is_empty()).then(|| Self { document: doc.id().clone(), changes, by: doc.queued_by() })
+    }
+}
+
 /// A document in memory, with what this site does about it.
 #[derive(Debug)]
 pub(crate) struct Resident {
@@ -47,8 +63,8 @@ pub(crate) struct Resident {
     pub(crate) provisional: bool,
     /// Who told of it, while it is provisional.
     pub(crate) told_by: Option<NodeId>,
-    /// The document of which changes were read from disk that wait for what is lost, and who made them.
-    pub(crate) left_over: Option<(DocumentId, Vec<Author>)>,
+    /// What was read from disk of a document and waits for what is lost.
+    pub(crate) left_over: Option<LeftOver>,
     pub(crate) used_us: u64,
     /// A later epoch that is being fetched, and from whom.
     pub(crate) next: Option<(Replicant, NodeId)>,

@@ -2,7 +2,7 @@
 
 use khufu_crdt::{Author, Change, DocumentId, Hlc, ReplicantId, Report, SiteName};
 
-use super::Entry;
+use super::{Entry, LeftOver};
 use crate::record::{change_key, index_key, report_key, snapshot_key, work_key};
 use crate::wire;
 use crate::{Engine, Happening, Write};
@@ -147,15 +147,10 @@ impl Engine {
             resident.work.kind.clone_from(&state.kind);
         }
         let document = resident.doc.id().clone();
-        // Not before this one is here: that there is a later epoch is easily said.
-        let left_over = resident.left_over.take().filter(|(left, _)| left.epoch < document.epoch);
-        if let Some((left, by)) = left_over {
-            self.delete_document(&left);
-            self.name_lost(id, &by);
-        }
+        let kept = self.take_left_over(id);
         let known = self.replicants.index.get(id);
         let older = known
-            .filter(|known| !known.dropped && known.epoch != document.epoch)
+            .filter(|known| !kept && !known.dropped && known.epoch != document.epoch)
             .map(|known| DocumentId { replicant: id.clone(), epoch: known.epoch });
         if let Some(older) = &older {
             // Nothing of it could be read.
@@ -195,8 +190,33 @@ impl Engine {
         }
     }
 
-    /// Nobody can bring any more what changes on disk wait for: an epoch was closed without them.
-    fn name_lost(&mut self, id: &ReplicantId, by: &[Author]) {
+    /// What waits on disk for what is lost goes on waiting in the same document. Where an epoch was closed without it, nobody
+    /// can bring that any more, and it goes. Where there is just another document, it stays on the disk, since that is
+    /// easily made: whether it does.
+    fn take_left_over(&mut self, id: &ReplicantId) -> bool {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
+        let Some(LeftOver { document: left, changes, by }) = resident.left_over.take() else { return false };
+        let here = resident.doc.id();
+        if left == *here {
+            if let Err(error) = resident.doc.apply(&changes) {
+                self.warn(Some(id.clone()), format!("changes that were accepted here do not fit any more: {error}"));
+            }
+            return false;
+        }
+        let closed = left.epoch < here.epoch && resident.doc.is_successor();
+        if closed {
+            self.delete_document(&left);
+        }
+        self.name_lost(
+            id,
+            &by,
+            if closed { "the other sites have closed that epoch" } else { "others have made another" },
+        );
+        !closed
+    }
+
+    /// Nobody can bring any more what changes wait for.
+    pub(crate) fn name_lost(&mut self, id: &ReplicantId, by: &[Author], since: &str) {
         let named = by.iter().take(MAX_NAMED).map(|author| format!("{} at {}", author.site, author.at.ms()));
         let named = named.collect::<Vec<_>>().join(", ");
         let more = by.len().checked_sub(MAX_NAMED).filter(|more| *more > 0);
@@ -204,8 +224,8 @@ impl Engine {
         self.warn(
             Some(id.clone()),
             format!(
-                "changes that were accepted here are lost with what they were made from, since the other sites have \
-                 closed that epoch ({named}{more}, in milliseconds since 1970): make them again where they are missing"
+                "changes that were accepted here are lost with what they were made from, since {since} ({named}{more}, in \
+                 milliseconds since 1970): make them again where they are missing"
             ),
         );
     }

@@ -1,6 +1,6 @@
 //! Telling the other holders what is new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{Change, ChangeHash, DocumentId, Epoch, ReplicantId, Report, Status};
 use serde_bytes::ByteBuf;
@@ -58,6 +58,7 @@ impl Engine {
             cut: resident.doc.cut(),
             reports: Vec::new(),
             passed: 0,
+            behalf: BTreeSet::new(),
         };
         self.tell(id, push, direct);
     }
@@ -73,6 +74,7 @@ impl Engine {
             cut: resident.doc.cut(),
             reports: vec![report.clone()],
             passed: 0,
+            behalf: BTreeSet::new(),
         };
         let Some(nodes) = self.few(id, self.config.direct_reports) else {
             if let Some(resident) = self.replicants.resident.get_mut(id) {
@@ -168,7 +170,15 @@ impl Engine {
             }
         };
         let document = DocumentId { replicant: id.clone(), epoch };
-        let push = Push { document, changes: Vec::new(), heads: Vec::new(), reports: vec![report], cut, passed: 0 };
+        let push = Push {
+            document,
+            changes: Vec::new(),
+            heads: Vec::new(),
+            reports: vec![report],
+            cut,
+            passed: 0,
+            behalf: BTreeSet::new(),
+        };
         self.pushed(id, from, push);
     }
 
@@ -196,6 +206,7 @@ impl Engine {
             cut: resident.doc.cut(),
             reports: Vec::new(),
             passed: 0,
+            behalf: BTreeSet::new(),
         };
         let entry = self.replicants.held(id);
         let know = |node: &NodeId| {

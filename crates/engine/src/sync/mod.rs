@@ -11,7 +11,7 @@ mod session;
 mod shared;
 mod topic;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use khufu_crdt::ReplicantId;
 
@@ -21,6 +21,9 @@ pub(crate) use self::reconcile::{Round, Said};
 pub(crate) use self::session::Session;
 pub(crate) use self::topic::Topics;
 use crate::NodeId;
+
+/// The most sites on whose behalf somebody is told of something.
+const MAX_BEHALF: usize = 64;
 
 /// What is going on between this node and others.
 #[derive(Debug, Default)]
@@ -32,8 +35,6 @@ pub(crate) struct Sync {
     said: BTreeMap<NodeId, Said>,
     shared: shared::Shared,
     gathered: BTreeMap<ReplicantId, gossip::Gathered>,
-    /// On whose behalf a node was told of what this site has given away.
-    introduced: BTreeMap<(NodeId, ReplicantId), BTreeSet<NodeId>>,
     pub(crate) topics: Topics,
     next_session: u64,
     next_round: u64,
@@ -48,7 +49,6 @@ impl Sync {
         self.said.clear();
         self.shared.forget();
         self.gathered.clear();
-        self.introduced.clear();
     }
 
     /// A connection was lost: it is all said anew when there is another.

@@ -1,8 +1,8 @@
 //! What is larger than a frame goes in several: messages of a session in parts, changes in several pushes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use khufu_crdt::{ChangeHash, DocumentId, ReplicantId};
+use khufu_crdt::{ChangeHash, DocumentId, ReplicantId, SiteName};
 use serde_bytes::ByteBuf;
 
 use crate::wire::{Frame, Push};
@@ -72,10 +72,23 @@ impl Engine {
         changes: Vec<ByteBuf>,
         heads: Vec<ChangeHash>,
     ) {
+        self.push_for(to, document, changes, heads, &BTreeSet::new());
+    }
+
+    /// The same, on behalf of some sites.
+    pub(crate) fn push_for(
+        &mut self,
+        to: &NodeId,
+        document: &DocumentId,
+        changes: Vec<ByteBuf>,
+        heads: Vec<ChangeHash>,
+        behalf: &BTreeSet<SiteName>,
+    ) {
         let resident = self.replicants.resident.get(&document.replicant);
         let cut = resident.filter(|resident| resident.doc.id() == document).and_then(|resident| resident.doc.cut());
         let push = |changes, heads| {
-            Frame::Push(Push { document: document.clone(), changes, heads, reports: Vec::new(), cut, passed: 0 })
+            let (document, behalf) = (document.clone(), behalf.clone());
+            Frame::Push(Push { document, changes, heads, reports: Vec::new(), cut, passed: 0, behalf })
         };
         let mut batch = Vec::<ByteBuf>::new();
         let mut bytes = 0_usize;

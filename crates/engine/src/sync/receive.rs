@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::replicant::{Entry, MAX_QUEUED_CHANGES, Placed, Resident};
 use crate::timers::Due;
-use crate::wire::{self, Frame, Push};
+use crate::wire::{self, Push};
 use crate::work::Work;
 use crate::{Engine, Happening, NodeId, Status};
 
@@ -20,8 +20,6 @@ const MAX_PROVISIONAL: usize = 1024;
 const MAX_PROVISIONAL_OF_ONE: usize = 256;
 /// How many of the largest documents they may come to together.
 const MAX_PROVISIONAL_LARGEST: usize = 16;
-/// The most introductions of which the answer is waited for. What is not remembered is introduced again.
-const MAX_INTRODUCED: usize = 1024;
 /// How far ahead of this site's clock the number of a report may be, in milliseconds: a hundred years, more than any clock
 /// that is merely wrong. Numbers are clock values, so the bound moves on, and there is a next one for whoever is at it.
 const MAX_AHEAD_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
@@ -70,13 +68,16 @@ impl Engine {
             return;
         }
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        if resident.provisional && resident.told_by.is_none() {
+            resident.told_by = Some(from.clone());
+        }
         let room = MAX_QUEUED_CHANGES.saturating_sub(resident.incoming.len());
         let dropped = push.changes.len() > room;
         resident.incoming.extend(push.changes.into_iter().take(room));
         let (waiting, provisional) = (!resident.incoming.is_empty(), resident.provisional);
         let history = u64::try_from(resident.doc.change_count()).unwrap_or(u64::MAX);
         // Whoever reports on what is not known here knows more.
-        let mut heads = push.heads;
+        let (mut heads, behalf) = (push.heads, push.behalf);
         let same = push.reports.iter().filter(|report| report.epoch == push.document.epoch);
         heads.extend(same.flat_map(|report| &report.heads).filter_map(|head| head.parse::<ChangeHash>().ok()));
         self.take_reports(id, from, push.reports);
@@ -103,7 +104,7 @@ impl Engine {
             }
         } else if !lacking && !heads.is_empty() {
             // It thinks that it is a holder, and does not know what is known here.
-            self.say_not_holder(id, from, heads);
+            self.answer_not_holder(id, from, heads, &behalf);
         }
     }
 
@@ -231,37 +232,26 @@ impl Engine {
             .collect();
         let changes = resident.doc.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes));
         let (document, changes, heads) = (resident.doc.id().clone(), changes.collect::<Vec<_>>(), resident.doc.heads());
-        let told_by = resident.told_by.clone();
-        let behind: BTreeSet<_> = self.sync.with(id).cloned().chain(told_by).collect();
+        let with = self.sync.with(id).chain(&resident.told_by).filter_map(|node| self.members.site_of(node));
+        let behalf: BTreeSet<SiteName> = with.take(super::MAX_BEHALF).cloned().collect();
         for node in strangers {
-            self.push_all(&node, &document, changes.clone(), heads.clone());
-            if self.sync.introduced.len() < MAX_INTRODUCED {
-                let told = self.sync.introduced.entry((node.clone(), id.clone())).or_default();
-                told.extend(behind.iter().filter(|one| **one != node).cloned());
-            }
+            self.push_for(&node, &document, changes.clone(), heads.clone(), &behalf);
         }
     }
 
-    /// Somebody who took over from this site knows all that was introduced there, and counts those who have it as cleaned up.
-    /// They ask only whom they know, so they hear it from here.
-    pub(crate) fn introduced(
-        &mut self,
-        from: &NodeId,
-        document: &DocumentId,
-        heads: &[ChangeHash],
-        knows: &[ChangeHash],
-    ) -> bool {
-        let key = (from.clone(), document.replicant.clone());
-        let Some(behind) = self.sync.introduced.remove(&key) else { return false };
-        let gone = self.replicants.index.get(&document.replicant);
-        if knows.is_empty() || gone.is_none_or(|entry| !entry.dropped || entry.epoch != document.epoch) {
-            return false;
+    /// A node answers what this one told it on behalf of others. What is left of that where this site has given the
+    /// replicant away: those of them that are none of its holders either know nobody who could tell them.
+    pub(crate) fn pass_on_answer(&self, from: &NodeId, document: &DocumentId, of: &BTreeSet<SiteName>) -> Vec<NodeId> {
+        let gone = self.replicants.index.get(&document.replicant).map(Box::as_ref).filter(|entry| entry.dropped);
+        let heir = |entry: &&Entry| {
+            let site = self.members.site_of(from);
+            site.is_some_and(|site| entry.placement.as_ref().is_some_and(|placement| placement.sites().contains(site)))
+        };
+        if gone.filter(|entry| document.epoch >= entry.epoch).filter(heir).is_none() {
+            return Vec::new();
         }
-        for node in behind {
-            let (document, heads, knows) = (document.clone(), heads.to_vec(), knows.to_vec());
-            self.send(&node, &Frame::NotHolder { document, heads, knows });
-        }
-        true
+        let of = of.iter().take(super::MAX_BEHALF).filter(|site| **site != self.config.site);
+        of.flat_map(|site| self.members.reachable(site)).filter(|node| node != from).collect()
     }
 
     /// All that a node has of a replicant is here now. If this site once gave away what it lacks, and so lack all who took

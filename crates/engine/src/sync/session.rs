@@ -3,7 +3,7 @@
 //! The protocol needs a stream in order without gaps. Frames may be lost with a connection, so they are counted, and a
 //! session with a gap is given up: the next comparison starts another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khufu_crdt::{ChangeHash, ReplicantId, Report, SiteName, SyncState};
 use serde_bytes::ByteBuf;
@@ -122,6 +122,17 @@ impl Engine {
     /// Tells a node that it is none of the holders, as far as is known here; `knows` are heads of its own that are known
     /// here all the same.
     pub(crate) fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId, knows: Vec<ChangeHash>) {
+        self.answer_not_holder(id, to, knows, &BTreeSet::new());
+    }
+
+    /// The same to a node that has told of it on behalf of others.
+    pub(crate) fn answer_not_holder(
+        &mut self,
+        id: &ReplicantId,
+        to: &NodeId,
+        mut knows: Vec<ChangeHash>,
+        behalf: &BTreeSet<SiteName>,
+    ) {
         self.counters.ignored += 1;
         let Some(resident) = self.replicants.resident.get(id) else { return };
         // Which site an unknown node serves will be known soon.
@@ -135,7 +146,18 @@ impl Engine {
             None if resident.provisional => return,
             _ => resident.doc.heads(),
         };
-        self.send(to, &Frame::NotHolder { document, heads, knows });
+        if resident.provisional {
+            // What is in memory only may be gone the next moment.
+            knows.clear();
+        }
+        let held = self.replicants.held(id);
+        let of = behalf
+            .iter()
+            .take(super::MAX_BEHALF)
+            .filter(|site| held.is_some_and(|entry| !entry.holds(site)))
+            .cloned()
+            .collect();
+        self.send(to, &Frame::NotHolder { document, heads, knows, of });
     }
 
     /// Another node thinks that this site is no holder. If this node knows better, it says so by what the other lacks;
@@ -510,7 +532,6 @@ impl Engine {
     pub(crate) fn sync_peer_gone(&mut self, node: &NodeId) {
         self.sync.rounds.remove(node);
         self.sync.queued.remove(node);
-        self.sync.introduced.retain(|(to, _), _| to != node);
         let ids: Vec<_> =
             self.sync.sessions.keys().filter(|(with, _)| with == node).map(|(_, id)| id.clone()).collect();
         for id in ids {

@@ -74,6 +74,12 @@ fn a_platform_that_cannot_be_looked_at_is_said_to_be_so() {
 
 #[test]
 fn what_waits_for_a_lost_snapshot_of_a_closed_epoch_is_named() {
+    for doubtful in [true, false] {
+        what_waits_is_named(doubtful);
+    }
+}
+
+fn what_waits_is_named(doubtful: bool) {
     let mut found = 0;
     for ms in 2..130 {
         let mut world = World::silent(79, often);
@@ -101,7 +107,11 @@ fn what_waits_for_a_lost_snapshot_of_a_closed_epoch_is_named() {
         world.crash("paris");
         let disk = &mut world.sites.get_mut("paris").unwrap().disk;
         assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
-        world.start_doubtful("paris");
+        if doubtful {
+            world.start_doubtful("paris");
+        } else {
+            world.start("paris");
+        }
         world.run_for(Duration::from_secs(10));
         world.heal();
         world.settle();

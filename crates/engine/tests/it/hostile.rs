@@ -11,6 +11,7 @@ mod frames;
 mod mutated;
 mod questions;
 mod stage;
+mod waiting;
 
 use khufu_crdt::{Actor, Author, DocumentId, Hlc, Mode, Placement, Replicant, SiteName, Spec};
 use serde_json::json;

@@ -3,6 +3,7 @@
 
 mod basics;
 mod cost;
+mod damaged;
 mod deleted;
 mod disks;
 mod epochs;
@@ -10,6 +11,7 @@ mod evidence;
 mod faults;
 mod foreign;
 mod full;
+mod given_away;
 mod hostile;
 mod kinds;
 mod large;
