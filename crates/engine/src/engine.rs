@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::record::{INDEX, archives_prefix};
 use crate::replicant::{Entry, Replicants};
 use crate::stock::Stock;
-use crate::sync::Sync;
+use crate::sync::{MAX_HEADS, Sync};
 use crate::time::Time;
 use crate::timers::{Due, Timers};
 use crate::wire::{self, Frame, Gossip, Push, Signed, SyncFrame, Told};
@@ -359,6 +359,9 @@ impl Engine {
             Frame::Reconcile { round, reply, message } => self.reconcile_step(from, round, reply, &message),
             Frame::Want { items } => self.wanted(from, &items),
             Frame::Sync(frame) => self.run(frame.document.replicant.clone(), Task::Sync { from: from.clone(), frame }),
+            Frame::NotHolder { heads, knows, .. } if heads.len().max(knows.len()) > MAX_HEADS => {
+                self.refuse(from, format!("more than {MAX_HEADS} heads of a document"));
+            }
             Frame::NotHolder { document, heads, knows, of } => {
                 let others = if knows.is_empty() { Vec::new() } else { self.pass_on_answer(from, &document, &of) };
                 for node in &others {

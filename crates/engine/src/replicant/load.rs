@@ -211,13 +211,13 @@ impl Engine {
     }
 
     /// Writes what could be read in place of what could not, which would be found again each time it is read. Where nothing
-    /// is left of a document that is held, all stays as it is until there is another.
+    /// is left of a document that was not given away, all stays as it is until there is another.
     fn replace_damaged(&mut self, id: &ReplicantId, damaged: Keys) {
-        let held = self.replicants.held(id).is_some();
-        let Some(resident) = self.replicants.resident.get(id).filter(|resident| !(held && resident.provisional)) else {
+        let given_away = self.replicants.index.get(id).is_some_and(|entry| entry.dropped && !entry.gone.is_empty());
+        let provisional = self.replicants.resident.get(id).is_none_or(|resident| resident.provisional);
+        if provisional && !given_away {
             return;
-        };
-        let provisional = resident.provisional;
+        }
         for key in damaged {
             self.outbox.write(Write::Delete { key });
         }

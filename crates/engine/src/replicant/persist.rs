@@ -1,6 +1,6 @@
 //! Writing documents down, and what follows from a change.
 
-use khufu_crdt::{Author, Change, DocumentId, Hlc, ReplicantId, Report, SiteName};
+use khufu_crdt::{Author, Change, DocumentId, Hlc, Replicant, ReplicantId, Report, SiteName};
 
 use super::{Entry, LeftOver};
 use crate::record::{change_key, index_key, report_key, snapshot_key, work_key};
@@ -150,11 +150,13 @@ impl Engine {
         let kept = self.take_left_over(id);
         let known = self.replicants.index.get(id);
         let older = known
-            .filter(|known| !kept && !known.dropped && known.epoch != document.epoch)
+            .filter(|known| !known.dropped && known.epoch != document.epoch)
             .map(|known| DocumentId { replicant: id.clone(), epoch: known.epoch });
         if let Some(older) = &older {
-            // Nothing of it could be read.
-            self.delete_document(older);
+            // Nothing of it could be read, unless it waits.
+            if !kept {
+                self.delete_document(older);
+            }
             self.delete_archives(id);
         }
         let known = self.replicants.index.get(id);
@@ -196,14 +198,25 @@ impl Engine {
     fn take_left_over(&mut self, id: &ReplicantId) -> bool {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
         let Some(LeftOver { document: left, changes, by }) = resident.left_over.take() else { return false };
-        let here = resident.doc.id();
-        if left == *here {
-            if let Err(error) = resident.doc.apply(&changes) {
-                self.warn(Some(id.clone()), format!("changes that were accepted here do not fit any more: {error}"));
+        let here = resident.doc.id().clone();
+        if left == here {
+            let waits = resident.doc.queued().into_iter().map(|change| change.bytes).chain(changes).collect::<Vec<_>>();
+            let saved = resident.doc.save();
+            // As when it is read from disk: what was accepted once is not refused for its size.
+            match Replicant::load(here, &self.actors.next(), Some(&saved), &waits) {
+                Ok(loaded) => {
+                    resident.doc = loaded.replicant.with_limits(self.config.limits.clone());
+                    resident.touched();
+                }
+                Err(error) => {
+                    let message = format!("changes that were accepted here do not fit any more: {error}");
+                    self.warn(Some(id.clone()), message);
+                }
             }
             return false;
         }
-        let closed = left.epoch < here.epoch && resident.doc.is_successor();
+        let doc = &resident.doc;
+        let closed = left.epoch < here.epoch && doc.is_successor() && doc.remembers(left.epoch);
         if closed {
             self.delete_document(&left);
         }

@@ -17,6 +17,7 @@ use khufu_crdt::ReplicantId;
 
 pub(crate) use self::gossip::Sent;
 pub(crate) use self::news::{News, report, reports};
+pub(crate) use self::receive::MAX_HEADS;
 pub(crate) use self::reconcile::{Round, Said};
 pub(crate) use self::session::Session;
 pub(crate) use self::topic::Topics;

@@ -12,7 +12,7 @@ use crate::work::Work;
 use crate::{Engine, Happening, NodeId, Status};
 
 /// The most heads that are believed. Each is of somebody who wrote without knowing of the others.
-const MAX_HEADS: usize = 1024;
+pub(crate) const MAX_HEADS: usize = 1024;
 /// The most reports that are kept of a document that is not known to live here.
 const MAX_PROVISIONAL_REPORTS: usize = 256;
 /// The most documents that are in memory only because somebody told of them, and of these because one node did.
@@ -112,7 +112,10 @@ impl Engine {
     pub(crate) fn unknown(&mut self, document: DocumentId, from: &NodeId) -> bool {
         let id = document.replicant.clone();
         let told = self.replicants.provisional().count();
-        let by_it = self.replicants.provisional().filter(|resident| resident.told_by.as_ref() == Some(from)).count();
+        // What is on the disk was not made up by whoever speaks of it.
+        let told_by_it = self.replicants.provisional().filter(|resident| resident.told_by.as_ref() == Some(from));
+        let by_it =
+            told_by_it.filter(|resident| !self.replicants.index.contains_key(&resident.doc.id().replicant)).count();
         if document.epoch > MAX_EPOCH || told >= MAX_PROVISIONAL || by_it >= MAX_PROVISIONAL_OF_ONE {
             self.counters.refused += 1;
             tracing::warn!(replicant = %id, epoch = document.epoch, told, by_it, node = %from, "refused a document");

@@ -195,6 +195,11 @@ impl Engine {
         if known_there {
             return self.expelled(id, heads);
         }
+        // Who has given it away cannot say more than that, and would go on saying so.
+        if !resident.work.expelled.is_empty() || self.offers(id, node).is_none() {
+            return;
+        }
+        let Some(resident) = self.replicants.resident.get(id) else { return };
         let known: Vec<_> = heads.iter().filter(|head| resident.doc.has(head)).copied().collect();
         let changes: Vec<_> =
             resident.doc.changes_since(&known).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
@@ -236,18 +241,9 @@ impl Engine {
 
     /// Gives all of a document to a node that is in a later epoch of it, in which this site does not count as a holder.
     fn offer(&mut self, id: &ReplicantId, node: &NodeId) {
-        let (now, pause) = (self.now, self.config.session_timeout);
+        let Some(times) = self.offers(id, node) else { return };
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let (document, heads) = (resident.doc.id().clone(), resident.doc.heads());
-        let offer = resident.offers.entry(node.clone()).or_default();
-        if offer.heads == heads && now.monotonic_us < offer.again_us {
-            return;
-        }
-        // The same again only after a while, and then less and less often.
-        offer.times = if offer.heads == heads { offer.times.saturating_add(1) } else { 1 };
-        offer.heads.clone_from(&heads);
-        offer.again_us = now.plus(pause.saturating_mul(1 << offer.times.min(MAX_DOUBLINGS)));
-        let times = offer.times;
         let changes = resident.doc.changes_since(&[]).into_iter().map(|change| ByteBuf::from(change.bytes)).collect();
         self.push_all(node, &document, changes, heads);
         if times > MAX_OFFERS {
@@ -258,6 +254,22 @@ impl Engine {
             );
             self.warn(Some(id.clone()), message);
         }
+    }
+
+    /// Whether a document as it is now may be given once more to a node that does not take it, and how often it was: the
+    /// same again only after a while, and then less and less often.
+    fn offers(&mut self, id: &ReplicantId, node: &NodeId) -> Option<u32> {
+        let (now, pause) = (self.now, self.config.session_timeout);
+        let resident = self.replicants.resident.get_mut(id)?;
+        let heads = resident.doc.heads();
+        let offer = resident.offers.entry(node.clone()).or_default();
+        if offer.heads == heads && now.monotonic_us < offer.again_us {
+            return None;
+        }
+        offer.times = if offer.heads == heads { offer.times.saturating_add(1) } else { 1 };
+        offer.heads = heads;
+        offer.again_us = now.plus(pause.saturating_mul(1 << offer.times.min(MAX_DOUBLINGS)));
+        Some(offer.times)
     }
 
     /// This site was taken out while it knew nothing of it, and is not waited for: it cleans up by itself.

@@ -12,6 +12,7 @@ use serde_bytes::ByteBuf;
 pub(crate) enum Frame {
     Members { records: Vec<Signed> },
     Push(Push),
+    NotHolder { document: DocumentId, heads: Vec<ChangeHash>, knows: Vec<ChangeHash> },
     Ask { nonce: u64, who: String, here: String, ask: Ask },
 }
 

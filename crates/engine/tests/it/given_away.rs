@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use khufu_crdt::{ChangeHash, DocumentId};
 use khufu_engine::harness::World;
 use serde_json::json;
 
-use crate::rescope;
+use crate::foreign::{Frame, hand};
+use crate::{id, rescope};
 
 const THREE_HEIRS: [&str; 3] = ["lille", "nantes", "paris"];
 
@@ -131,4 +133,36 @@ fn who_is_behind_is_not_taken_for_out_because_the_one_that_passes_it_on_is() {
         world.settle();
         assert_eq!(world.text("rennes", "web"), world.text("lille", "web"), "seed {seed}");
     }
+}
+
+#[test]
+fn who_does_not_take_a_document_is_given_it_less_and_less_often() {
+    let mut world = World::new(130);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.settle();
+    let frames_out = |world: &World| world.sites["rennes"].engine().unwrap().metrics().frames_out;
+    let before = frames_out(&world);
+    let document = DocumentId { replicant: id("web"), epoch: 0 };
+    for _ in 0..200 {
+        // As one says it who has given it away, and knows a change that rennes does not.
+        let heads = vec![ChangeHash([7; 32])];
+        let frame = Frame::NotHolder { document: document.clone(), heads, knows: vec![] };
+        hand(&mut world, "rennes", "paris", &frame);
+        world.run_for(Duration::from_millis(5));
+    }
+    let sent = frames_out(&world) - before;
+    assert!(sent < 20, "{sent} frames for 200");
+}
+
+#[test]
+fn more_heads_than_anybody_has_are_refused() {
+    let mut world = World::new(131);
+    world.sites(&["paris", "rennes"]);
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.settle();
+    let document = DocumentId { replicant: id("web"), epoch: 0 };
+    let frame = Frame::NotHolder { document, heads: vec![], knows: vec![ChangeHash([7; 32]); 1025] };
+    hand(&mut world, "rennes", "paris", &frame);
+    assert_eq!(world.sites["rennes"].engine().unwrap().metrics().refused, 1);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use khufu_crdt::DocumentId;
 use khufu_engine::harness::World;
-use khufu_engine::{Happening, Put, Request};
+use khufu_engine::{Config, Happening, Put, Request};
 
 use serde_bytes::ByteBuf;
 
@@ -13,7 +13,14 @@ use crate::foreign::{Frame, Push, hand};
 
 /// Rennes has a change on its disk that waits for what is lost, and is cut off.
 fn waiting(seed: u64, doubtful: bool) -> World {
-    let mut world = World::new(seed);
+    let mut world = waiting_with(seed, doubtful, |_| {}, 0);
+    world.run_for(Duration::from_secs(1));
+    world
+}
+
+/// The same, with so many changes more, which come to more than may wait.
+fn waiting_with(seed: u64, doubtful: bool, config: fn(&mut Config), more: usize) -> World {
+    let mut world = World::configured(seed, config);
     world.sites(&["paris", "rennes"]);
     world.put("paris", "web", "paris & rennes", json!({"a": 0}));
     world.settle();
@@ -21,6 +28,9 @@ fn waiting(seed: u64, doubtful: bool) -> World {
     world.settle();
     world.isolate("rennes");
     world.patch("rennes", "web", json!({"b": 1})).unwrap();
+    for number in 0..more {
+        world.patch("rennes", "web", json!({ format!("b{number}"): "x".repeat(200) })).unwrap();
+    }
     world.run_for(Duration::from_secs(1));
     world.crash("rennes");
     let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
@@ -55,6 +65,22 @@ fn it_waits_on_while_a_document_of_its_name_comes_and_goes() {
         for site in ["paris", "rennes"] {
             let text = world.text(site, "web").unwrap_or_default();
             assert!(text.contains("\"b\":1"), "{site} has {text:?}, doubtful: {doubtful}");
+        }
+    }
+}
+
+#[test]
+fn it_waits_on_in_a_document_of_its_name_that_lives_here_whatever_its_size() {
+    for doubtful in [true, false] {
+        let mut world = waiting_with(98, doubtful, |config| config.limits.max_bytes = 2_000, 6);
+        tell(&mut world, 0, &["rennes"]);
+        world.run_for(Duration::from_secs(5));
+        world.heal();
+        world.settle();
+        // Where it lives is what the two have decided of whom the later counts.
+        let text = world.text("rennes", "web").unwrap_or_default();
+        for number in 0..6 {
+            assert!(text.contains(&format!("\"b{number}\"")), "rennes has {text:?}, doubtful: {doubtful}");
         }
     }
 }
