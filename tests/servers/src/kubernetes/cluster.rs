@@ -1,5 +1,7 @@
 //! A cluster that runs.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -53,7 +55,10 @@ impl Cluster {
     }
 
     pub(super) fn new(builder: Builder, programs: Programs) -> Self {
-        let dir = tempfile::Builder::new().prefix("khufu-kubernetes-").tempdir().expect("a temporary directory");
+        // Keys and tokens are in it.
+        let own = Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("khufu-kubernetes-").permissions(own).tempdir();
+        let dir = dir.expect("a temporary directory can be made");
         let authority = certificates::make(&builder.name, dir.path()).expect("certificates can be made");
         let write =
             |name: &str, text: String| std::fs::write(dir.path().join(name), text).expect("a file can be written");

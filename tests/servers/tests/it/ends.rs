@@ -1,6 +1,7 @@
 //! Nothing is left behind.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -23,6 +24,8 @@ fn all_ends_with_a_cluster_that_is_dropped() {
     let dir = paris.kubeconfig(ADMIN).parent().unwrap().to_owned();
     let processes: Vec<String> = paris.processes().into_iter().map(|(_, id)| id.to_string()).collect();
     assert!(processes.len() >= 2 && processes.iter().all(|id| alive(id)) && dir.exists());
+    // Nobody else reads the tokens.
+    assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     // One that is paused ends as well.
     paris.pause();
     drop(paris);
