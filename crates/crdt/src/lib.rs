@@ -109,5 +109,5 @@ pub use policy::{
     AfterFailure, Combine, Consistency, DriftPolicy, Policy, PolicyError, PolicyWarning, Resolution, Retry, Rule,
     TypePolicy,
 };
-pub use report::{MAX_OUTPUT_BYTES, Observation, OperationReport, Report, Status, clip_output};
+pub use report::{Condition, Health, MAX_OUTPUT_BYTES, Observation, OperationReport, Report, Status, clip_output};
 pub use resolve::{Base, Fate, Resolved, cut_after, cut_for, frontier, resolve, resolve_after};

@@ -123,6 +123,8 @@ pub enum DriftPolicy {
     Report,
     /// It says so and puts the replica back.
     Correct,
+    /// Nothing: what others do to the replica is theirs.
+    Ignore,
 }
 
 /// How strongly the sites agree before a change is acknowledged.
@@ -154,4 +156,7 @@ pub struct Policy {
     pub drift: DriftPolicy,
     /// The fields by which the elements of lists of objects are matched, in the order they are tried. Empty: `name`.
     pub list_keys: Vec<String>,
+    /// What the driver of the replicant's kind is told, in words that it defines.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub options: serde_json::Map<String, serde_json::Value>,
 }

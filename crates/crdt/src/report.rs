@@ -55,6 +55,55 @@ pub struct Observation {
     /// How the platform differs from what was applied, if somebody changed it by hand.
     #[serde(default)]
     pub drift: Option<String>,
+    /// How the replica is doing, where its platform says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// How a replica is doing, from the best to the worst.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// The platform has made what was asked for.
+    Current,
+    /// The platform is about to.
+    InProgress,
+    /// The platform takes it away.
+    Terminating,
+    /// It is not there.
+    NotFound,
+    /// The platform cannot make it, or it has ended badly.
+    Failed,
+    /// Nobody can say.
+    #[default]
+    Unknown,
+}
+
+impl Condition {
+    /// The word for it, as it is written in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::InProgress => "in-progress",
+            Self::Terminating => "terminating",
+            Self::NotFound => "not-found",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How a replica is doing, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// How.
+    pub condition: Condition,
+    /// Why, in the platform's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// The register of one site about one replicant.

@@ -1,8 +1,8 @@
 //! What every driver does.
 
 use async_trait::async_trait;
-use khufu_crdt::{Capabilities, Operation, OperationId, ReplicantId, SiteName};
-use serde_json::Value;
+use khufu_crdt::{Capabilities, Health, Operation, OperationId, ReplicantId, SiteName};
+use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 
 use crate::DriverError;
@@ -19,13 +19,17 @@ pub struct Replica {
     /// The digest of the contents that were last applied; drift is measured against it if the driver does not remember
     /// better.
     pub expected: Option<String>,
+    /// What the policy of the replicant tells the driver.
+    pub options: Map<String, Value>,
+    /// When it is observed: the desired state that was last applied, if nothing else is wanted since.
+    pub written: Option<Value>,
 }
 
 impl Replica {
     /// A replica of which nothing is known yet.
     #[must_use]
     pub fn new(id: ReplicantId, site: SiteName) -> Self {
-        Self { id, site, local_id: None, expected: None }
+        Self { id, site, local_id: None, expected: None, options: Map::new(), written: None }
     }
 }
 
@@ -49,6 +53,8 @@ pub struct Done {
     pub local_id: Option<String>,
     /// The [digest](crate::digest()) of the contents afterwards; none if there is no replica or they cannot be told.
     pub digest: Option<String>,
+    /// How the replica is doing, if the platform says.
+    pub health: Option<Health>,
 }
 
 /// What a look at the platform showed.
@@ -67,6 +73,8 @@ pub struct Observed {
     /// The operation that ran last, if the platform can tell. After a crash this is how an operation that must not run
     /// twice is looked up: it ran if it is named here, and did not if another one or none is.
     pub marker: Option<OperationId>,
+    /// How the replica is doing, if the platform says.
+    pub health: Option<Health>,
 }
 
 /// A stream of replicants whose replica may have changed by hand. A receiver that is too slow

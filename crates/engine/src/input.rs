@@ -158,6 +158,8 @@ pub struct DriverDone {
     pub drift: Option<String>,
     /// The last operation that the platform is known to hold; only from [`crate::DriverCall::Observe`].
     pub marker: Option<String>,
+    /// How the replica is doing, where its platform says.
+    pub health: Option<khufu_crdt::Health>,
 }
 
 /// What a driver says when it could not do as told. The replica is then as it was, unless that is not known.

@@ -106,6 +106,10 @@ pub struct ReplicaRef {
     pub local_id: Option<String>,
     /// SHA-256 in hexadecimal of the contents that were last applied.
     pub expected: Option<String>,
+    /// What the policy tells the driver.
+    pub options: serde_json::Map<String, Value>,
+    /// Where it is to be looked at: the desired state that was last written, if nothing else is wanted since.
+    pub written: Option<Value>,
 }
 
 /// What a driver is to do.

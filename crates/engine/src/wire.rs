@@ -347,7 +347,7 @@ mod tests {
             desired: None,
             operations: BTreeMap::new(),
             local_id: None,
-            observed: Some(khufu_crdt::Observation { at: 1, digest: Some(hash.clone()), drift: None }),
+            observed: Some(khufu_crdt::Observation { at: 1, digest: Some(hash.clone()), drift: None, health: None }),
             decided_at: None,
             decided_by: None,
         };

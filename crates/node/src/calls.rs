@@ -111,8 +111,8 @@ fn failure(message: String, permanent: bool) -> DriverFailure {
 }
 
 fn to_replica(replica: ReplicaRef) -> Replica {
-    let ReplicaRef { id, site, local_id, expected } = replica;
-    Replica { id, site, local_id, expected }
+    let ReplicaRef { id, site, local_id, expected, options, written } = replica;
+    Replica { id, site, local_id, expected, options, written }
 }
 
 async fn perform(driver: &dyn Driver, replica: &Replica, work: DriverCall) -> Result<DriverDone, DriverError> {
@@ -132,13 +132,13 @@ async fn perform(driver: &dyn Driver, replica: &Replica, work: DriverCall) -> Re
 }
 
 fn done(done: Done) -> DriverDone {
-    let Done { output, local_id, digest } = done;
-    DriverDone { output, local_id, digest, ..DriverDone::default() }
+    let Done { output, local_id, digest, health } = done;
+    DriverDone { output, local_id, digest, health, ..DriverDone::default() }
 }
 
 fn observed(observed: Observed) -> DriverDone {
-    let Observed { digest, drift, local_id, marker, .. } = observed;
-    DriverDone { output: String::new(), local_id, digest, drift, marker: marker.map(String::from) }
+    let Observed { digest, drift, local_id, marker, health, .. } = observed;
+    DriverDone { output: String::new(), local_id, digest, drift, marker: marker.map(String::from), health }
 }
 
 fn refused(error: &DriverError) -> DriverFailure {

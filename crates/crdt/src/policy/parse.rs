@@ -84,8 +84,9 @@ impl Policy {
                 "after_failure" => policy.after_failure = read(value, &field)?,
                 "drift" => policy.drift = read(value, &field)?,
                 "list_keys" => policy.list_keys = list_keys(value)?,
+                "options" => policy.options = object(value, &field)?,
                 _ => {
-                    let known = "consistency, resolutions, types, retry, after_failure, drift and list_keys";
+                    let known = "consistency, resolutions, types, retry, after_failure, drift, list_keys and options";
                     return Err(PolicyError::UnknownField { path: field, known: known.into() });
                 }
             }

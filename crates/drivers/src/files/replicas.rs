@@ -128,6 +128,7 @@ impl Replicas {
             contents,
             local_id: if exists { self.local_id(&replica.id) } else { None },
             marker: held.state.and_then(|state| state.last),
+            health: None,
         })
     }
 
@@ -146,7 +147,12 @@ impl Replicas {
         {
             // It ran, and whoever asked did not learn of it.
             let output = format!("{id} had run already");
-            return Ok(Done { output, local_id: self.local_id(&replica.id), digest: current.digest });
+            return Ok(Done {
+                output,
+                local_id: self.local_id(&replica.id),
+                digest: current.digest,
+                ..Done::default()
+            });
         }
         let before = match (&change, &held.found) {
             (_, Found::File(bytes)) => Some(bytes.as_slice()),
@@ -169,6 +175,7 @@ impl Replicas {
             output,
             local_id: contents.as_ref().and_then(|_| self.local_id(&replica.id)),
             digest: after.digest.clone(),
+            health: None,
         };
         let same_contents = before == contents.as_deref() && !matches!(held.found, Found::TooLarge(_));
         let nothing_at_all = held.state.is_none() && held.garbage.is_none() && contents.is_none();

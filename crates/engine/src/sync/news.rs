@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use khufu_crdt::{
-    ChangeHash, Epoch, Hlc, Observation, OperationId, OperationReport, ReplicantId, Report, SiteName, Status,
+    ChangeHash, Epoch, Health, Hlc, Observation, OperationId, OperationReport, ReplicantId, Report, SiteName, Status,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -36,6 +36,9 @@ pub(crate) struct News {
     observed: Option<Option<Seen>>,
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     decided: Option<(Option<Hlc>, Option<SiteName>)>,
+    /// Of the observation.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    health: Option<Option<Health>>,
 }
 
 /// A list as the end of another: so many are left out at the front, so many stay, and these follow.
@@ -92,7 +95,7 @@ impl News {
         let higher = new.seq.checked_sub(old.seq).filter(|higher| *higher > 0)?;
         let heads: Option<Vec<ChangeHash>> = new.heads.iter().map(hash).collect();
         let observed = match &new.observed {
-            Some(Observation { at, digest, drift }) => {
+            Some(Observation { at, digest, drift, .. }) => {
                 let digest = match digest {
                     Some(digest) => Some(hash(digest)?),
                     None => None,
@@ -101,6 +104,8 @@ impl News {
             }
             None => None,
         };
+        let health = |report: &Report| report.observed.as_ref().and_then(|seen| seen.health.clone());
+        let seen = |report: &Report| report.observed.clone().map(|seen| Observation { health: None, ..seen });
         let is_new = |(id, said): &(&OperationId, &OperationReport)| old.operations.get(*id) != Some(*said);
         let operations = new.operations.iter().filter(is_new).map(|(id, said)| (id.clone(), noted(said))).collect();
         let silent = old.operations.keys().filter(|id| !new.operations.contains_key(*id)).cloned().collect();
@@ -114,7 +119,8 @@ impl News {
             operations,
             silent,
             local_id: (new.local_id != old.local_id).then(|| new.local_id.clone()),
-            observed: (new.observed != old.observed).then_some(observed),
+            observed: (seen(new) != seen(old)).then_some(observed),
+            health: (health(new) != health(old)).then(|| health(new)),
             decided: ((new.decided_at, &new.decided_by) != (old.decided_at, &old.decided_by))
                 .then(|| (new.decided_at, new.decided_by.clone())),
         })
@@ -155,11 +161,18 @@ impl News {
             report.local_id = local_id;
         }
         if let Some(observed) = self.observed {
+            let health = report.observed.take().and_then(|seen| seen.health);
             report.observed = observed.map(|Seen(at, digest, drift)| Observation {
                 at,
                 digest: digest.map(|digest| digest.to_string()),
                 drift,
+                health,
             });
+        }
+        if let Some(health) = self.health
+            && let Some(seen) = &mut report.observed
+        {
+            seen.health = health;
         }
         if let Some((at, by)) = self.decided {
             (report.decided_at, report.decided_by) = (at, by);
@@ -257,6 +270,7 @@ pub(crate) mod report {
 
 #[cfg(test)]
 mod tests {
+    use khufu_crdt::Condition;
     use proptest::prelude::*;
 
     use super::*;
@@ -270,6 +284,11 @@ mod tests {
             attempt,
             at,
         })
+    }
+
+    fn health() -> impl Strategy<Value = Option<Health>> {
+        let condition = prop_oneof![Just(Condition::Current), Just(Condition::Failed)];
+        proptest::option::of((condition, "[a-z]{0,2}").prop_map(|(condition, message)| Health { condition, message }))
     }
 
     fn written() -> impl Strategy<Value = String> {
@@ -292,7 +311,7 @@ mod tests {
             desired in proptest::option::of(said()),
             operations in proptest::collection::btree_map(operation(), said(), 0..6),
             local_id in proptest::option::of("[a-z]{1,3}"),
-            observed in proptest::option::of((0..3_u64, proptest::option::of(written()), proptest::option::of("[a-z]{0,3}"))),
+            observed in proptest::option::of((0..3_u64, proptest::option::of(written()), proptest::option::of("[a-z]{0,3}"), health())),
             decided in proptest::option::of(0..3_u64),
             status in prop_oneof![Just(Status::Pending), Just(Status::Applied), Just(Status::Removed)],
         ) -> Report {
@@ -307,7 +326,7 @@ mod tests {
                 desired,
                 operations,
                 local_id,
-                observed: observed.map(|(at, digest, drift)| Observation { at, digest, drift }),
+                observed: observed.map(|(at, digest, drift, health)| Observation { at, digest, drift, health }),
                 decided_at: decided.map(Hlc),
                 decided_by: decided.map(|_| SiteName::new("rennes").unwrap()),
             }

@@ -58,7 +58,7 @@ impl Engine {
             work.local_id.clone_from(&done.local_id);
         }
         work.expected.clone_from(&done.digest);
-        work.observed = Some(Observation { at, digest: done.digest.clone(), drift: None });
+        work.observed = Some(Observation { at, digest: done.digest.clone(), drift: None, health: done.health.clone() });
     }
 
     fn desired_done(&mut self, id: &ReplicantId, digest: String, result: Result<DriverDone, DriverFailure>) {
@@ -391,9 +391,11 @@ impl Engine {
             let at = self.now.wall_ms;
             let Some(resident) = self.replicants.resident.get_mut(id) else { return };
             let before = resident.work.observed.as_ref().and_then(|seen| seen.drift.clone());
-            let drift = done.drift.clone().filter(|_| resident.work.knows_contents());
-            resident.work.observed = Some(Observation { at, digest: done.digest.clone(), drift: drift.clone() });
             let policy = resident.doc.state().policy.drift;
+            let said = resident.work.knows_contents() && policy != khufu_crdt::DriftPolicy::Ignore;
+            let drift = done.drift.clone().filter(|_| said);
+            let (digest, health) = (done.digest.clone(), done.health.clone());
+            resident.work.observed = Some(Observation { at, digest, drift: drift.clone(), health });
             if let Some(drift) = &drift {
                 if before.as_ref() != Some(drift) {
                     let message = format!("somebody changed the replica by hand: {drift}");

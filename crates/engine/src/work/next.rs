@@ -227,6 +227,10 @@ impl Engine {
             site: self.config.site.clone(),
             local_id: resident.work.local_id.clone(),
             expected: resident.work.expected.clone(),
+            options: resident.doc.state().policy.options.clone(),
+            written: matches!(work, DriverCall::Observe)
+                .then(|| resident.doc.effective(&self.config.site))
+                .filter(|effective| resident.work.desired.as_ref() == Some(&digest(effective))),
         };
         let kind = match &doing {
             Doing::Remove if !resident.work.kind.is_empty() => resident.work.kind.clone(),
