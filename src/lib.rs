@@ -7,7 +7,7 @@
 //!
 //! This crate only gathers the others: [`Node`] to embed a node in a service, [`Driver`] to teach it
 //! a platform, and the crates themselves as modules for those who need a part of them. It has no logic and must never get
-//! any. It has no features yet: the driver for files is always there, and each further driver comes with one.
+//! any. The driver for files is always there; the one for Kubernetes comes with the feature `kubernetes`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,6 +35,8 @@
 //! `examples/private_network.rs` shows who can join a network and who cannot.
 
 pub use khufu_crdt::{Capabilities, Operation, OperationId, Policy, ReplicantId, SiteName, Status};
+#[cfg(feature = "kubernetes")]
+pub use khufu_drivers::KubernetesDriver;
 pub use khufu_drivers::{Driver, FilesDriver};
 pub use khufu_engine::{
     Event, Happening, ListQuery, NodeId, Operate, Put, ReplicantView, Request, RequestError, Response,

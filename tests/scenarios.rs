@@ -8,6 +8,7 @@ mod damage;
 mod earlier;
 mod every_order;
 mod hosts;
+mod kubernetes;
 mod order;
 mod placement;
 mod together;

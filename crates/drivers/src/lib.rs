@@ -30,6 +30,8 @@ mod digest;
 mod driver;
 mod error;
 mod files;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod registry;
 
 pub use digest::digest;
@@ -38,4 +40,7 @@ pub use error::DriverError;
 #[doc(hidden)]
 pub use files::Step;
 pub use files::{FilesDriver, MAX_FILE_BYTES, MAX_OPERATION_BYTES};
+pub use khufu_crdt::{Condition, Health};
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::KubernetesDriver;
 pub use registry::Registry;

@@ -163,7 +163,7 @@ async fn start(settings: &Settings) -> Result<Node, Failure> {
         builder = builder.label(key, value);
     }
     for (kind, option) in &settings.drivers {
-        builder = builder.driver(drivers::make(kind, option)?);
+        builder = builder.driver(drivers::make(kind, option).await?);
     }
     builder.start().await.map_err(refused)
 }

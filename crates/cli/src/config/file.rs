@@ -73,14 +73,16 @@ fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     })
 }
 
-/// The option of the driver `files` is a path too.
+/// The options of the drivers `files` and `kubernetes` are paths, too.
 fn relocate(drivers: BTreeMap<String, String>, base: &Path) -> BTreeMap<String, String> {
     drivers
         .into_iter()
         .map(|(kind, option)| {
             let path = base.join(&option);
             match path.to_str() {
-                Some(path) if kind == "files" => (kind, path.to_owned()),
+                Some(path) if kind == "files" || (kind == "kubernetes" && option != "in-cluster") => {
+                    (kind, path.to_owned())
+                }
                 _ => (kind, option),
             }
         })

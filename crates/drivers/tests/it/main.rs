@@ -1,4 +1,4 @@
-//! The driver `files`, tested from outside.
+//! Drivers, tested from outside.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod crash;
@@ -6,6 +6,8 @@ mod disk;
 mod files;
 mod full;
 mod journal;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod power;
 mod watch;
 

@@ -1,24 +1,38 @@
 //! The drivers that a node can be given on its command line.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use khufu_drivers::{Driver, FilesDriver};
+use khufu_drivers::{Driver, FilesDriver, KubernetesDriver};
 
 use crate::exit::Failure;
+
+/// The option with which the driver `kubernetes` takes the cluster that the node runs in.
+const IN_CLUSTER: &str = "in-cluster";
 
 /// Makes the driver of a kind from its option.
 ///
 /// # Errors
 /// If there is no such kind, or its option is of no use.
-pub(super) fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Failure> {
+pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Failure> {
     match kind {
         "files" => {
             let driver =
                 FilesDriver::new(option).map_err(|error| Failure::Failed(format!("driver files={option}: {error}")))?;
             Ok(Arc::new(driver))
         }
-        other => {
-            Err(Failure::Usage(format!("driver {other}={option}: no driver is called {other:?}; there is files=DIR")))
+        "kubernetes" => {
+            let made = match option.split_once('#') {
+                _ if option == IN_CLUSTER => KubernetesDriver::infer().await,
+                Some((file, context)) => KubernetesDriver::from_kubeconfig(Path::new(file), Some(context)).await,
+                None => KubernetesDriver::from_kubeconfig(Path::new(option), None).await,
+            };
+            let driver = made.map_err(|error| Failure::Failed(format!("driver kubernetes={option}: {error}")))?;
+            Ok(Arc::new(driver))
         }
+        other => Err(Failure::Usage(format!(
+            "driver {other}={option}: no driver is called {other:?}; there are files=DIR and kubernetes=KUBECONFIG[#CONTEXT] \
+             (or kubernetes={IN_CLUSTER})"
+        ))),
     }
 }

@@ -1,0 +1,151 @@
+//! What an answer of an API server means for what was tried.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+use super::manifest::Key;
+use crate::DriverError;
+
+/// The longest message of a server that is passed on.
+const MAX_MESSAGE_BYTES: usize = 1_500;
+/// How long a server is left alone that has too much to do and does not say how long.
+const BREATH: Duration = Duration::from_secs(1);
+
+fn clipped(text: &str) -> String {
+    let mut end = text.len().min(MAX_MESSAGE_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// What was said of an attempt that did not succeed.
+pub(super) fn error(key: &Key, error: kube::Error) -> DriverError {
+    match error {
+        kube::Error::Api(status) => refused(key, &status),
+        kube::Error::Auth(error) => {
+            DriverError::Unavailable { reason: format!("no credentials: {error}"), retry_after: None }
+        }
+        other => DriverError::Unavailable { reason: clipped(&whole(&other)), retry_after: None },
+    }
+}
+
+/// An error with what led to it: the outermost of a lost connection says nothing.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = source.source();
+    }
+    text
+}
+
+fn refused(key: &Key, status: &Status) -> DriverError {
+    let message = clipped(&status.message);
+    let after = || {
+        let seconds = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
+        seconds.map(|seconds| Duration::from_secs(u64::from(seconds)))
+    };
+    let place = key.to_string();
+    match (status.code, status.reason.as_str()) {
+        (409, _) => conflict(place, status, message),
+        // Quotas and webhooks say so, too: all of them may change their mind, and none does so for being asked again at once.
+        (401 | 403, _) => DriverError::Refused { place, reason: format!("the API server forbids it: {message}") },
+        (404, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None },
+        (408 | 504, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: after() },
+        (429, _) => DriverError::Unavailable {
+            reason: format!("{place}: {message}"),
+            retry_after: Some(after().unwrap_or(BREATH)),
+        },
+        (400 | 405 | 406 | 413 | 415 | 422, _) => DriverError::Invalid { field: place, reason: message },
+        // Server-side apply of what no version of the kind has.
+        (500, _) if message.contains("failed to create typed patch object") => {
+            DriverError::Invalid { field: place, reason: message }
+        }
+        (500.., _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: after() },
+        _ => DriverError::Refused { place, reason: message },
+    }
+}
+
+/// Somebody else has set fields to other values.
+fn conflict(place: String, status: &Status, message: String) -> DriverError {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fields: Vec<_> = causes
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| {
+            let by = cause.message.trim_start_matches("conflict with ");
+            format!("{} is of {by}", cause.field.trim_start_matches('.'))
+        })
+        .take(20)
+        .collect();
+    if fields.is_empty() {
+        // Two wrote at once.
+        return DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None };
+    }
+    let reason = format!(
+        "others have set fields to something else: {}. Have them leave these fields alone, leave them out of the desired \
+         state, or take them over with the policy option \"force\": true",
+        fields.join("; ")
+    );
+    DriverError::Refused { place, reason: clipped(&reason) }
+}
+
+/// Whether an error says that the kind is not served any more: nothing is at the place that was asked for.
+pub(super) fn is_no_place(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 && status.message.contains("page not found"))
+}
+
+/// Whether an error says that an object is not there.
+pub(super) fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(status: serde_json::Value) -> DriverError {
+        let status: Status = serde_json::from_value(status).unwrap();
+        error(&"Deployment.apps/shop/web".parse().unwrap(), kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn what_cannot_succeed_is_not_tried_again_at_once() {
+        for (code, reason) in [(403, "Forbidden"), (422, "Invalid"), (400, "BadRequest"), (401, "Unauthorized")] {
+            let error = said(json!({"code": code, "reason": reason, "message": "because of this"}));
+            assert!(error.is_permanent(), "{code}");
+            let text = error.to_string();
+            assert!(text.contains("because of this") && text.contains("Deployment.apps/shop/web"), "{text}");
+        }
+        let unknown = "failed to create typed patch object: .spec.x: field not declared in schema";
+        assert!(said(json!({"code": 500, "message": unknown})).is_permanent());
+        for code in [404, 409, 429, 500, 503, 504] {
+            assert!(!said(json!({"code": code, "message": "later"})).is_permanent(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_asks_for_a_pause_gets_it() {
+        let asked = said(json!({"code": 429, "message": "too many", "details": {"retryAfterSeconds": 7}}));
+        assert_eq!(asked.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(said(json!({"code": 429, "message": "too many"})).retry_after(), Some(BREATH));
+    }
+
+    #[test]
+    fn who_else_has_set_a_field_is_named() {
+        let error = said(json!({"code": 409, "reason": "Conflict", "message": "Apply failed", "details": {"causes": [
+            {"reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\" using apps/v1", "field": ".spec.replicas"}
+        ]}}));
+        let text = error.to_string();
+        assert!(error.is_permanent());
+        assert!(text.contains("spec.replicas is of \"kubectl-edit\""), "{text}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Which kinds an API server serves, and where: asked when needed, and remembered for a while.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::core::{ApiResource, GroupVersion};
+use kube::discovery::{self, ApiCapabilities, Scope, verbs};
+use tokio::sync::Mutex;
+
+use super::manifest::Key;
+use crate::DriverError;
+
+const NOT_SERVED: &str = "the API server does not serve the kind";
+/// For so long it is believed what a server serves.
+const BELIEVED: Duration = Duration::from_secs(600);
+/// And that it does not serve something.
+const MISSED: Duration = Duration::from_secs(2);
+/// The longest that a server may take to say it.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A kind as a server serves it.
+#[derive(Debug, Clone)]
+pub(super) struct Kind {
+    pub(super) resource: ApiResource,
+    pub(super) namespaced: bool,
+    /// Whether it can be listed and watched.
+    pub(super) watched: bool,
+}
+
+type Served = Vec<(ApiResource, ApiCapabilities)>;
+
+/// What was asked last of each group and version; an empty version stands for the one that the server prefers.
+#[derive(Debug, Default)]
+pub(super) struct Kinds(Mutex<HashMap<(String, String), (Instant, Served)>>);
+
+fn found((resource, capabilities): &(ApiResource, ApiCapabilities)) -> Kind {
+    Kind {
+        resource: resource.clone(),
+        namespaced: capabilities.scope == Scope::Namespaced,
+        watched: capabilities.supports_operation(verbs::WATCH) && capabilities.supports_operation(verbs::LIST),
+    }
+}
+
+impl Kinds {
+    /// The kind of an object, in a version or in the one that the server prefers.
+    ///
+    /// # Errors
+    /// [`DriverError::Unavailable`] also if the server does not serve it: it may do so once its definition is there.
+    pub(super) async fn find(&self, client: &Client, key: &Key, version: Option<&str>) -> Result<Kind, DriverError> {
+        let place = (key.group.clone(), version.unwrap_or_default().to_owned());
+        let mut known = self.0.lock().await;
+        let of = |served: &Served| served.iter().find(|(resource, _)| resource.kind == key.kind).map(found);
+        if let Some((at, served)) = known.get(&place) {
+            let kind = of(served);
+            if kind.is_some() && at.elapsed() < BELIEVED {
+                return kind.ok_or_else(|| missing(key, version));
+            }
+            if kind.is_none() && at.elapsed() < MISSED {
+                return Err(missing(key, version));
+            }
+        }
+        let served =
+            tokio::time::timeout(LIMIT, ask(client, key, version)).await.map_err(|_| DriverError::Unavailable {
+                reason: format!("the API server did not say within {} s which kinds it serves", LIMIT.as_secs()),
+                retry_after: None,
+            })?;
+        let served = match served {
+            Ok(served) => served,
+            Err(kube::Error::Discovery(_)) => Vec::new(),
+            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+            Err(error) => return Err(super::answer::error(key, error)),
+        };
+        let kind = of(&served);
+        known.insert(place, (Instant::now(), served));
+        kind.ok_or_else(|| missing(key, version))
+    }
+
+    /// What is served has changed: a definition was made.
+    pub(super) async fn forget(&self) {
+        self.0.lock().await.clear();
+    }
+}
+
+async fn ask(client: &Client, key: &Key, version: Option<&str>) -> Result<Served, kube::Error> {
+    match version {
+        Some(version) => {
+            let version = GroupVersion::gv(&key.group, version);
+            let group = discovery::pinned_group(client, &version).await?;
+            Ok(group.versioned_resources(&version.version))
+        }
+        None => discovery::group(client, &key.group).await.map(|group| group.recommended_resources()),
+    }
+}
+
+/// Whether an error says that a kind is not served.
+pub(super) fn is_missing(error: &DriverError) -> bool {
+    matches!(error, DriverError::Unavailable { reason, .. } if reason.contains(NOT_SERVED))
+}
+
+/// A kind is not served.
+pub(super) fn missing(key: &Key, version: Option<&str>) -> DriverError {
+    let version = version.map(|version| format!(" in version {version}")).unwrap_or_default();
+    let kind = if key.group.is_empty() { key.kind.clone() } else { format!("{}.{}", key.kind, key.group) };
+    DriverError::Unavailable {
+        reason: format!("{key}: {NOT_SERVED} {kind}{version}: it is waited for; is its definition there?"),
+        retry_after: None,
+    }
+}

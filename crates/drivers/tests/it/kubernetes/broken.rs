@@ -1,0 +1,36 @@
+//! API servers that go away, hang and come back.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_away_is_waited_for_and_its_changes_are_heard_of_again() {
+    let Some(mut cluster) = Cluster::start("broken") else { return };
+    let driver = KubernetesDriver::from_kubeconfig(&cluster.kubeconfig(ADMIN), None).await.unwrap();
+    let replica = Replica::new("web".parse().unwrap(), "paris".parse().unwrap());
+    let object = |x: &str| {
+        let metadata = json!({"name": "a", "namespace": "default"});
+        Work::Desired(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"x": x}}))
+    };
+    driver.apply(&replica, object("1")).await.unwrap();
+    let mut changes = driver.watch().unwrap();
+    cluster.kill();
+    let error = driver.apply(&replica, object("2")).await.unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+    assert!(matches!(driver.observe(&replica).await, Err(DriverError::Unavailable { .. })));
+    cluster.start_again();
+    until("it is written", async || driver.apply(&replica, object("2")).await.is_ok()).await;
+    // The watch is begun anew.
+    until("a change is told", async || {
+        let at = format!("at={:?}", Instant::now());
+        assert!(cluster.kubectl(&["annotate", "configmap", "a", "--overwrite", &at]).status.success());
+        tokio::time::timeout(Duration::from_secs(1), changes.recv()).await.is_ok()
+    })
+    .await;
+    // One that hangs fails a call in time, and whether it was written is not known.
+    cluster.pause();
+    let begun = Instant::now();
+    let error = driver.apply(&replica, object("3")).await.unwrap_err();
+    assert!(!error.is_permanent() && begun.elapsed() < Duration::from_secs(40), "{error} after {:?}", begun.elapsed());
+    cluster.resume();
+    until("it is written", async || driver.apply(&replica, object("4")).await.is_ok()).await;
+}

@@ -1,0 +1,40 @@
+//! What others do to objects by hand.
+
+use super::*;
+
+#[tokio::test]
+async fn who_has_changed_what_is_said() {
+    let Some(scene) = Scene::new("drift").await else { return };
+    let mut replica = scene.replica("drift");
+    let objects = json!({"objects": [deployment(&scene, "web"), scene.config_map("a", json!({"x": "1"}))]});
+    scene.made(&mut replica, &objects).await;
+    scene.kubectl(&["scale", "deployment", "web", "--replicas=5"]);
+    scene.kubectl(&["set", "image", "deployment/web", "web=nginx:2", "--field-manager=somebody"]);
+    scene.kubectl(&["delete", "configmap", "a"]);
+    let seen = scene.look(&replica).await;
+    let drift = seen.drift.unwrap();
+    assert!(drift.contains("spec.replicas is 5") && drift.contains("wanted is 2"), "{drift}");
+    assert!(drift.contains("[name=web].image is \"nginx:2\", set by somebody"), "{drift}");
+    assert!(drift.contains("ConfigMap/drift/a is gone"), "{drift}");
+    assert_eq!(seen.health.unwrap().condition, khufu_drivers::Condition::NotFound);
+    // Put back, by force: others have set these fields.
+    replica.options = json!({"force": true}).as_object().unwrap().clone();
+    scene.made(&mut replica, &objects).await;
+    assert_eq!(scene.look(&replica).await.drift, None);
+    assert_eq!(scene.get("deployment", "web").unwrap()["spec"]["replicas"], 2);
+}
+
+#[tokio::test]
+async fn what_is_ignored_is_left_to_others() {
+    let Some(scene) = Scene::new("ignore").await else { return };
+    let mut replica = scene.told("ignore", json!({"ignore": ["spec.replicas"]}));
+    let mut desired = deployment(&scene, "web");
+    scene.made(&mut replica, &desired).await;
+    assert_eq!(scene.get("deployment", "web").unwrap()["spec"]["replicas"], 2);
+    scene.kubectl(&["scale", "deployment", "web", "--replicas=7"]);
+    assert_eq!(scene.look(&replica).await.drift, None);
+    desired["metadata"]["labels"] = json!({"app": "web"});
+    scene.made(&mut replica, &desired).await;
+    let live = scene.get("deployment", "web").unwrap();
+    assert_eq!((&live["spec"]["replicas"], &live["metadata"]["labels"]["app"]), (&json!(7), &json!("web")));
+}

@@ -1,0 +1,132 @@
+//! Making, changing and removing objects.
+
+use super::*;
+
+#[tokio::test]
+async fn objects_are_made_changed_and_removed() {
+    let Some(scene) = Scene::new("write").await else { return };
+    let mut replica = scene.replica("web");
+    let both =
+        json!({"objects": [scene.config_map("a", json!({"x": "1", "y": "1"})), scene.config_map("b", json!({}))]});
+    let done = scene.made(&mut replica, &both).await;
+    assert_eq!(done.output, "2 objects: 2 created, 0 changed, 0 removed");
+    assert_eq!(done.local_id.as_deref(), Some("ConfigMap/write/a,ConfigMap/write/b"));
+    assert_eq!(scene.get("configmap", "a").unwrap()["data"], json!({"x": "1", "y": "1"}));
+    // A field that is not asked for any more goes, and so does an object.
+    let one = scene.config_map("a", json!({"x": "2"}));
+    let done = scene.made(&mut replica, &one).await;
+    assert_eq!(done.output, "1 objects: 0 created, 1 changed, 1 removed");
+    assert_eq!(scene.get("configmap", "a").unwrap()["data"], json!({"x": "2"}));
+    assert_eq!(scene.get("configmap", "b"), None);
+    let seen = scene.look(&replica).await;
+    assert_eq!((seen.exists, seen.drift), (true, None));
+    assert_eq!(seen.digest, done.digest);
+    scene.driver.delete(&replica).await.unwrap();
+    assert_eq!(scene.get("configmap", "a"), None);
+    scene.driver.delete(&replica).await.unwrap();
+    assert!(!scene.look(&replica).await.exists);
+}
+
+#[tokio::test]
+async fn what_is_as_it_should_be_is_not_written() {
+    let Some(scene) = Scene::new("unchanged").await else { return };
+    let objects: Vec<_> = (0..20).map(|n| scene.config_map(&format!("c{n}"), json!({"n": n.to_string()}))).collect();
+    let (desired, mut replica) = (json!({"objects": objects}), scene.replica("many"));
+    scene.made(&mut replica, &desired).await;
+    let versions = || scene.kubectl(&["get", "configmap", "--output", "jsonpath={.items[*].metadata.resourceVersion}"]);
+    let before = versions();
+    for _ in 0..2 {
+        let done = scene.made(&mut replica, &desired).await;
+        assert_eq!(done.output, "20 objects: 0 created, 0 changed, 0 removed");
+    }
+    assert_eq!(versions(), before);
+}
+
+#[tokio::test]
+async fn values_that_a_server_writes_in_its_own_way_are_the_same() {
+    let Some(scene) = Scene::new("normal").await else { return };
+    let (desired, mut replica) = (deployment(&scene, "web"), scene.replica("normal"));
+    let done = scene.made(&mut replica, &desired).await;
+    let seen = scene.look(&replica).await;
+    assert_eq!((seen.drift, &seen.digest), (None, &done.digest));
+    // Nobody has made its pods yet.
+    assert_eq!(seen.health.unwrap().condition, khufu_drivers::Condition::InProgress);
+    let before = scene.get("deployment", "web").unwrap();
+    scene.made(&mut replica, &desired).await;
+    let after = scene.get("deployment", "web").unwrap();
+    assert_eq!(before["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn what_the_driver_would_do_is_shown_and_not_done() {
+    let Some(scene) = Scene::new("diff").await else { return };
+    let mut replica = scene.replica("shown");
+    let diff = async |replica: &Replica, desired: &Value| {
+        scene.driver.diff(replica, &[Work::Desired(desired.clone())]).await.unwrap()
+    };
+    let desired = scene.config_map("a", json!({"x": "1"}));
+    let text = diff(&replica, &desired).await;
+    assert!(text.contains("+kind: ConfigMap"), "{text}");
+    assert_eq!(scene.get("configmap", "a"), None);
+    scene.made(&mut replica, &desired).await;
+    assert_eq!(diff(&replica, &desired).await, "");
+    let text = diff(&replica, &scene.config_map("a", json!({"x": "2"}))).await;
+    assert!(text.contains("-  x: \"1\"") && text.contains("+  x: \"2\""), "{text}");
+    let text = diff(&replica, &scene.config_map("b", json!({}))).await;
+    assert!(text.contains("-kind: ConfigMap") && text.contains("+kind: ConfigMap"), "{text}");
+    assert_eq!(scene.get("configmap", "a").unwrap()["data"], json!({"x": "1"}));
+}
+
+#[tokio::test]
+async fn a_namespace_is_made_if_the_policy_says_so() {
+    let Some(scene) = Scene::new("spaces").await else { return };
+    let mut object = scene.config_map("a", json!({}));
+    object["metadata"]["namespace"] = json!("spaces-new");
+    let error = scene.apply(&scene.replica("elsewhere"), &object).await.unwrap_err();
+    assert!(!error.is_permanent() && error.to_string().contains("spaces-new"), "{error}");
+    scene.made(&mut scene.told("elsewhere", json!({"create-namespaces": true})), &object).await;
+    // And also where it is the policy that names it.
+    object["metadata"].as_object_mut().unwrap().remove("namespace");
+    let options = json!({"create-namespaces": true, "namespace": "spaces-other"});
+    let done = scene.made(&mut scene.told("other", options), &object).await;
+    assert_eq!(done.local_id.as_deref(), Some("ConfigMap/spaces-other/a"));
+}
+
+#[tokio::test]
+async fn a_replica_whose_objects_nobody_remembers_is_found_and_removed() {
+    let Some(scene) = Scene::new("forgotten").await else { return };
+    let mut replica = scene.replica("forgotten");
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "forgotten"}, "rules": []});
+    let objects = json!({"objects": [scene.config_map("a", json!({})), deployment(&scene, "web"), role]});
+    scene.made(&mut replica, &objects).await;
+    let forgotten = scene.replica("forgotten");
+    assert!(scene.look(&forgotten).await.exists);
+    scene.driver.delete(&forgotten).await.unwrap();
+    for (what, name) in [("configmap", "a"), ("deployment", "web"), ("clusterrole", "forgotten")] {
+        assert_eq!(scene.get(what, name), None, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_finalizer_holds_is_waited_for_and_named() {
+    let Some(scene) = Scene::new("finalizer").await else { return };
+    let mut object = scene.config_map("held", json!({}));
+    object["metadata"]["finalizers"] = json!(["example.org/hold"]);
+    let mut replica = scene.replica("held");
+    scene.made(&mut replica, &object).await;
+    let error = scene.driver.delete(&replica).await.unwrap_err();
+    assert!(!error.is_permanent() && error.to_string().contains("example.org/hold"), "{error}");
+    // It cannot be made anew before it is gone.
+    assert!(scene.apply(&replica, &object).await.is_err());
+    scene.kubectl(&[
+        "patch",
+        "configmap",
+        "held",
+        "--type=json",
+        "-p",
+        r#"[{"op":"remove","path":"/metadata/finalizers"}]"#,
+    ]);
+    scene.driver.delete(&replica).await.unwrap();
+    assert_eq!(scene.get("configmap", "held"), None);
+}
