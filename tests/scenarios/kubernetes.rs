@@ -101,6 +101,18 @@ async fn what_is_put_at_one_site_is_at_all_api_servers_and_sites_that_were_apart
 
     let all = [&one, &two, &three];
 
+    // A site that cannot be reached is never called well.
+    let rennes = rennes.kill_9();
+    until("nobody knows how rennes is doing", || async {
+        let view = paris.try_get("/v1/replicants/web").await?;
+        let unknown = view["health"]["condition"] == "unknown" && view["sites"]["rennes"]["health"]["at"].is_u64();
+        if unknown { Ok(()) } else { Err(view["sites"].to_string()) }
+    })
+    .await;
+    let described = paris.khufu(&["describe", "web"]);
+    assert!(described.out.contains("rennes: the site cannot be reached"), "{described:?}");
+    let rennes = rennes.start().await;
+
     // One site has it otherwise.
     let overrides = json!({"overrides": {"rennes": {"spec": {"replicas": 1}}}});
     paris.put("/v1/replicants/web", overrides).await.ok();

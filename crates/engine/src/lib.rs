@@ -51,6 +51,7 @@ mod epoch;
 mod full;
 #[cfg(feature = "harness")]
 pub mod harness;
+mod health;
 mod input;
 mod members;
 mod metrics;
@@ -71,6 +72,7 @@ mod work;
 
 pub use config::Config;
 pub use engine::{Engine, Keys, RestoreError};
+pub use health::HealthView;
 pub use input::{CallId, DriverDone, DriverFailure, Input, NodeId, RequestId, Token};
 pub use khufu_crdt::Status;
 pub use metrics::Metrics;

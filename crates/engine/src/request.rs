@@ -9,7 +9,7 @@ use khufu_crdt::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::NodeId;
+use crate::{HealthView, NodeId};
 
 /// What a user can ask. Whoever is asked passes it on to a site that can answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,6 +209,9 @@ pub struct ReplicantView {
     pub status: Status,
     /// What each site of the replica set last said.
     pub sites: BTreeMap<SiteName, SiteStatus>,
+    /// How the replicas are doing: the worst of all sites, where their platforms say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
     /// The size of the document in bytes, about.
     pub bytes: usize,
     /// What an operator should know: a policy that contradicts itself, a document that grows too large.
@@ -238,6 +241,9 @@ pub struct SiteStatus {
     pub current: bool,
     /// Whether the site is on its way out of the scope.
     pub leaving: bool,
+    /// How its replica is doing, where its platform says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
 }
 
 /// What became of an operation.

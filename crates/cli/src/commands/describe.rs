@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use khufu_crdt::{Hlc, ReplicantId, Status};
+use khufu_crdt::{Condition, Hlc, ReplicantId, Status};
 use khufu_engine::{ReplicantView, SiteStatus};
 use serde_json::{Value, json};
 
@@ -62,6 +62,12 @@ fn head(out: Output, view: &ReplicantView, text: &mut String) {
     line("Id", view.id.as_str());
     line("Kind", &view.kind);
     line("Status", &out.paint(tone, &status));
+    if let Some(health) = &view.health {
+        let (word, tone) = words::health(health.condition);
+        let why =
+            if health.message.is_empty() { String::new() } else { format!(" ({})", words::short(&health.message)) };
+        line("Health", &format!("{}{why}, {} ago", out.paint(tone, &word), age(health.at, now_ms())));
+    }
     line("Scope", &view.scope);
     if let Some(placement) = &view.placement {
         let prime = placement.prime.as_ref().map_or(String::new(), |prime| format!(", held by {prime}"));
@@ -84,13 +90,15 @@ fn head(out: Output, view: &ReplicantView, text: &mut String) {
 
 fn sites(out: Output, view: &ReplicantView) -> String {
     let now = now_ms();
-    let mut table = Table::new(out, &["SITE", "STATUS", "CURRENT", "LOOKED", "SITE STATE", "LOCAL ID", "REMARK"]);
+    let mut table =
+        Table::new(out, &["SITE", "STATUS", "HEALTH", "CURRENT", "LOOKED", "SITE STATE", "LOCAL ID", "REMARK"]);
     for (site, status) in &view.sites {
         let report = status.report.as_ref();
         let observed = report.and_then(|report| report.observed.as_ref());
         table.row([
             (site.to_string(), Tone::Plain),
             report.map_or(("silent".to_owned(), Tone::Waiting), |report| words::status(report.status)),
+            status.health.as_ref().map_or(("-".to_owned(), Tone::Plain), |health| words::health(health.condition)),
             if status.current { ("yes".to_owned(), Tone::Good) } else { ("no".to_owned(), Tone::Waiting) },
             (observed.map_or("-".into(), |observed| age(observed.at, now)), Tone::Plain),
             words::liveness(status.state),
@@ -113,6 +121,8 @@ fn remark(status: &SiteStatus) -> String {
         remarks.extend(trouble.map(|desired| desired.output.clone()).filter(|text| !text.is_empty()));
         let drift = report.observed.as_ref().and_then(|observed| observed.drift.as_ref());
         remarks.extend(drift.map(|drift| format!("changed by hand: {drift}")));
+        let health = status.health.as_ref().filter(|health| health.condition != Condition::Current);
+        remarks.extend(health.map(|health| health.message.clone()).filter(|text| !text.is_empty()));
     }
     words::short(&remarks.join("; "))
 }

@@ -1,6 +1,6 @@
 //! Words for what the API says, as its JSON says them.
 
-use khufu_crdt::{Fate, Payload, Status};
+use khufu_crdt::{Condition, Fate, Payload, Status};
 use khufu_engine::Liveness;
 use serde::Serialize;
 
@@ -27,6 +27,16 @@ pub(crate) fn liveness(state: Liveness) -> (String, Tone) {
     let word = word(&state);
     let tone = liveness_tone(&word);
     (word, tone)
+}
+
+/// How a replica is doing, with its tone.
+pub(crate) fn health(condition: Condition) -> (String, Tone) {
+    let tone = match condition {
+        Condition::Current => Tone::Good,
+        Condition::InProgress | Condition::Terminating => Tone::Waiting,
+        Condition::NotFound | Condition::Failed | Condition::Unknown => Tone::Bad,
+    };
+    (condition.as_str().to_owned(), tone)
 }
 
 /// A payload on one line.

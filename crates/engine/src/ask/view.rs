@@ -1,13 +1,15 @@
 //! What users see.
 
+use std::collections::BTreeMap;
+
 use khufu_crdt::{Fate, ReplicantId, Step, plan};
 
 use crate::output::DiffWork;
 use crate::replicant::Placed;
 use crate::request::sentences;
 use crate::{
-    DriverDone, DriverFailure, Engine, ListQuery, Liveness, OperationView, Page, ReplicantView, RequestError, Response,
-    SitePlan, SiteStatus, SiteView, Summary,
+    DriverDone, DriverFailure, Engine, HealthView, ListQuery, Liveness, OperationView, Page, ReplicantView,
+    RequestError, Response, SitePlan, SiteStatus, SiteView, Summary,
 };
 
 /// The most lines of one page.
@@ -109,14 +111,19 @@ impl Engine {
                 operation: operation.clone(),
             })
             .collect();
-        let sites = entry
+        let sites: BTreeMap<_, _> = entry
             .placement
             .iter()
             .flat_map(|placement| placement.holders())
             .map(|site| {
+                let here = *site == self.config.site;
+                let state = if here { Liveness::Alive } else { self.members.site_state(site) };
+                let report = resident.reports.get(site);
+                let heard_at = || self.members.view(site, self.now).seen_at;
                 let status = SiteStatus {
-                    state: if *site == self.config.site { Liveness::Alive } else { self.members.site_state(site) },
-                    report: resident.reports.get(site).cloned(),
+                    state,
+                    health: report.and_then(|report| HealthView::of(report, state, heard_at())),
+                    report: report.cloned(),
                     current: entry.current.contains(site),
                     leaving: entry.placement.as_ref().is_some_and(|placement| placement.leaving().contains(site)),
                 };
@@ -138,6 +145,7 @@ impl Engine {
             heads: doc.heads(),
             conflicts: entry.conflicts,
             status: entry.status(),
+            health: HealthView::worst(sites.iter().filter_map(|(site, status)| Some((site, status.health.as_ref()?)))),
             sites,
             bytes: doc.size(),
             warnings,
