@@ -53,7 +53,13 @@ fn refused(key: &Key, status: &Status) -> DriverError {
         seconds.map(|seconds| Duration::from_secs(u64::from(seconds)))
     };
     let place = key.to_string();
+    let causes = || status.details.iter().flat_map(|details| &details.causes);
     match (status.code, status.reason.as_str()) {
+        // It passes by itself.
+        (403, _) if causes().any(|cause| cause.reason == "NamespaceTerminating") => {
+            DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None }
+        }
+        (410, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None },
         (409, _) => conflict(place, status, message),
         // Quotas and webhooks say so, too: all of them may change their mind, and none does so for being asked again at once.
         (401 | 403, _) => DriverError::Refused { place, reason: format!("the API server forbids it: {message}") },
@@ -98,12 +104,12 @@ fn conflict(place: String, status: &Status, message: String) -> DriverError {
 
 /// Whether an error says that the kind is not served any more: nothing is at the place that was asked for.
 pub(super) fn is_no_place(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404 && status.message.contains("page not found"))
+    matches!(error, kube::Error::Api(status) if status.code == 404 && status.reason != "NotFound")
 }
 
 /// Whether an error says that an object is not there.
 pub(super) fn is_missing(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
+    matches!(error, kube::Error::Api(status) if status.code == 404 && status.reason == "NotFound")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which kinds an API server serves, and where: asked when needed, and remembered for a while.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -30,9 +31,12 @@ pub(super) struct Kind {
 
 type Served = Vec<(ApiResource, ApiCapabilities)>;
 
-/// What was asked last of each group and version; an empty version stands for the one that the server prefers.
+/// What was asked last of one group and version, and when. One asks at a time.
+type Asked = Arc<Mutex<Option<(Instant, Result<Served, DriverError>)>>>;
+
+/// What was asked last of each group and version; an empty version stands for any.
 #[derive(Debug, Default)]
-pub(super) struct Kinds(Mutex<HashMap<(String, String), (Instant, Served)>>);
+pub(super) struct Kinds(std::sync::Mutex<HashMap<(String, String), Asked>>);
 
 fn found((resource, capabilities): &(ApiResource, ApiCapabilities)) -> Kind {
     Kind {
@@ -43,42 +47,45 @@ fn found((resource, capabilities): &(ApiResource, ApiCapabilities)) -> Kind {
 }
 
 impl Kinds {
-    /// The kind of an object, in a version or in the one that the server prefers.
+    /// The kind of an object, in a version or in the most stable one that the server has of it.
     ///
     /// # Errors
     /// [`DriverError::Unavailable`] also if the server does not serve it: it may do so once its definition is there.
     pub(super) async fn find(&self, client: &Client, key: &Key, version: Option<&str>) -> Result<Kind, DriverError> {
         let place = (key.group.clone(), version.unwrap_or_default().to_owned());
-        let mut known = self.0.lock().await;
+        // Others are asked of at the same time: one group that hangs holds up nobody else.
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default().clone();
+        let mut asked = asked.lock().await;
         let of = |served: &Served| served.iter().find(|(resource, _)| resource.kind == key.kind).map(found);
-        if let Some((at, served)) = known.get(&place) {
-            let kind = of(served);
-            if kind.is_some() && at.elapsed() < BELIEVED {
-                return kind.ok_or_else(|| missing(key, version));
-            }
-            if kind.is_none() && at.elapsed() < MISSED {
-                return Err(missing(key, version));
+        if let Some((at, served)) = &*asked {
+            match served {
+                Ok(served) => match of(served) {
+                    Some(kind) if at.elapsed() < BELIEVED => return Ok(kind),
+                    None if at.elapsed() < MISSED => return Err(missing(key, version)),
+                    _ => {}
+                },
+                Err(error) if at.elapsed() < MISSED => return Err(error.clone()),
+                Err(_) => {}
             }
         }
-        let served =
-            tokio::time::timeout(LIMIT, ask(client, key, version)).await.map_err(|_| DriverError::Unavailable {
+        let served = match tokio::time::timeout(LIMIT, ask(client, key, version)).await {
+            Ok(Ok(served)) => Ok(served),
+            Ok(Err(kube::Error::Discovery(_))) => Ok(Vec::new()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Vec::new()),
+            Ok(Err(error)) => Err(super::answer::error(key, error)),
+            Err(_) => Err(DriverError::Unavailable {
                 reason: format!("the API server did not say within {} s which kinds it serves", LIMIT.as_secs()),
                 retry_after: None,
-            })?;
-        let served = match served {
-            Ok(served) => served,
-            Err(kube::Error::Discovery(_)) => Vec::new(),
-            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-            Err(error) => return Err(super::answer::error(key, error)),
+            }),
         };
-        let kind = of(&served);
-        known.insert(place, (Instant::now(), served));
-        kind.ok_or_else(|| missing(key, version))
+        let kind = served.as_ref().map(of).map_err(Clone::clone);
+        *asked = Some((Instant::now(), served));
+        kind?.ok_or_else(|| missing(key, version))
     }
 
     /// What is served has changed: a definition was made.
-    pub(super) async fn forget(&self) {
-        self.0.lock().await.clear();
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -89,7 +96,7 @@ async fn ask(client: &Client, key: &Key, version: Option<&str>) -> Result<Served
             let group = discovery::pinned_group(client, &version).await?;
             Ok(group.versioned_resources(&version.version))
         }
-        None => discovery::group(client, &key.group).await.map(|group| group.recommended_resources()),
+        None => discovery::group(client, &key.group).await.map(|group| group.resources_by_stability()),
     }
 }
 

@@ -12,8 +12,20 @@ use crate::DriverError;
 /// The most objects of one replicant.
 pub(super) const MAX_OBJECTS: usize = 1_000;
 /// Fields of `metadata` that only an API server sets.
-const SERVERS_OWN: [&str; 7] =
-    ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink", "deletionTimestamp"];
+/// (or what means something in one cluster only).
+const SERVERS_OWN: [&str; 9] = [
+    "managedFields",
+    "resourceVersion",
+    "uid",
+    "generation",
+    "creationTimestamp",
+    "selfLink",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+];
+/// What labels and annotations of Khufu begin with.
+const OURS: &str = "khufu.dev/";
 
 /// One object, by kind and name: what a replica is known by at its site. The version is left out, since the same object is
 /// served in several.
@@ -24,6 +36,13 @@ pub(super) struct Key {
     /// Empty where the kind has none.
     pub(super) namespace: String,
     pub(super) name: String,
+}
+
+impl Key {
+    /// Whether its values are nobody else's business.
+    pub(super) fn is_secret(&self) -> bool {
+        self.group.is_empty() && self.kind == "Secret"
+    }
 }
 
 impl fmt::Display for Key {
@@ -71,22 +90,27 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Whether it is of a kind that others of the same manifest may need.
+    /// When it is made; see [`rank`].
     pub(super) fn rank(&self) -> u8 {
-        match (self.group.as_str(), self.kind.as_str()) {
-            ("", "Namespace") => 0,
-            ("apiextensions.k8s.io", "CustomResourceDefinition") => 1,
-            ("scheduling.k8s.io", "PriorityClass") | ("storage.k8s.io", "StorageClass") => 2,
-            ("", "ServiceAccount" | "ResourceQuota" | "LimitRange") => 3,
-            ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => 4,
-            ("rbac.authorization.k8s.io", _) => 5,
-            ("", "ConfigMap" | "Secret" | "PersistentVolume" | "PersistentVolumeClaim") => 6,
-            ("", "Service") | ("policy" | "networking.k8s.io", _) => 7,
-            // They call what is made before them.
-            ("admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => 10,
-            ("" | "apps" | "batch" | "autoscaling", _) => 8,
-            _ => 9,
-        }
+        rank(&self.group, &self.kind)
+    }
+}
+
+/// When objects of a kind are made, since others of the same manifest may need them: the lowest first.
+pub(super) fn rank(group: &str, kind: &str) -> u8 {
+    match (group, kind) {
+        ("", "Namespace") => 0,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => 1,
+        ("scheduling.k8s.io", "PriorityClass") | ("storage.k8s.io", "StorageClass") => 2,
+        ("", "ServiceAccount" | "ResourceQuota" | "LimitRange") => 3,
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => 4,
+        ("rbac.authorization.k8s.io", _) => 5,
+        ("", "ConfigMap" | "Secret" | "PersistentVolume" | "PersistentVolumeClaim") => 6,
+        ("", "Service") | ("policy" | "networking.k8s.io", _) => 7,
+        // They call what is made before them.
+        ("admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => 10,
+        ("" | "apps" | "batch" | "autoscaling", _) => 8,
+        _ => 9,
     }
 }
 
@@ -103,10 +127,14 @@ fn text<'a>(map: &'a Map<String, Value>, field: &str, place: &str) -> Result<&'a
 }
 
 /// A name as a part of a path in a request: nothing in it may lead elsewhere.
-fn is_plain(name: &str) -> bool {
-    name.len() <= 253 && name != "." && name != ".." && !name.contains(['/', '%', '?', '#', ',', '\\']) && {
-        !name.chars().any(|c| c.is_whitespace() || c.is_control())
-    }
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.is_ascii()
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', '%', '?', '#', ',', '\\'])
+        && { !name.chars().any(|c| c.is_whitespace() || c.is_control()) }
 }
 
 fn object(value: &Value, place: &str, options: &Options) -> Result<Object, DriverError> {
@@ -159,6 +187,11 @@ fn object(value: &Value, place: &str, options: &Options) -> Result<Object, Drive
     if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
         for field in SERVERS_OWN {
             metadata.remove(field);
+        }
+        for field in ["labels", "annotations"] {
+            if let Some(Value::Object(marks)) = metadata.get_mut(field) {
+                marks.retain(|name, _| !name.starts_with(OURS));
+            }
         }
     }
     let [group, version, kind, name] = [group, version, kind, name].map(str::to_owned);

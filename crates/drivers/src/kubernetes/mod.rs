@@ -13,7 +13,6 @@ mod stamp;
 mod watch;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use khufu_crdt::Capabilities;
@@ -24,7 +23,6 @@ use crate::{Changes, Done, Driver, DriverError, Observed, Replica, Work};
 pub use health::{Health as ObjectHealth, UnknownHealth, Verdict};
 use replicas::Replicas;
 use server::Server;
-use watch::Watcher;
 
 /// Makes of each replicant the objects of its manifest: one, a `List`, or several in `objects`.
 ///
@@ -58,19 +56,17 @@ impl KubernetesDriver {
         Self::new(config)
     }
 
-    /// A driver for the API server of the cluster that this process runs in, with its service account; elsewhere for that
-    /// of `KUBECONFIG` or `~/.kube/config`.
+    /// A driver for the API server of the cluster that this process runs in, with its service account, and for no other.
     ///
     /// # Errors
-    /// [`DriverError::Invalid`] if there is neither.
-    pub async fn infer() -> Result<Self, DriverError> {
-        let config = Config::infer().await.map_err(|error| DriverError::invalid("kubernetes", error.to_string()))?;
+    /// [`DriverError::Invalid`] if this process does not run in a cluster.
+    pub fn in_cluster() -> Result<Self, DriverError> {
+        let config = Config::incluster().map_err(|error| DriverError::invalid("in-cluster", error.to_string()))?;
         Self::new(config)
     }
 
     fn new(config: Config) -> Result<Self, DriverError> {
-        let server = Arc::new(Server::new(config)?);
-        Ok(Self { replicas: Replicas { server, watcher: Watcher::new() } })
+        Ok(Self { replicas: Replicas::new(Server::new(config)?) })
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::manifest::is_plain;
 use crate::DriverError;
 
 /// What is done about objects that are there already and that this replicant did not create.
@@ -68,8 +69,15 @@ impl Options {
     /// # Errors
     /// [`DriverError::Invalid`] names what is not understood, since it may be what keeps an object.
     pub(super) fn read(options: &Map<String, Value>) -> Result<Self, DriverError> {
-        Self::deserialize(Value::Object(options.clone()))
-            .map_err(|error| DriverError::invalid("policy.options", error.to_string()))
+        let options = Self::deserialize(Value::Object(options.clone()))
+            .map_err(|error| DriverError::invalid("policy.options", error.to_string()))?;
+        match &options.namespace {
+            Some(namespace) if !is_plain(namespace) => Err(DriverError::invalid(
+                "policy.options.namespace",
+                format!("{namespace:?} is no name of a namespace"),
+            )),
+            _ => Ok(options),
+        }
     }
 
     /// The namespace of objects that name none.
@@ -108,7 +116,12 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_with_its_name() {
-        for options in [json!({"retian": true}), json!({"adopt": "always"}), json!({"ignore": "spec"})] {
+        for options in [
+            json!({"retian": true}),
+            json!({"adopt": "always"}),
+            json!({"ignore": "spec"}),
+            json!({"namespace": "a/b?x"}),
+        ] {
             let error = read(options.clone()).unwrap_err();
             assert!(error.to_string().contains("policy.options"), "{options}: {error}");
             assert!(error.is_permanent());

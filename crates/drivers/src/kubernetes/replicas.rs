@@ -1,7 +1,7 @@
 //! What is done with the objects of one replicant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::fields::{self, differences, part};
 use super::health::{self, Health, Verdict};
 use super::kinds::Kind;
-use super::manifest::{self, Key, Object};
+use super::manifest::{self, Key, Object, rank};
 use super::options::Options;
 use super::server::{MANAGER, Server};
-use super::stamp;
+use super::stamp::{self, Mark};
 use super::watch::Watcher;
 use crate::{Done, DriverError, Observed, Replica, digest};
 
@@ -27,19 +27,26 @@ const MAX_LOCAL_ID_BYTES: usize = 16 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often is looked meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Of so many replicants it is remembered that nothing is to be looked for.
+const MAX_TIDY: usize = 100_000;
 /// The most bytes of text that say how a replica differs, and of contents that are shown.
 const MAX_DRIFT_BYTES: usize = 1_500;
 const MAX_SHOWN_BYTES: usize = 32 << 10;
 
 /// The objects of replicants at one API server.
 pub(super) struct Replicas {
-    pub(super) server: Arc<Server>,
+    server: Arc<Server>,
     pub(super) watcher: Watcher,
+    /// The kinds of which there may be objects of replicants; none before it was looked.
+    used: tokio::sync::Mutex<Option<BTreeMap<(String, String), Kind>>>,
+    /// The replicants of which there is nothing but what their local id names: the last that was done with them succeeded.
+    tidy: Mutex<BTreeSet<ReplicantId>>,
 }
 
 /// An object that is now as it should be.
 struct Made {
     key: Key,
+    uid: Option<String>,
     rank: u8,
     change: Change,
     part: Value,
@@ -106,7 +113,43 @@ fn first_of(mut errors: Vec<DriverError>) -> Option<DriverError> {
     (!errors.is_empty()).then(|| errors.swap_remove(soon))
 }
 
+fn uid(object: &Value) -> Option<String> {
+    object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned)
+}
+
+fn mark(replica: &Replica) -> Mark<'_> {
+    Mark { id: &replica.id, site: &replica.site }
+}
+
 impl Replicas {
+    pub(super) fn new(server: Server) -> Self {
+        Self { server: Arc::new(server), watcher: Watcher::new(), used: Default::default(), tidy: Mutex::default() }
+    }
+
+    fn tidy(&self) -> std::sync::MutexGuard<'_, BTreeSet<ReplicantId>> {
+        self.tidy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kinds of which there may be objects of replicants. What an earlier process has made is looked for once.
+    async fn used(&self) -> Result<Vec<Kind>, DriverError> {
+        let mut used = self.used.lock().await;
+        if used.is_none() {
+            let found = self.server.find(stamp::REPLICANT).await?;
+            let name = |kind: &Kind| (kind.resource.group.clone(), kind.resource.kind.clone());
+            *used = Some(found.into_iter().map(|(kind, _)| (name(&kind), kind)).collect());
+        }
+        Ok(used.iter().flat_map(BTreeMap::values).cloned().collect())
+    }
+
+    async fn uses(&self, kind: &Kind) -> Result<(), DriverError> {
+        self.used().await?;
+        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
+        if let Some(used) = &mut *self.used.lock().await {
+            used.entry(name).or_insert_with(|| kind.clone());
+        }
+        Ok(())
+    }
+
     async fn wanted(&self, object: &Object, options: &Options) -> Result<Wanted, DriverError> {
         let mut key = Key {
             group: object.group.clone(),
@@ -125,14 +168,14 @@ impl Replicas {
     fn for_server(
         wanted: &Wanted,
         live: Option<&Value>,
-        id: &ReplicantId,
+        mark: Mark<'_>,
         options: &Options,
     ) -> Result<Value, DriverError> {
         let adopted = match live {
-            Some(live) => stamp::take_over(&wanted.key, live, id, options.adopt)?,
+            Some(live) => stamp::take_over(&wanted.key, live, mark, options.adopt)?,
             None => false,
         };
-        let mut value = stamp::stamped(&wanted.key, &wanted.value, id, adopted)?;
+        let mut value = stamp::stamped(&wanted.key, &wanted.value, mark, adopted)?;
         if let Some(live) = live {
             for difference in differences(live, &value) {
                 if options.ignores(&fields::written(&difference.path)) {
@@ -143,10 +186,11 @@ impl Replicas {
         Ok(value)
     }
 
-    async fn make(&self, object: &Object, id: &ReplicantId, options: &Options) -> Result<Made, DriverError> {
+    async fn make(&self, object: &Object, mark: Mark<'_>, options: &Options) -> Result<Made, DriverError> {
         let wanted = self.wanted(object, options).await?;
         let (kind, key, rank) = (&wanted.kind, &wanted.key, wanted.rank);
         self.watcher.watch(&self.server, kind);
+        self.uses(kind).await?;
         let live = self.server.get(kind, key).await?;
         if let Some(live) = &live
             && !live.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
@@ -157,7 +201,7 @@ impl Replicas {
                 retry_after: None,
             });
         }
-        let value = Self::for_server(&wanted, live.as_ref(), id, options)?;
+        let value = Self::for_server(&wanted, live.as_ref(), mark, options)?;
         let (change, live) = match live {
             Some(live) if differences(&live, &value).is_empty() => (Change::None, live),
             live => {
@@ -171,7 +215,7 @@ impl Replicas {
             self.defined(kind, key).await?;
         }
         let (part, verdict) = (part(&live, &wanted.value), health::of(&live));
-        Ok(Made { key: wanted.key, rank, change, part, verdict })
+        Ok(Made { uid: uid(&live), key: wanted.key, rank, change, part, verdict })
     }
 
     /// Waits until a definition is served.
@@ -181,7 +225,7 @@ impl Replicas {
             let live = self.server.get(kind, key).await?;
             let verdict = live.as_ref().map_or_else(Verdict::not_found, health::of);
             if verdict.health == Health::Current {
-                self.server.forget_kinds().await;
+                self.server.forget_kinds();
                 return Ok(());
             }
             if tokio::time::Instant::now() >= until {
@@ -218,13 +262,14 @@ impl Replicas {
         if options.create_namespaces {
             self.make_namespaces(&objects, &options).await?;
         }
+        let tidy = self.tidy().remove(&replica.id);
         let mut made: Vec<Made> = Vec::new();
         let mut ranks: Vec<u8> = objects.iter().map(Object::rank).collect();
         ranks.dedup();
         for rank in ranks {
             let mut calls = Vec::<BoxFuture<'_, _>>::new();
             for object in objects.iter().filter(|object| object.rank() == rank) {
-                calls.push(Box::pin(self.make(object, &replica.id, &options)));
+                calls.push(Box::pin(self.make(object, mark(replica), &options)));
             }
             let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
             let mut errors = Vec::new();
@@ -238,8 +283,13 @@ impl Replicas {
                 return Err(error);
             }
         }
-        let keys: BTreeSet<_> = made.iter().map(|made| made.key.clone()).collect();
-        let removed = self.prune(replica, &keys, &options).await?;
+        let removed = self.prune(replica, &made, &options, tidy).await?;
+        let mut tidy = self.tidy();
+        if tidy.len() >= MAX_TIDY {
+            tidy.clear();
+        }
+        tidy.insert(replica.id.clone());
+        drop(tidy);
         let count = |change| made.iter().filter(|made| made.change == change).count();
         let output = format!(
             "{} objects: {} created, {} changed, {removed} removed",
@@ -255,20 +305,28 @@ impl Replicas {
     }
 
     /// Removes what was asked for once and is not any more. How many.
-    async fn prune(&self, replica: &Replica, keep: &BTreeSet<Key>, options: &Options) -> Result<usize, DriverError> {
+    async fn prune(
+        &self,
+        replica: &Replica,
+        made: &[Made],
+        options: &Options,
+        tidy: bool,
+    ) -> Result<usize, DriverError> {
+        let known =
+            if tidy && replica.local_id.is_some() { self.named(replica).await? } else { self.known(replica).await? };
         let mut removed = 0;
-        for key in inventory(replica.local_id.as_deref()).into_iter().rev().filter(|key| !keep.contains(key)) {
-            let Some(kind) = self.kind_if_served(&key).await? else { continue };
-            removed += usize::from(self.remove(&kind, &key, &replica.id, options, false).await?);
+        for (kind, key) in known.iter().filter(|(_, key)| !made.iter().any(|made| made.key == *key)) {
+            let kept = |uid: &str| made.iter().any(|made| made.uid.as_deref() == Some(uid));
+            removed += usize::from(self.remove(kind, key, mark(replica), options, false, kept).await?);
         }
         Ok(removed)
     }
 
-    /// The kind of an object that was made once; none if it is not served any more, so that there is no such object.
+    /// The kind of an object that was made once; none if there is no such kind any more, and so no such object.
     async fn kind_if_served(&self, key: &Key) -> Result<Option<Kind>, DriverError> {
         match self.server.kind(key, None).await {
             Ok(kind) => Ok(Some(kind)),
-            Err(error) if super::kinds::is_missing(&error) => Ok(None),
+            Err(error) if super::kinds::is_missing(&error) && !self.server.is_defined(key).await? => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -286,25 +344,26 @@ impl Replicas {
         &self,
         kind: &Kind,
         key: &Key,
-        id: &ReplicantId,
+        mark: Mark<'_>,
         options: &Options,
         retain: bool,
+        kept: impl Fn(&str) -> bool,
     ) -> Result<bool, DriverError> {
         let Some(live) = self.live(kind, key).await? else { return Ok(false) };
-        if stamp::replicant(&live).as_ref() != Some(id) {
-            // Somebody has made another of that name.
+        let was = uid(&live);
+        // Somebody may have made another of that name; and one object may be served in several groups.
+        if !stamp::is_of(key, &live, mark) || was.as_deref().is_some_and(kept) {
             return Ok(false);
         }
         if retain || stamp::is_adopted(&live) {
             self.server.merge(kind, key, &stamp::released(&live)).await?;
             return Ok(false);
         }
-        let uid = live.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
-        self.server.delete(kind, key, uid.clone(), options.propagation).await?;
+        self.server.delete(kind, key, was.clone(), options.propagation).await?;
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
             let Some(live) = self.live(kind, key).await? else { return Ok(true) };
-            if live.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned) != uid {
+            if uid(&live) != was {
                 return Ok(true);
             }
             if tokio::time::Instant::now() >= until {
@@ -316,18 +375,54 @@ impl Replicas {
         }
     }
 
-    /// All objects of a replicant: those that are known, or else all that have its label.
-    async fn known(&self, replica: &Replica) -> Result<Vec<(Kind, Key)>, DriverError> {
+    /// The objects that a replica is known by, as they are to be removed.
+    async fn named(&self, replica: &Replica) -> Result<Vec<(Kind, Key)>, DriverError> {
         let mut found = Vec::new();
-        let inventory = inventory(replica.local_id.as_deref());
-        for key in &inventory {
-            if let Some(kind) = self.kind_if_served(key).await? {
-                found.push((kind, key.clone()));
+        for key in inventory(replica.local_id.as_deref()) {
+            if let Some(kind) = self.kind_if_served(&key).await? {
+                found.push((kind, key));
             }
         }
-        if inventory.is_empty() {
-            found = self.server.find(&stamp::selector(&replica.id)).await?;
+        found.sort_by(|(_, a), (_, b)| (rank(&b.group, &b.kind), b).cmp(&(rank(&a.group, &a.kind), a)));
+        Ok(found)
+    }
+
+    /// All objects of a replicant, as they are to be removed: those that it is known by, and those that have its label,
+    /// since what was done last may not have come to an end.
+    async fn known(&self, replica: &Replica) -> Result<Vec<(Kind, Key)>, DriverError> {
+        let mut found = self.named(replica).await?;
+        let selector = stamp::selector(&replica.id);
+        for kind in self.used().await? {
+            let objects = match self.server.labelled(&kind, &selector).await {
+                Ok(objects) => objects,
+                Err(DriverError::Refused { reason, .. }) => {
+                    tracing::warn!(kind = %kind.resource.kind, reason, "what was made of this kind is not looked for");
+                    continue;
+                }
+                // Without its kind there is no object.
+                Err(error) if super::kinds::is_missing(&error) => {
+                    let [group, name] = [kind.resource.group.clone(), kind.resource.kind.clone()];
+                    let all = Key { group, kind: name, namespace: String::new(), name: "*".into() };
+                    if self.server.is_defined(&all).await? {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let text = |object: &Value, pointer: &str| {
+                object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+            };
+            for object in objects {
+                let [group, name] = [kind.resource.group.clone(), kind.resource.kind.clone()];
+                let (namespace, own) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+                let key = Key { group, kind: name, namespace, name: own };
+                if !found.iter().any(|(_, known)| *known == key) {
+                    found.push((kind.clone(), key));
+                }
+            }
         }
+        found.sort_by(|(_, a), (_, b)| (rank(&b.group, &b.kind), b).cmp(&(rank(&a.group, &a.kind), a)));
         Ok(found)
     }
 
@@ -335,10 +430,11 @@ impl Replicas {
     pub(super) async fn delete(&self, replica: &Replica) -> Result<Done, DriverError> {
         // A policy that is not understood may be what keeps them.
         let options = Options::read(&replica.options)?;
+        self.tidy().remove(&replica.id);
         let known = self.known(replica).await?;
         let mut removed = 0;
-        for (kind, key) in known.iter().rev() {
-            removed += usize::from(self.remove(kind, key, &replica.id, &options, options.retain).await?);
+        for (kind, key) in &known {
+            removed += usize::from(self.remove(kind, key, mark(replica), &options, options.retain, |_| false).await?);
         }
         let output = format!("{removed} objects removed, {} left", known.len() - removed);
         Ok(Done { output, ..Done::default() })
@@ -352,7 +448,7 @@ impl Replicas {
             let objects = manifest::objects(written, &options)?;
             let mut calls = Vec::<BoxFuture<'_, _>>::new();
             for object in &objects {
-                calls.push(Box::pin(self.look(object, &replica.id, &options)));
+                calls.push(Box::pin(self.look(object, mark(replica), &options)));
             }
             let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
             for result in results {
@@ -362,7 +458,7 @@ impl Replicas {
             for (kind, key) in self.known(replica).await? {
                 self.watcher.watch(&self.server, &kind);
                 let live = self.live(&kind, &key).await?;
-                let live = live.filter(|live| stamp::replicant(live).as_ref() == Some(&replica.id));
+                let live = live.filter(|live| stamp::is_of(&key, live, mark(replica)));
                 seen.push(Seen { key, live, part: None, drift: Vec::new() });
             }
         }
@@ -387,7 +483,7 @@ impl Replicas {
         })
     }
 
-    async fn look(&self, object: &Object, id: &ReplicantId, options: &Options) -> Result<Seen, DriverError> {
+    async fn look(&self, object: &Object, mark: Mark<'_>, options: &Options) -> Result<Seen, DriverError> {
         let wanted = match self.wanted(object, options).await {
             Ok(wanted) => wanted,
             Err(error) if super::kinds::is_missing(&error) => {
@@ -401,11 +497,11 @@ impl Replicas {
         self.watcher.watch(&self.server, &wanted.kind);
         let live = self.live(&wanted.kind, &wanted.key).await?;
         let key = wanted.key.clone();
-        let Some(live) = live.filter(|live| stamp::replicant(live).as_ref() == Some(id)) else {
+        let Some(live) = live.filter(|live| stamp::is_of(&key, live, mark)) else {
             let drift = vec![format!("{key} is gone")];
             return Ok(Seen { key, live: None, part: None, drift });
         };
-        let drift = self.drift(&wanted, &live, id, options).await?;
+        let drift = self.drift(&wanted, &live, mark, options).await?;
         Ok(Seen { key, part: Some(part(&live, &wanted.value)), live: Some(live), drift })
     }
 
@@ -414,10 +510,10 @@ impl Replicas {
         &self,
         wanted: &Wanted,
         live: &Value,
-        id: &ReplicantId,
+        mark: Mark<'_>,
         options: &Options,
     ) -> Result<Vec<String>, DriverError> {
-        let value = Self::for_server(wanted, Some(live), id, options)?;
+        let value = Self::for_server(wanted, Some(live), mark, options)?;
         if differences(live, &value).is_empty() {
             return Ok(Vec::new());
         }
@@ -431,8 +527,11 @@ impl Replicas {
         let said = differences(live, &normal).into_iter().map(|difference| {
             let by = fields::set_by(live, &difference.path, MANAGER);
             let by = by.map(|(manager, time)| format!(", set by {manager} at {time}")).unwrap_or_default();
-            let is = difference.is.map_or_else(|| "gone".to_owned(), |is| format!("{}", Short(&is)));
             let path = fields::written(&difference.path);
+            if key.is_secret() {
+                return format!("{key}: {path} is another{by}");
+            }
+            let is = difference.is.map_or_else(|| "gone".to_owned(), |is| format!("{}", Short(&is)));
             format!("{key}: {path} is {is}{by}, wanted is {}", Short(&difference.wanted))
         });
         Ok(said.collect())
@@ -457,7 +556,7 @@ impl Replicas {
                 Err(error) => return Err(error),
             };
             let live = self.server.get(&wanted.kind, &wanted.key).await?;
-            let value = Self::for_server(&wanted, live.as_ref(), &replica.id, &options)?;
+            let value = Self::for_server(&wanted, live.as_ref(), mark(replica), &options)?;
             let then = match self.server.apply(&wanted.kind, &wanted.key, &value, options.force, true).await {
                 Ok(then) => then,
                 // Its namespace may be made with it.
@@ -509,6 +608,23 @@ fn plain(object: &Value) -> Value {
     }
     if let Some(whole) = object.as_object_mut() {
         whole.remove("status");
+        if whole.get("kind").and_then(Value::as_str) == Some("Secret") {
+            hide(whole);
+        }
     }
     object
+}
+
+/// Leaves of a secret's values only by what they can be told apart.
+fn hide(secret: &mut serde_json::Map<String, Value>) {
+    for field in ["data", "stringData"] {
+        for (_, value) in secret.get_mut(field).and_then(Value::as_object_mut).into_iter().flatten() {
+            let digest = digest(value.to_string().as_bytes());
+            *value = json!(format!("(hidden, {})", digest.get(..12).unwrap_or_default()));
+        }
+    }
+    let annotations = secret.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"));
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
 }

@@ -25,6 +25,8 @@ const A_SECOND: u32 = 200;
 const BURST: u32 = 100;
 /// The longest that one request may take.
 const LIMIT: Duration = Duration::from_secs(15);
+/// The longest silence on a connection: servers end watches after less than five minutes.
+const SILENCE: Duration = Duration::from_secs(295);
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 /// The most objects that are listed as those of one replicant.
@@ -42,8 +44,10 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(mut config: Config) -> Result<Self, DriverError> {
         config.connect_timeout = Some(Duration::from_secs(5));
-        // Watches are quiet for minutes; each request has its own limit here.
-        config.read_timeout = None;
+        // A watch that says nothing at all for so long has lost its connection; each request has its own limit here.
+        config.read_timeout = Some(SILENCE);
+        // Whoever asks for a pause is given it by the engine, and holds up nobody else meanwhile.
+        config.default_retry = false;
         let client = Client::try_from(config).map_err(|error| DriverError::Unavailable {
             reason: format!("no client for the API server can be made: {error}"),
             retry_after: None,
@@ -58,8 +62,8 @@ impl Server {
     }
 
     /// The server may serve other kinds now.
-    pub(super) async fn forget_kinds(&self) {
-        self.kinds.forget().await;
+    pub(super) fn forget_kinds(&self) {
+        self.kinds.forget();
     }
 
     /// Waits for a turn.
@@ -91,10 +95,11 @@ impl Server {
     pub(super) async fn get(&self, kind: &Kind, key: &Key) -> Result<Option<Value>, DriverError> {
         let _turn = self.turn().await?;
         let api = self.api(kind, key);
-        match reading(api.get_opt(&key.name)).await? {
-            Ok(got) => got.map(|object| to_value(key, &object)).transpose(),
+        match reading(api.get(&key.name)).await? {
+            Ok(object) => to_value(key, &object).map(Some),
+            Err(error) if answer::is_missing(&error) => Ok(None),
             Err(error) if answer::is_no_place(&error) => {
-                self.forget_kinds().await;
+                self.forget_kinds();
                 Err(kinds::missing(key, None))
             }
             Err(error) => Err(answer::error(key, error)),
@@ -160,7 +165,10 @@ impl Server {
     pub(super) async fn labelled(&self, kind: &Kind, labels: &str) -> Result<Vec<Value>, DriverError> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.resource);
         let mut found = Vec::new();
-        let mut params = ListParams::default().labels(labels).limit(PAGE);
+        let mut params = ListParams::default().limit(PAGE);
+        if !labels.is_empty() {
+            params = params.labels(labels);
+        }
         let resource = &kind.resource;
         let all = Key {
             group: resource.group.clone(),
@@ -170,7 +178,14 @@ impl Server {
         };
         loop {
             let _turn = self.turn().await?;
-            let page = reading(api.list_metadata(&params)).await?.map_err(|error| answer::error(&all, error))?;
+            let page = match reading(api.list_metadata(&params)).await? {
+                Ok(page) => page,
+                Err(error) if answer::is_no_place(&error) => {
+                    self.forget_kinds();
+                    return Err(kinds::missing(&all, None));
+                }
+                Err(error) => return Err(answer::error(&all, error)),
+            };
             for object in page.items {
                 found.push(serde_json::to_value(object).unwrap_or_default());
             }
@@ -183,6 +198,24 @@ impl Server {
 }
 
 impl Server {
+    /// Whether there is a definition of a kind that is not served: then there may be objects of it all the same. A server
+    /// that has just started serves them a little later.
+    pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
+        let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
+        let all = Key { group, kind, namespace: String::new(), name: "*".into() };
+        let kind = self.kind(&all, None).await?;
+        let definitions = self.labelled(&kind, "").await?;
+        // They are called by the plural and the group.
+        let lower = key.kind.to_lowercase();
+        let begin = lower.get(..lower.len().saturating_sub(1)).unwrap_or(&lower);
+        let end = format!(".{}", key.group);
+        let named = |object: &Value| {
+            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            name.starts_with(begin) && name.ends_with(&end)
+        };
+        Ok(definitions.iter().any(named))
+    }
+
     /// All objects with these labels, of any kind that can be listed and removed here. What one may not list cannot have
     /// been made with the same credentials, and is left out.
     pub(super) async fn find(&self, labels: &str) -> Result<Vec<(Kind, Key)>, DriverError> {
@@ -190,7 +223,7 @@ impl Server {
         let served = reading(Discovery::new(self.client.clone()).run()).await?;
         let served = served.map_err(|error| answer::error(&all, error))?;
         let mut found = Vec::new();
-        for (resource, capabilities) in served.groups().flat_map(ApiGroup::recommended_resources) {
+        for (resource, capabilities) in served.groups().flat_map(ApiGroup::resources_by_stability) {
             let can = |verb| capabilities.supports_operation(verb);
             if !can(verbs::LIST) || !can(verbs::DELETE) {
                 continue;
@@ -199,7 +232,10 @@ impl Server {
             let kind = Kind { resource, namespaced, watched: can(verbs::WATCH) };
             let objects = match self.labelled(&kind, labels).await {
                 Ok(objects) => objects,
-                Err(DriverError::Refused { .. }) => continue,
+                Err(DriverError::Refused { reason, .. }) => {
+                    tracing::warn!(kind = %kind.resource.kind, reason, "what was made of this kind is not looked for");
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let text = |object: &Value, field: &str| {

@@ -1,6 +1,6 @@
 //! What tells whose an object is: a label by which all of a replicant are found, and annotations.
 
-use khufu_crdt::ReplicantId;
+use khufu_crdt::{ReplicantId, SiteName};
 use serde_json::{Map, Value, json};
 
 use super::manifest::Key;
@@ -9,6 +9,9 @@ use crate::{DriverError, digest};
 
 /// The label, whose value is made from the replicant's id, and the annotation with the id itself.
 pub(super) const REPLICANT: &str = "khufu.dev/replicant";
+/// The annotations with the site, and with what the object is called.
+const SITE: &str = "khufu.dev/site";
+const OBJECT: &str = "khufu.dev/object";
 /// The annotation of an object that was there before.
 const ADOPTED: &str = "khufu.dev/adopted";
 /// The annotation with the digest of what was applied: what is left out the next time is seen by it.
@@ -28,9 +31,29 @@ fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.get("metadata")?.get("annotations")?.get(name)?.as_str()
 }
 
-/// The replicant that an object is of.
-pub(super) fn replicant(object: &Value) -> Option<ReplicantId> {
-    annotation(object, REPLICANT).and_then(|id| id.parse().ok())
+/// Whose objects are meant: those of one replicant at one site. Two sites may have one cluster, and must not take or remove
+/// each other's.
+#[derive(Clone, Copy)]
+pub(super) struct Mark<'a> {
+    pub(super) id: &'a ReplicantId,
+    pub(super) site: &'a SiteName,
+}
+
+/// What an object is called in its own annotation: a copy of it is another. The group is left out, since one object may be
+/// served in several.
+fn name_of(key: &Key) -> String {
+    format!("{}/{}/{}", key.kind, key.namespace, key.name)
+}
+
+/// The replicant and the site that an object is of; none of a copy, which has the annotations of what it was copied from.
+fn owner<'a>(key: &Key, object: &'a Value) -> Option<(&'a str, &'a str)> {
+    annotation(object, OBJECT).filter(|name| *name == name_of(key))?;
+    Some((annotation(object, REPLICANT)?, annotation(object, SITE)?))
+}
+
+/// Whether an object is one of those that are meant.
+pub(super) fn is_of(key: &Key, object: &Value, mark: Mark<'_>) -> bool {
+    owner(key, object) == Some((mark.id.as_str(), mark.site.as_str()))
 }
 
 /// Whether an object was there before it became a replicant's.
@@ -39,13 +62,13 @@ pub(super) fn is_adopted(object: &Value) -> bool {
 }
 
 /// Whether an object that is there may be written for a replicant, and is then only taken over for as long as it lasts.
-pub(super) fn take_over(key: &Key, live: &Value, id: &ReplicantId, adopt: Adopt) -> Result<bool, DriverError> {
+pub(super) fn take_over(key: &Key, live: &Value, mark: Mark<'_>, adopt: Adopt) -> Result<bool, DriverError> {
     let refused = |reason: String| Err(DriverError::Refused { place: key.to_string(), reason });
-    match replicant(live) {
-        Some(of) if of == *id => Ok(is_adopted(live) && adopt != Adopt::Own),
-        Some(of) => {
-            refused(format!("it is of the replicant {of}: an object has one owner. Leave it out of one of the two"))
-        }
+    match owner(key, live) {
+        Some(of) if of == (mark.id.as_str(), mark.site.as_str()) => Ok(is_adopted(live) && adopt != Adopt::Own),
+        Some((of, site)) => refused(format!(
+            "it is of the replicant {of} at the site {site}: an object has one owner. Leave it out of one of the two"
+        )),
         None => match adopt {
             Adopt::Keep => Ok(true),
             Adopt::Own => Ok(false),
@@ -70,7 +93,7 @@ fn map<'a>(object: &'a mut Value, field: &str) -> Option<&'a mut Map<String, Val
 ///
 /// # Errors
 /// [`DriverError::Invalid`] where labels or annotations are no maps.
-pub(super) fn stamped(key: &Key, value: &Value, id: &ReplicantId, adopted: bool) -> Result<Value, DriverError> {
+pub(super) fn stamped(key: &Key, value: &Value, mark: Mark<'_>, adopted: bool) -> Result<Value, DriverError> {
     let mut value = value.clone();
     let wrong = |field: &str| DriverError::invalid(format!("{key}: metadata.{field}"), "a map of texts is wanted");
     let metadata = map(&mut value, "metadata").ok_or_else(|| DriverError::invalid("metadata", "a map is wanted"))?;
@@ -80,9 +103,11 @@ pub(super) fn stamped(key: &Key, value: &Value, id: &ReplicantId, adopted: bool)
         metadata.insert("namespace".into(), json!(key.namespace));
     }
     let mut metadata = Value::Object(std::mem::take(metadata));
-    map(&mut metadata, "labels").ok_or_else(|| wrong("labels"))?.insert(REPLICANT.into(), json!(label(id)));
+    map(&mut metadata, "labels").ok_or_else(|| wrong("labels"))?.insert(REPLICANT.into(), json!(label(mark.id)));
     let annotations = map(&mut metadata, "annotations").ok_or_else(|| wrong("annotations"))?;
-    annotations.insert(REPLICANT.into(), json!(id.as_str()));
+    annotations.insert(REPLICANT.into(), json!(mark.id.as_str()));
+    annotations.insert(SITE.into(), json!(mark.site.as_str()));
+    annotations.insert(OBJECT.into(), json!(name_of(key)));
     if adopted {
         annotations.insert(ADOPTED.into(), json!("true"));
     }
@@ -104,7 +129,7 @@ pub(super) fn released(live: &Value) -> Value {
     json!({"metadata": {
         "resourceVersion": version,
         "labels": {REPLICANT: nothing},
-        "annotations": {REPLICANT: nothing, ADOPTED: nothing, APPLIED: nothing},
+        "annotations": {REPLICANT: nothing, SITE: nothing, OBJECT: nothing, ADOPTED: nothing, APPLIED: nothing},
     }})
 }
 
@@ -116,39 +141,51 @@ mod tests {
         "ConfigMap/shop/a".parse().unwrap()
     }
 
-    fn id(name: &str) -> ReplicantId {
-        ReplicantId::new(name).unwrap()
+    fn names() -> (ReplicantId, ReplicantId, SiteName, SiteName) {
+        ("web".parse().unwrap(), "other".parse().unwrap(), "paris".parse().unwrap(), "rennes".parse().unwrap())
     }
 
     #[test]
     fn a_stamped_object_says_whose_it_is_and_the_digest_what_was_applied() {
+        let (id, _, site, _) = names();
+        let mark = Mark { id: &id, site: &site };
         let value = json!({"metadata": {"name": "a", "labels": {"app": "x"}}, "data": {"a": "1"}});
-        let one = stamped(&key(), &value, &id("web"), false).unwrap();
-        assert_eq!(replicant(&one), Some(id("web")));
+        let one = stamped(&key(), &value, mark, false).unwrap();
+        assert!(is_of(&key(), &one, mark));
         assert_eq!((&one["metadata"]["namespace"], &one["metadata"]["labels"]["app"]), (&json!("shop"), &json!("x")));
-        assert!(label(&id("web")).len() <= 63 && !is_adopted(&one));
-        assert_eq!(one, stamped(&key(), &value, &id("web"), false).unwrap());
+        assert!(label(&id).len() <= 63 && !is_adopted(&one));
+        assert_eq!(one, stamped(&key(), &value, mark, false).unwrap());
         let mut less = value.clone();
         less["data"] = json!({});
-        let two = stamped(&key(), &less, &id("web"), false).unwrap();
+        let two = stamped(&key(), &less, mark, false).unwrap();
         assert_ne!(one["metadata"]["annotations"][APPLIED], two["metadata"]["annotations"][APPLIED]);
         for wrong in [json!({"metadata": {"labels": 3}}), json!({"metadata": 3})] {
-            assert!(stamped(&key(), &wrong, &id("web"), false).is_err(), "{wrong}");
+            assert!(stamped(&key(), &wrong, mark, false).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn what_is_somebody_elses_is_left_alone() {
+        let (id, other, site, elsewhere) = names();
+        let mark = Mark { id: &id, site: &site };
         let stranger = json!({"metadata": {"name": "a"}});
-        let ours = stamped(&key(), &stranger, &id("web"), false).unwrap();
-        let adopted = stamped(&key(), &stranger, &id("web"), true).unwrap();
-        let may = |live: &Value, adopt| take_over(&key(), live, &id("web"), adopt).ok();
+        let ours = stamped(&key(), &stranger, mark, false).unwrap();
+        let adopted = stamped(&key(), &stranger, mark, true).unwrap();
+        let may = |live: &Value, adopt| take_over(&key(), live, mark, adopt).ok();
         assert_eq!(may(&stranger, Adopt::Never), None);
         assert_eq!(may(&stranger, Adopt::Keep), Some(true));
         assert_eq!(may(&stranger, Adopt::Own), Some(false));
         assert_eq!(may(&ours, Adopt::Never), Some(false));
         // What was taken over once stays so, until it is said that it is to go with the replica.
         assert_eq!((may(&adopted, Adopt::Never), may(&adopted, Adopt::Own)), (Some(true), Some(false)));
-        assert!(take_over(&key(), &ours, &id("other"), Adopt::Own).is_err());
+        for mark in [Mark { id: &other, site: &site }, Mark { id: &id, site: &elsewhere }] {
+            assert!(take_over(&key(), &ours, mark, Adopt::Own).is_err() && !is_of(&key(), &ours, mark));
+        }
+        // A copy under another name is nobody's.
+        let copy: Key = "ConfigMap/shop/b".parse().unwrap();
+        assert!(!is_of(&copy, &ours, mark) && take_over(&copy, &ours, mark, Adopt::Never).is_err());
+        // The same in another group is the same.
+        let same: Key = "ConfigMap.elsewhere/shop/a".parse().unwrap();
+        assert!(is_of(&same, &ours, mark));
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Fa
         }
         "kubernetes" => {
             let made = match option.split_once('#') {
-                _ if option == IN_CLUSTER => KubernetesDriver::infer().await,
+                _ if option == IN_CLUSTER => KubernetesDriver::in_cluster(),
                 Some((file, context)) => KubernetesDriver::from_kubeconfig(Path::new(file), Some(context)).await,
                 None => KubernetesDriver::from_kubeconfig(Path::new(option), None).await,
             };

@@ -38,3 +38,20 @@ async fn what_is_ignored_is_left_to_others() {
     let live = scene.get("deployment", "web").unwrap();
     assert_eq!((&live["spec"]["replicas"], &live["metadata"]["labels"]["app"]), (&json!(7), &json!("web")));
 }
+
+#[tokio::test]
+async fn values_of_secrets_stay_where_they_are() {
+    let Some(scene) = Scene::new("hidden").await else { return };
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "hidden"},
+        "data": {"password": "b3VyLXBhc3N3b3Jk"}});
+    let mut replica = scene.told("hidden", json!({"secrets": "allow"}));
+    scene.made(&mut replica, &secret).await;
+    scene.kubectl(&["patch", "secret", "s", "--type=merge", "-p", r#"{"data":{"password":"dGhlaXItcGFzc3dvcmQ="}}"#]);
+    let seen = scene.look(&replica).await;
+    assert!(seen.drift.as_ref().is_some_and(|drift| drift.contains("data.password")), "{seen:?}");
+    let mut other = secret.clone();
+    other["data"]["more"] = json!("b3VyLXBhc3N3b3Jk");
+    let diff = scene.driver.diff(&replica, &[Work::Desired(other)]).await;
+    let said = format!("{seen:?} {diff:?}");
+    assert!(!said.contains("dGhlaXItcGFzc3dvcmQ") && !said.contains("b3VyLXBhc3N3b3Jk"), "{said}");
+}

@@ -130,3 +130,93 @@ async fn what_a_finalizer_holds_is_waited_for_and_named() {
     scene.driver.delete(&replica).await.unwrap();
     assert_eq!(scene.get("configmap", "held"), None);
 }
+
+#[tokio::test]
+async fn what_is_not_in_the_preferred_version_of_its_group_is_removed_too() {
+    let Some(scene) = Scene::new("versions").await else { return };
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a:1"}]}});
+    let job = json!({"spec": {"template": template}});
+    let cron = json!({"apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": {"name": "c", "namespace": "versions"},
+        "spec": {"schedule": "0 0 * * *", "jobTemplate": job}});
+    let mut replica = scene.replica("versions");
+    scene.made(&mut replica, &cron).await;
+    scene.driver.delete(&replica).await.unwrap();
+    assert_eq!(scene.get("cronjob", "c"), None);
+    // And also if nobody remembers it.
+    scene.made(&mut replica, &cron).await;
+    let driver = KubernetesDriver::from_kubeconfig(&scene.cluster.kubeconfig(ADMIN), None).await.unwrap();
+    driver.delete(&scene.replica("versions")).await.unwrap();
+    assert_eq!(scene.get("cronjob", "c"), None);
+}
+
+#[tokio::test]
+async fn one_object_in_two_groups_is_not_removed_when_its_group_changes() {
+    let Some(scene) = Scene::new("groups").await else { return };
+    let old = json!({"apiVersion": "extensions/v1beta1", "kind": "Ingress", "metadata": {"name": "i", "namespace": "groups"},
+        "spec": {"backend": {"serviceName": "s", "servicePort": 80}}});
+    let new = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i", "namespace": "groups"},
+        "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}});
+    let mut replica = scene.replica("groups");
+    scene.made(&mut replica, &old).await;
+    let uid = scene.get("ingress", "i").unwrap()["metadata"]["uid"].clone();
+    scene.made(&mut replica, &new).await;
+    assert_eq!(scene.get("ingress", "i").unwrap()["metadata"]["uid"], uid);
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_has_made_is_not_left_behind() {
+    let Some(scene) = Scene::new("failed").await else { return };
+    let mut replica = scene.replica("failed");
+    let one = scene.config_map("a", json!({}));
+    scene.made(&mut replica, &one).await;
+    let mut wrong = deployment(&scene, "web");
+    wrong["spec"]["replicas"] = json!("many");
+    let more = json!({"objects": [one, scene.config_map("b", json!({})), wrong]});
+    assert!(scene.apply(&replica, &more).await.is_err());
+    assert!(scene.get("configmap", "b").is_some());
+    // It is not wanted any more.
+    scene.made(&mut replica, &one).await;
+    assert_eq!(scene.get("configmap", "b"), None);
+    assert!(scene.apply(&replica, &more).await.is_err());
+    scene.driver.delete(&replica).await.unwrap();
+    assert_eq!((scene.get("configmap", "a"), scene.get("configmap", "b")), (None, None));
+}
+
+#[tokio::test]
+async fn more_objects_than_a_name_can_list_are_all_removed() {
+    let Some(scene) = Scene::new("many").await else { return };
+    let name = |n: usize| format!("{}-{n}", "long".repeat(25));
+    let objects: Vec<_> = (0..160).map(|n| scene.config_map(&name(n), json!({}))).collect();
+    let mut replica = scene.replica("many");
+    let done = scene.made(&mut replica, &json!({"objects": objects})).await;
+    assert_eq!(done.local_id, None);
+    scene.made(&mut replica, &json!({"objects": objects[..2]})).await;
+    let left =
+        || scene.kubectl(&["get", "configmap", "--output", "name"]).lines().filter(|l| l.contains("long")).count();
+    assert_eq!(left(), 2);
+    scene.driver.delete(&scene.replica("many")).await.unwrap();
+    assert_eq!(left(), 0);
+}
+
+#[tokio::test]
+async fn two_sites_with_one_cluster_leave_each_others_objects_alone() {
+    let Some(scene) = Scene::new("shared").await else { return };
+    let mut paris = scene.replica("shared");
+    let object = scene.config_map("a", json!({"x": "1"}));
+    scene.made(&mut paris, &object).await;
+    let mut rennes = scene.replica("shared");
+    rennes.site = "rennes".parse().unwrap();
+    let error = scene.apply(&rennes, &object).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("paris"), "{error}");
+    rennes.local_id.clone_from(&paris.local_id);
+    scene.driver.delete(&rennes).await.unwrap();
+    assert!(scene.get("configmap", "a").is_some());
+    // A copy is nobody's, whatever it carries.
+    let mut copy = scene.get("configmap", "a").unwrap();
+    copy["metadata"] = json!({"name": "copy", "namespace": "shared", "labels": copy["metadata"]["labels"],
+        "annotations": copy["metadata"]["annotations"]});
+    scene.apply_by_hand(&copy);
+    scene.driver.delete(&scene.replica("shared")).await.unwrap();
+    assert_eq!(scene.get("configmap", "a"), None);
+    assert!(scene.get("configmap", "copy").is_some());
+}
