@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::api::Preconditions;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
+use kube::discovery::{self, Scope, verbs};
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
@@ -220,10 +220,25 @@ impl Server {
     /// been made with the same credentials, and is left out.
     pub(super) async fn find(&self, labels: &str) -> Result<Vec<(Kind, Key)>, DriverError> {
         let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
-        let served = reading(Discovery::new(self.client.clone()).run()).await?;
-        let served = served.map_err(|error| answer::error(&all, error))?;
+        let groups = reading(self.client.list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
+        let core = std::iter::once(String::new());
+        let mut served = Vec::new();
+        for name in core.chain(groups.groups.into_iter().map(|group| group.name)) {
+            match reading(discovery::group(&self.client, &name)).await {
+                Ok(Ok(group)) => served.extend(group.resources_by_stability()),
+                // Others go on while one of those that are served elsewhere is broken.
+                Ok(Err(error)) if !name.is_empty() => {
+                    tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
+                }
+                Err(error) if !name.is_empty() => {
+                    tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
+                }
+                Ok(Err(error)) => return Err(answer::error(&all, error)),
+                Err(error) => return Err(error),
+            }
+        }
         let mut found = Vec::new();
-        for (resource, capabilities) in served.groups().flat_map(ApiGroup::resources_by_stability) {
+        for (resource, capabilities) in served {
             let can = |verb| capabilities.supports_operation(verb);
             if !can(verbs::LIST) || !can(verbs::DELETE) {
                 continue;
@@ -236,6 +251,8 @@ impl Server {
                     tracing::warn!(kind = %kind.resource.kind, reason, "what was made of this kind is not looked for");
                     continue;
                 }
+                // It has just gone.
+                Err(error) if kinds::is_missing(&error) => continue,
                 Err(error) => return Err(error),
             };
             let text = |object: &Value, field: &str| {

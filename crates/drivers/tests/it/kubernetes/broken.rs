@@ -34,3 +34,31 @@ async fn a_server_that_is_away_is_waited_for_and_its_changes_are_heard_of_again(
     cluster.resume();
     until("it is written", async || driver.apply(&replica, object("4")).await.is_ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_served_by_something_broken_holds_up_nothing_else() {
+    let Some(cluster) = Cluster::start("partly") else { return };
+    // Nobody is there.
+    let service = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v1.broken.example.org"},
+        "spec": {"group": "broken.example.org", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true, "service": {"name": "nobody", "namespace": "default", "port": 443}}});
+    let made = cluster.kubectl_as(ADMIN, &["create", "-f", "-"], Some(&service.to_string()));
+    assert!(made.status.success(), "{made:?}");
+    let driver = KubernetesDriver::from_kubeconfig(&cluster.kubeconfig(ADMIN), None).await.unwrap();
+    let replica = Replica::new("web".parse().unwrap(), "paris".parse().unwrap());
+    let metadata = json!({"name": "a", "namespace": "default"});
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    until("the group is announced", async || {
+        cluster.kubectl(&["get", "--raw", "/apis"]).stdout.windows(18).any(|part| part == b"broken.example.org")
+    })
+    .await;
+    driver.apply(&replica, Work::Desired(object)).await.unwrap();
+    let metadata = json!({"name": "w", "namespace": "default"});
+    let other = json!({"apiVersion": "broken.example.org/v1", "kind": "Well", "metadata": metadata});
+    let wells = Replica::new("wells".parse().unwrap(), "paris".parse().unwrap());
+    let error = driver.apply(&wells, Work::Desired(other)).await.unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+    driver.delete(&replica).await.unwrap();
+    assert!(!driver.observe(&replica).await.unwrap().exists);
+}
