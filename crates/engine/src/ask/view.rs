@@ -161,7 +161,7 @@ impl Engine {
         let (resolved, operations) = (&listed.resolved, listed.operations(state));
         let capabilities = self.config.kinds.get(&state.kind).copied().unwrap_or_default();
         let effective = resident.doc.effective(&here);
-        let wanted = (!crate::work::says_nothing(&effective)).then(|| crate::work::digest(&effective));
+        let wanted = crate::work::wanted(&effective, &state.policy);
         let member = state.deleted.is_none()
             && resident.work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.has_replica(&here));

@@ -368,8 +368,9 @@ impl Engine {
     /// Looks at the platform for somebody, as soon as the driver is free.
     pub(crate) fn look(&mut self, id: &ReplicantId, side: Side) {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        let busy = side == Side::Drift && (resident.call.is_some() || resident.work.is_blank());
-        if busy || resident.side.contains(&side) {
+        // What the driver is just doing may have been seen before the change that is told of: it is looked again afterwards.
+        let nothing = side == Side::Drift && resident.work.is_blank();
+        if nothing || resident.side.contains(&side) {
             return;
         }
         if resident.side.len() >= MAX_SIDE {

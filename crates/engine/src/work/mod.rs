@@ -6,7 +6,7 @@ mod queue;
 mod report;
 mod same;
 
-pub(crate) use self::next::{digest, says_nothing};
+pub(crate) use self::next::{says_nothing, wanted};
 pub(crate) use self::queue::Queue;
 
 use std::collections::{BTreeMap, BTreeSet};

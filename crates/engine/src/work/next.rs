@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use khufu_crdt::{ChangeHash, Fate, Operation, OperationId, Outcome, Recovery, ReplicantId, Status, Step, plan};
+use khufu_crdt::{
+    ChangeHash, Fate, Operation, OperationId, Outcome, Policy, Recovery, ReplicantId, Status, Step, plan,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +27,15 @@ enum Next {
 pub(crate) fn digest(value: &Value) -> String {
     // serde_json keeps the keys of objects sorted, so equal values have equal text.
     ChangeHash(Sha256::digest(value.to_string()).into()).to_string()
+}
+
+/// What tells apart what a driver was asked for: a desired state, and what the policy says to the driver about it.
+pub(crate) fn wanted(effective: &Value, policy: &Policy) -> Option<String> {
+    let asked = || match policy.options.is_empty() {
+        true => digest(effective),
+        false => digest(&serde_json::json!({"desired": effective, "options": policy.options})),
+    };
+    (!says_nothing(effective)).then(asked)
 }
 
 /// Whether a desired state says anything. Every document starts with an empty map.
@@ -228,9 +239,12 @@ impl Engine {
             local_id: resident.work.local_id.clone(),
             expected: resident.work.expected.clone(),
             options: resident.doc.state().policy.options.clone(),
-            written: matches!(work, DriverCall::Observe)
-                .then(|| resident.doc.effective(&self.config.site))
-                .filter(|effective| resident.work.desired.as_ref() == Some(&digest(effective))),
+            written: matches!(work, DriverCall::Observe).then(|| resident.doc.effective(&self.config.site)).filter(
+                |effective| {
+                    let wanted = wanted(effective, &resident.doc.state().policy);
+                    wanted.is_some() && resident.work.desired == wanted
+                },
+            ),
         };
         let kind = match &doing {
             Doing::Remove if !resident.work.kind.is_empty() => resident.work.kind.clone(),
@@ -388,7 +402,7 @@ impl Engine {
             work.doubt = Doubt::None;
             return Next::Call(Doing::Step, DriverCall::Reset);
         }
-        let wanted = (!says_nothing(&effective)).then(|| digest(&effective));
+        let wanted = wanted(&effective, &state.policy);
         if wanted != work.desired {
             let Some(wanted) = wanted else {
                 work.rebuild = true;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use khufu_crdt::{DocumentId, EpochRule, Status};
+use khufu_crdt::{DocumentId, EpochRule, Policy, Status};
 use khufu_engine::harness::World;
-use khufu_engine::{Config, Happening, Request, Response};
+use khufu_engine::{Config, Happening, Input, Put, Request, Response};
 use serde_json::json;
 
 use crate::foreign::{Frame, Push, hand};
@@ -214,4 +214,39 @@ fn a_claim_of_a_later_epoch_deletes_nothing() {
     for site in ["paris", "rennes"] {
         assert_eq!(world.text(site, "web").as_deref(), Some("{\"a\":0,\"b\":1}\n"), "{site}");
     }
+}
+
+#[test]
+fn a_change_by_hand_that_is_told_of_during_a_call_is_looked_at_afterwards() {
+    let mut world = World::new(140);
+    world.sites(&["paris"]);
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    world.weather.driver_us = 1_000_000;
+    let calls = |world: &World| world.sites["paris"].engine().unwrap().metrics().driver_calls;
+    let before = calls(&world);
+    for _ in 0..5 {
+        world.hand("paris", Input::Drifted { replicant: id("web") });
+        world.run_for(Duration::from_millis(10));
+    }
+    world.run_for(Duration::from_secs(10));
+    // One at once, and one for all that was told of meanwhile.
+    assert_eq!(calls(&world) - before, 2);
+}
+
+#[test]
+fn what_the_policy_says_to_the_driver_is_applied_without_another_desired_state() {
+    let mut world = World::new(141);
+    world.sites(&["paris"]);
+    let mut policy = Policy::default();
+    world.put("paris", "web", "paris", json!({"a": 1}));
+    world.settle();
+    let calls = |world: &World| world.sites["paris"].engine().unwrap().metrics().driver_calls;
+    let before = calls(&world);
+    policy.options.insert("force".into(), json!(true));
+    let (kind, scope, desired, overrides, base) = (None, None, None, None, None);
+    let put = Put { id: id("web"), kind, scope, policy: Some(policy), desired, overrides, base };
+    world.request("paris", Request::Put(put)).unwrap();
+    world.settle();
+    assert!(calls(&world) > before);
 }
