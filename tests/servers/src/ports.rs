@@ -18,10 +18,12 @@ mod tests {
 
     #[test]
     fn ports_are_different_and_free() {
-        let ports = unused::<16>();
-        assert_eq!(BTreeSet::from(ports).len(), 16);
-        for port in ports {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        }
+        // Whatever else runs on this machine may take one of them in between, but not in every one of many turns.
+        let free = (0..20).any(|_| {
+            let ports = unused::<16>();
+            assert_eq!(BTreeSet::from(ports).len(), 16);
+            ports.iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        });
+        assert!(free, "nobody can listen on the ports that are given out");
     }
 }
