@@ -70,6 +70,19 @@ pub(crate) fn read_value(path: &str) -> Result<Value, InputError> {
     read_as(path)
 }
 
+/// Reads JSON, or all documents of YAML.
+///
+/// # Errors
+/// As [`read_value`].
+pub(crate) fn read_values(path: &str) -> Result<Vec<Value>, InputError> {
+    let (name, text) = (name_of(path), read_text(path)?);
+    if text.trim_start().starts_with(['{', '[']) {
+        return parse(name, &text).map(|value| vec![value]);
+    }
+    serde_saphyr::from_multiple(&text)
+        .map_err(|yaml| InputError::Parse { name: name.to_owned(), message: format!("is not valid YAML: {yaml}") })
+}
+
 /// Reads YAML or JSON into a type.
 ///
 /// # Errors

@@ -67,7 +67,7 @@
 //! placement          {sites: {<site>: true}, leaving: {<site>: true}, mode, prime?, expression, decided_at, decided_by}
 //! policy             what differs from the default
 //! desired            any value
-//! overrides          {<site>: a merge patch laid over desired there}
+//! overrides          {<site>: a merge patch, or a JSON patch (a list), laid over desired there}
 //! operations         {<id>: {type, parents: [<id>], cut, at, by, payload | blob}}
 //! made               {<name>: true}: a name for each time it was made that no deletion knew of
 //! deleted            {at, by, keep}: the last deletion. It counts while nothing is `made`
@@ -94,6 +94,7 @@ mod policy;
 mod report;
 mod resolve;
 
+pub use desired::overlay::{OverrideError, lay_over};
 pub use document::{
     Actor, ApplyError, Author, Carried, Change, ChangeHash, Conflict, ConflictValue, Deleted, DocumentError, Edit,
     EditError, EpochRule, HistoryEntry, Loaded, MAX_AUTHOR_BYTES, ParseHashError, PathPart, Received, Replicant,

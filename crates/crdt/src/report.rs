@@ -164,9 +164,19 @@ pub fn clip_output(output: &str) -> String {
     if output.len() <= MAX_OUTPUT_BYTES {
         return output.to_owned();
     }
-    let mut end = MAX_OUTPUT_BYTES - 3;
-    while !output.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = output.floor_char_boundary(MAX_OUTPUT_BYTES - 3);
     format!("{}...", output.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Condition;
+
+    #[test]
+    fn a_condition_is_called_what_is_written() {
+        use Condition::{Current, Failed, InProgress, NotFound, Terminating, Unknown};
+        for condition in [Current, InProgress, Terminating, NotFound, Failed, Unknown] {
+            assert_eq!(serde_json::to_value(condition).unwrap(), condition.as_str());
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use khufu_crdt::{Capabilities, Health, Operation, OperationId, ReplicantId, SiteName};
 use serde_json::{Map, Value};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::DriverError;
 
@@ -21,7 +21,8 @@ pub struct Replica {
     pub expected: Option<String>,
     /// What the policy of the replicant tells the driver.
     pub options: Map<String, Value>,
-    /// When it is observed: the desired state that was last applied, if nothing else is wanted since.
+    /// When it is observed, or an operation is run on it: the desired state that was last applied, if nothing else is wanted
+    /// since.
     pub written: Option<Value>,
 }
 
@@ -140,9 +141,23 @@ pub trait Driver: Send + Sync + 'static {
         Err(DriverError::Unsupported { kind: self.kind().to_owned(), what: "say what it would do" })
     }
 
+    /// The fields by which the elements of lists in a desired state are told apart, in the order in which they are to be
+    /// tried, given what the policy tells the driver. Empty if the driver knows nothing better than `name`. Asked when a replicant
+    /// is made whose policy names none; whoever asks does not wait long, so a platform that does not answer is not waited for.
+    async fn list_keys(&self, desired: &Value, options: &Map<String, Value>) -> Vec<String> {
+        let _ = (desired, options);
+        Vec::new()
+    }
+
     /// Tells of replicas that may have been changed by hand, from now on. None if the driver cannot: then they have to
     /// be observed now and then.
     fn watch(&self) -> Option<Changes> {
+        None
+    }
+
+    /// Whether the platform can be reached, and when that changes. While it cannot, nobody believes what was last seen of
+    /// it. None if the driver cannot tell.
+    fn reachable(&self) -> Option<watch::Receiver<bool>> {
         None
     }
 }

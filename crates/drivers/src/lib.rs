@@ -33,6 +33,7 @@ mod files;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod registry;
+mod text;
 
 pub use digest::digest;
 pub use driver::{Changes, Done, Driver, Observed, Replica, Work};

@@ -146,6 +146,7 @@ impl Engine {
             addresses: Vec::new(),
             kinds: config.kinds.keys().cloned().collect(),
             version: config.version.clone(),
+            away: BTreeMap::new(),
             seq,
         };
         let actor_tag = actor.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -209,7 +210,7 @@ impl Engine {
         let index = self.replicants.index.iter();
         let unsettled: Vec<_> = index.filter(|(_, entry)| wanted(entry)).map(|(id, _)| id.clone()).collect();
         for id in unsettled {
-            self.waiting_calls.push(id);
+            self.wait_for_call(id);
         }
         self.next_waiting_call();
     }
@@ -254,14 +255,23 @@ impl Engine {
             }
             Input::Driver { call, result } => self.driver_done(call, result),
             Input::Drifted { replicant } => {
-                if self.replicants.held(&replicant).is_some() && !self.is_full() {
-                    self.run(replicant, Task::Side(crate::work::Side::Drift));
-                }
+                self.look_for_drift(replicant);
             }
+            Input::Platform { kind, away_since } => self.platform(&kind, away_since),
             Input::Addresses { addresses } => self.addresses(addresses),
         }
         self.evict_if_crowded();
         self.finish()
+    }
+
+    /// Somebody may have changed a replica by hand.
+    fn look_for_drift(&mut self, id: ReplicantId) {
+        if self.is_full() {
+            // What is seen could not be written down.
+            self.timers.set(Due::Look(id), self.now.plus(self.config.session_timeout));
+        } else if self.replicants.held(&id).is_some() {
+            self.run(id, Task::Side(crate::work::Side::Drift));
+        }
     }
 
     fn driver_done(&mut self, call: CallId, result: Result<crate::DriverDone, crate::DriverFailure>) {
@@ -308,10 +318,11 @@ impl Engine {
                     self.run(id, Task::Work);
                 }
                 None => {
-                    self.waiting_calls.push(id);
+                    self.wait_for_call(id);
                     self.next_waiting_call();
                 }
             },
+            Due::Look(id) => self.look_for_drift(id),
             Due::Session(node, id) => self.session_timed_out(&node, &id),
             Due::Ask(nonce) => self.ask_timed_out(nonce),
             Due::Gather(number) => self.gather_timed_out(number),

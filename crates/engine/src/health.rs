@@ -21,14 +21,20 @@ pub struct HealthView {
 
 impl HealthView {
     /// What is known of the replica of a site.
-    pub(crate) fn of(report: &Report, state: Liveness, heard_at: Option<u64>) -> Option<Self> {
+    ///
+    /// `away` says since when the site cannot reach its platform.
+    pub(crate) fn of(report: &Report, state: Liveness, heard_at: Option<u64>, away: Option<u64>) -> Option<Self> {
         let seen = report.observed.as_ref().filter(|_| report.status != Status::Removed)?;
         let health = seen.health.as_ref()?;
+        let before = health.condition.as_str();
+        let unknown =
+            |message: String, at: u64| Some(Self { condition: Condition::Unknown, message, at: at.max(seen.at) });
         if state != Liveness::Alive {
-            let before = health.condition.as_str();
             let message = format!("the site cannot be reached, and was {before} when it was last heard of");
-            let at = heard_at.unwrap_or(seen.at).max(seen.at);
-            return Some(Self { condition: Condition::Unknown, message, at });
+            return unknown(message, heard_at.unwrap_or(seen.at));
+        }
+        if let Some(away) = away {
+            return unknown(format!("its platform cannot be reached, and it was {before} when it was last seen"), away);
         }
         // The replica may be well as it is, and not what is wanted.
         let wanted = match report.status {
@@ -79,7 +85,8 @@ mod tests {
     }
 
     fn of(status: &str, condition: Condition, state: Liveness) -> Option<(Condition, String, u64)> {
-        HealthView::of(&report(status, condition), state, Some(9)).map(|view| (view.condition, view.message, view.at))
+        HealthView::of(&report(status, condition), state, Some(9), None)
+            .map(|view| (view.condition, view.message, view.at))
     }
 
     #[test]
@@ -89,6 +96,15 @@ mod tests {
             assert_eq!((condition, at), (Condition::Unknown, 9));
             assert!(message.contains("was current"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_is_on_a_platform_that_cannot_be_reached_is_never_called_current() {
+        let of = |away| HealthView::of(&report("applied", Condition::Current), Liveness::Alive, Some(9), Some(away));
+        let view = of(7).unwrap();
+        assert_eq!((view.condition, view.at), (Condition::Unknown, 7));
+        assert!(view.message.contains("platform") && view.message.contains("was current"), "{}", view.message);
+        assert_eq!(of(3).unwrap().at, 5);
     }
 
     #[test]

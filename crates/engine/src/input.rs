@@ -138,6 +138,14 @@ pub enum Input {
         /// The replicant.
         replicant: ReplicantId,
     },
+    /// The platform that a driver works on cannot be reached, or can be again: until then nobody knows how its replicas are
+    /// doing.
+    Platform {
+        /// The kind of the driver.
+        kind: String,
+        /// Since when it cannot, in milliseconds since 1970; none if it can.
+        away_since: Option<u64>,
+    },
     /// The addresses under which this node can be reached have changed.
     Addresses {
         /// Multiaddresses without the peer id.

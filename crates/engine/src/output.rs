@@ -108,7 +108,8 @@ pub struct ReplicaRef {
     pub expected: Option<String>,
     /// What the policy tells the driver.
     pub options: serde_json::Map<String, Value>,
-    /// Where it is to be looked at: the desired state that was last written, if nothing else is wanted since.
+    /// Where it is to be looked at, or an operation is to be run on it: the desired state that was last written, if nothing
+    /// else is wanted since.
     pub written: Option<Value>,
 }
 

@@ -113,7 +113,7 @@ pub struct Put {
     pub policy: Option<Policy>,
     /// The desired state.
     pub desired: Option<Value>,
-    /// What is laid over the desired state at single sites.
+    /// What is laid over the desired state at single sites: a JSON patch if it is a list, else a JSON merge patch.
     pub overrides: Option<BTreeMap<SiteName, Value>>,
     /// The heads of the document that the user last saw: edits made by others since then stay.
     pub base: Option<Vec<ChangeHash>>,
@@ -344,6 +344,9 @@ pub struct SiteView {
     pub labels: BTreeMap<String, String>,
     /// The kinds of replicants that it can drive.
     pub kinds: BTreeSet<String>,
+    /// Those of them whose platform it cannot reach, and since when, in milliseconds since 1970 by its clock.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub away: BTreeMap<String, u64>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
     /// The mean round-trip time from here, in milliseconds (EWMA).

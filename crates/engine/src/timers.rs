@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Read(ReplicantId),
     /// Try again what a driver could not do.
     Work(ReplicantId),
+    /// Look again at a platform: it could not be looked at, or what was put back is changed by hand ever again.
+    Look(ReplicantId),
     /// Give up a sync session that has gone silent.
     Session(NodeId, ReplicantId),
     /// Give up waiting for an answer of another site.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use khufu_drivers::Changes;
 use khufu_engine::{ListQuery, Page, Request, Response};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use crate::handle::Handle;
 
@@ -17,7 +18,7 @@ const BREATH: Duration = Duration::from_secs(1);
 
 /// Watches the replicas of one kind until the node stops. All of them are looked at soon after the start, for what
 /// happened while nobody watched; again when the driver has lost count; and every `interval` if it cannot watch.
-pub(crate) async fn watch(handle: Handle, kind: String, mut changes: Option<Changes>, interval: Duration) {
+pub(crate) async fn look(handle: Handle, kind: String, mut changes: Option<Changes>, interval: Duration) {
     let mut closed = handle.closed();
     let watch = async {
         let mut look = Some(tokio::time::Instant::now() + FIRST_LOOK.min(interval));
@@ -44,6 +45,25 @@ pub(crate) async fn watch(handle: Handle, kind: String, mut changes: Option<Chan
     };
     tokio::select! {
         () = watch => {}
+        _ = closed.wait_for(|closed| *closed) => {}
+    }
+}
+
+/// Says when the platform of a kind cannot be reached, and when it can be again, until the node stops.
+pub(crate) async fn follow(handle: Handle, kind: String, mut reachable: watch::Receiver<bool>) {
+    let mut closed = handle.closed();
+    let follow = async {
+        let mut is_reachable = true;
+        while reachable.wait_for(|now| *now != is_reachable).await.is_ok() {
+            is_reachable = !is_reachable;
+            let away_since = (!is_reachable).then(crate::clock::wall_ms);
+            if !handle.platform(kind.clone(), away_since).await {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = follow => {}
         _ = closed.wait_for(|closed| *closed) => {}
     }
 }

@@ -27,6 +27,7 @@ const CUT_REFRESH: Duration = Duration::from_millis(250);
 pub(crate) enum Command {
     Request { who: String, request: Box<Request>, reply: oneshot::Sender<Result<Response, RequestError>> },
     Drifted { replicant: ReplicantId },
+    Platform { kind: String, away_since: Option<u64> },
     Inspect { reply: oneshot::Sender<EngineMetrics> },
     Stats { reply: oneshot::Sender<Stats> },
 }
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) network: Network,
     pub(crate) faults: Option<Switch>,
     pub(crate) registry: Registry,
+    pub(crate) drivers: khufu_drivers::Registry,
     pub(crate) metrics: Metrics,
     /// Where the node can be reached, with its peer id.
     pub(crate) addresses: watch::Receiver<Vec<String>>,
@@ -85,7 +87,15 @@ impl Handle {
         self.0.addresses.borrow().clone()
     }
 
-    pub(crate) async fn request(&self, who: String, request: Request) -> Result<Response, RequestError> {
+    pub(crate) async fn request(&self, who: String, mut request: Request) -> Result<Response, RequestError> {
+        if let Request::Put(put) = &mut request {
+            crate::list_keys::complete(self, &self.0.drivers, &who, put).await;
+        }
+        self.request_as_is(who, request).await
+    }
+
+    /// Asks the engine, as it stands.
+    pub(crate) async fn request_as_is(&self, who: String, request: Request) -> Result<Response, RequestError> {
         let wait = match &request {
             Request::Operate(operate) => Duration::from_millis(operate.wait_ms),
             // Every replica of every site is looked at, and there may be thousands.
@@ -239,6 +249,11 @@ impl Handle {
     /// Has the engine look at a replica. False once the node stops.
     pub(crate) async fn drifted(&self, replicant: ReplicantId) -> bool {
         self.0.commands.send(Command::Drifted { replicant }).await.is_ok()
+    }
+
+    /// The platform of a kind cannot be reached since then, or can be again. False once the node stops.
+    pub(crate) async fn platform(&self, kind: String, away_since: Option<u64>) -> bool {
+        self.0.commands.send(Command::Platform { kind, away_since }).await.is_ok()
     }
 
     pub(crate) fn closed(&self) -> watch::Receiver<bool> {

@@ -32,6 +32,7 @@ mod events;
 mod faults;
 mod handle;
 mod keys;
+mod list_keys;
 mod metrics;
 mod node;
 mod peer;

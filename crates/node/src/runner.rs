@@ -255,6 +255,7 @@ impl Runner {
                 self.step(Input::Request { id, who, request: *request });
             }
             Command::Drifted { replicant } => self.step(Input::Drifted { replicant }),
+            Command::Platform { kind, away_since } => self.step(Input::Platform { kind, away_since }),
             Command::Inspect { reply } => {
                 let _ = reply.send(self.engine.metrics());
             }
@@ -417,6 +418,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Unread { .. } => "unread",
         Input::Driver { .. } => "driver",
         Input::Drifted { .. } => "drifted",
+        Input::Platform { .. } => "platform",
         Input::Addresses { .. } => "addresses",
     }
 }

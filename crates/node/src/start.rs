@@ -108,11 +108,13 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         network: network.clone(),
         faults: builder.allow_faults.then(Switch::default),
         registry,
+        drivers: registry_of_drivers.clone(),
         metrics: metrics.clone(),
         addresses: addresses_of_handle.clone(),
         listens,
     });
-    let watched: Vec<_> = registry_of_drivers.iter().map(|(kind, driver)| (kind.to_owned(), driver.watch())).collect();
+    let watched = registry_of_drivers.iter();
+    let watched: Vec<_> = watched.map(|(kind, driver)| (kind.to_owned(), driver.watch(), driver.reachable())).collect();
     let calls = Calls::new(registry_of_drivers, builder.driver_timeout, metrics, inputs);
     let runner = Runner {
         engine,
@@ -132,8 +134,11 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         state: State::default(),
     };
     tokio::spawn(supervise(runner, first, handle.clone()));
-    for (kind, changes) in watched {
-        tokio::spawn(crate::drift::watch(handle.clone(), kind, changes, builder.observe_every));
+    for (kind, changes, reachable) in watched {
+        if let Some(reachable) = reachable {
+            tokio::spawn(crate::drift::follow(handle.clone(), kind.clone(), reachable));
+        }
+        tokio::spawn(crate::drift::look(handle.clone(), kind, changes, builder.observe_every));
     }
     if handle.faults().is_some() {
         tokio::spawn(handle.clone().keep_cut());

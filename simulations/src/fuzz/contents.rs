@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The text of the replica of a document at a site.
 pub(super) fn contents(document: &Replicant, site: &SiteName) -> String {
     let state = document.state();
-    let mut text = match document.effective(site) {
+    let mut text = match document.effective(site).unwrap_or_default() {
         Value::Null => String::new(),
         Value::Object(fields) if fields.is_empty() => String::new(),
         value => format!("{value}\n"),

@@ -20,9 +20,11 @@ const LOOKUP: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   khufu apply -f deployment.yaml --scope 'paris & rennes' --wait
+  khufu apply -f shop.yaml --id shop --kind kubernetes --scope 'paris & rennes'    # several objects in one file
   khufu apply -f - --id notes --policy policy.yaml < notes.yaml")]
 pub(crate) struct Args {
-    /// The manifest, YAML or JSON: the desired state as a whole; - reads standard input
+    /// The manifest, YAML or JSON: the desired state as a whole; - reads standard input. Several documents are the objects of one
+    /// replicant of kind kubernetes
     #[arg(short, long, value_name = "FILE")]
     file: String,
     /// The replicant [default: metadata.name of the manifest]
@@ -44,21 +46,29 @@ pub(crate) struct Args {
 
 /// Sends the manifest as the desired state.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let desired = input::read_value(&args.file)?;
-    if desired.is_null() {
-        return Err(Failure::Usage(format!("{} is empty: a manifest is needed", input::name_of(&args.file))));
-    }
-    let id = id_of(args.id, &desired, &args.file)?;
+    let mut documents = input::read_values(&args.file)?;
+    documents.retain(|document| !document.is_null());
+    let file = input::name_of(&args.file);
+    let Some(first) = documents.first() else {
+        return Err(Failure::Usage(format!("{file} is empty: a manifest is needed")));
+    };
+    let id = match (args.id, documents.len()) {
+        (None, 2..) => {
+            return Err(Failure::Usage(format!("{file} has several documents: say with --id what they are called")));
+        }
+        (id, _) => id_of(id, first, &args.file)?,
+    };
     let policy = args.policy.as_deref().map(input::read_value).transpose()?;
     let client = context.client()?;
 
     let mut body = Map::new();
-    let kind = match args.kind {
-        Some(kind) => Some(kind),
-        // A kind is needed to create and never changes, so it has a default only for what is not there yet.
-        None if exists(&client, &id).await? => None,
-        None => Some("files".to_owned()),
+    let known = match args.kind {
+        Some(_) => None,
+        None => kind_of(&client, &id).await?,
     };
+    let desired = desired(documents, args.kind.as_ref().or(known.as_ref()).map(String::as_str), file)?;
+    // A kind is needed to create and never changes, so it has a default only for what is not there yet.
+    let kind = args.kind.or_else(|| known.is_none().then(|| "files".to_owned()));
     body.extend(kind.map(|kind| ("kind".to_owned(), Value::from(kind))));
     body.extend(args.scope.map(|scope| ("scope".to_owned(), Value::from(scope))));
     body.extend(policy.map(|policy| ("policy".to_owned(), policy)));
@@ -89,13 +99,42 @@ pub(crate) fn path(id: &ReplicantId) -> String {
     format!("/v1/replicants/{id}")
 }
 
-/// Whether the node knows the replicant, or finds it in time. Sites that are cut off must not hold up what is new here.
-async fn exists(client: &Client, id: &ReplicantId) -> Result<bool, Failure> {
+/// The kind of the replicant, if the node knows it, or finds it in time. Sites that are cut off must not hold up what is new
+/// here.
+async fn kind_of(client: &Client, id: &ReplicantId) -> Result<Option<String>, Failure> {
     match tokio::time::timeout(LOOKUP, client.ask(Ask::get(path(id)))).await {
-        Ok(Ok(_)) => Ok(true),
+        Ok(Ok(view)) => Ok(view.get("kind").and_then(Value::as_str).map(str::to_owned)),
         Ok(Err(error)) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(false),
+        _ => Ok(None),
     }
+}
+
+/// The desired state that documents are. Several objects of Kubernetes get names that stay, so that two sites which add some
+/// while apart both win.
+fn desired(mut documents: Vec<Value>, kind: Option<&str>, file: &str) -> Result<Value, Failure> {
+    if documents.len() == 1 {
+        return Ok(documents.remove(0));
+    }
+    if kind != Some("kubernetes") {
+        let message =
+            format!("{file} has several documents, which only --kind kubernetes takes: give each a file of its own");
+        return Err(Failure::Usage(message));
+    }
+    let mut objects = Map::new();
+    for (number, document) in documents.into_iter().enumerate() {
+        let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
+        let (Some(kind), Some(name)) = (text("/kind"), text("/metadata/name")) else {
+            let message = format!("document {} of {file} has no kind, or no metadata.name", number + 1);
+            return Err(Failure::Usage(message));
+        };
+        let group = text("/apiVersion").and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+        let parts = [kind, group, text("/metadata/namespace").unwrap_or_default(), name];
+        let called = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        if objects.insert(called.clone(), document).is_some() {
+            return Err(Failure::Usage(format!("{file} has {called} twice")));
+        }
+    }
+    Ok(Value::Object(Map::from_iter([("objects".to_owned(), Value::Object(objects))])))
 }
 
 /// The id given, or the name that the manifest gives itself.

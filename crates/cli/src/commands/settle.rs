@@ -33,6 +33,7 @@ pub(crate) async fn wait(
         let waiting = waiting_for(&view);
         if waiting.is_empty() {
             let exit = exit_of(view.status);
+            tell_failures(&view);
             return Ok((view, json, exit));
         }
         if Instant::now() >= deadline {
@@ -41,6 +42,7 @@ pub(crate) async fn wait(
                 limit.as_secs(),
                 waiting.join(", "),
             ));
+            tell_failures(&view);
             return Ok((view, json, Exit::Partial));
         }
         tokio::time::sleep(INTERVAL).await;
@@ -62,6 +64,16 @@ fn waiting_for(view: &ReplicantView) -> Vec<String> {
         }
     };
     placement.holders().filter(|site| !settled(site)).map(ToString::to_string).collect()
+}
+
+/// Says why sites have not done it.
+fn tell_failures(view: &ReplicantView) {
+    for (site, status) in &view.sites {
+        let desired = status.report.as_ref().and_then(|report| report.desired.as_ref());
+        if let Some(said) = desired.filter(|said| said.status != Status::Applied && !said.output.is_empty()) {
+            remark(&format!("{site}: {}", said.output));
+        }
+    }
 }
 
 fn exit_of(status: Status) -> Exit {

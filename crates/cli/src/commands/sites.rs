@@ -34,9 +34,19 @@ fn people(out: Output, sites: &[SiteView]) -> String {
             (heard, Tone::Plain),
             (site.rtt_ms.map_or("-".into(), |rtt| format!("{rtt:.1} ms")), Tone::Plain),
             (nodes, Tone::Plain),
-            (words::list(&site.kinds), Tone::Plain),
+            kinds(site, now),
             (words::list(labels), Tone::Plain),
         ]);
     }
     table.or("No site is known.")
+}
+
+/// What a site drives, and what of it is away.
+fn kinds(site: &SiteView, now: u64) -> (String, Tone) {
+    let kind = |kind: &String| match site.away.get(kind) {
+        Some(since) => format!("{kind} (away, {})", ago(*since, now)),
+        None => kind.clone(),
+    };
+    let tone = if site.away.is_empty() { Tone::Plain } else { Tone::Bad };
+    (words::list(site.kinds.iter().map(kind)), tone)
 }

@@ -2,5 +2,6 @@
 
 pub(crate) mod diff;
 pub(crate) mod edit;
+pub(crate) mod overlay;
 pub(crate) mod patch;
 pub(crate) mod view;

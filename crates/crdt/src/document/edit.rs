@@ -16,6 +16,7 @@ use super::state::{
 };
 use super::{Author, Change, ChangeHash, Deleted, EditError, Replicant, Spec};
 use crate::desired::edit::Editor;
+use crate::desired::overlay::check_override;
 use crate::desired::patch::merge_patch;
 use crate::desired::view::{Reader, Slot};
 use crate::{Operation, OperationId, Payload, Placement, Policy, SiteName};
@@ -33,18 +34,25 @@ fn short(what: &'static str, text: &str) -> Result<(), EditError> {
     Ok(())
 }
 
+fn check_overrides<'v>(overrides: impl IntoIterator<Item = (&'v SiteName, &'v Value)>) -> Result<(), EditError> {
+    overrides.into_iter().try_for_each(|(site, laid)| {
+        check_override(laid).map_err(|error| EditError::BadOverride { site: site.clone(), error })
+    })
+}
+
 impl Replicant {
     /// Writes everything about a new replicant, or one that was deleted, in one change. Done at two sites at once, the
     /// two merge field by field. A deletion that does not know of it does not undo it.
     ///
     /// # Errors
-    /// [`EditError::AlreadyCreated`] for one that is there, or that it is too large.
+    /// [`EditError::AlreadyCreated`] for one that is there, [`EditError::BadOverride`], or that it is too large.
     pub fn create(&mut self, author: &Author, mut spec: Spec) -> Edit {
         if self.is_created() && self.deletion().is_none() {
             return Err(EditError::AlreadyCreated(self.id.clone()));
         }
         short("kind", &spec.kind)?;
         short("scope", &spec.scope)?;
+        check_overrides(&spec.overrides)?;
         let known_made = Reader::merging(&self.doc, None, &[]).root("made");
         let overrides = object(&spec.overrides);
         let policy = write_policy(&spec.policy);
@@ -104,16 +112,18 @@ impl Replicant {
     /// Brings the overrides of all sites to `new`, by the smallest change.
     ///
     /// # Errors
-    /// That it is too large, not created or deleted.
+    /// [`EditError::BadOverride`], or that it is too large, not created or deleted.
     pub fn set_overrides(&mut self, author: &Author, new: &BTreeMap<SiteName, Value>) -> Edit {
+        check_overrides(new)?;
         self.set("overrides", author, &object(new), None)
     }
 
     /// Brings the override of one site to `new`, or removes it.
     ///
     /// # Errors
-    /// That it is too large, not created or deleted.
+    /// [`EditError::BadOverride`], or that it is too large, not created or deleted.
     pub fn set_override(&mut self, author: &Author, site: &SiteName, new: Option<&Value>) -> Edit {
+        check_overrides(new.map(|new| (site, new)))?;
         self.editable()?;
         let mut all = match self.known_state() {
             Some(state) => state.overrides.clone(),

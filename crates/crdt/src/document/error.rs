@@ -1,7 +1,7 @@
 //! What can go wrong with a document.
 
 use super::ChangeHash;
-use crate::{DocumentId, OperationId};
+use crate::{DocumentId, OperationId, OverrideError, SiteName};
 
 /// Why an edit was refused. The document is then as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,14 @@ pub enum EditError {
         len: usize,
         /// The bytes it may have.
         max: usize,
+    },
+    /// An override is a list, and no JSON patch.
+    #[error("overrides.{site}: {error}")]
+    BadOverride {
+        /// Whose override.
+        site: SiteName,
+        /// What is wrong with it.
+        error: OverrideError,
     },
     /// The replicant has as many operations as it may.
     #[error(

@@ -14,7 +14,7 @@ use super::closing::{Closing, closing, cuts};
 use super::reading::{Reading, Root};
 use super::state::read_ended;
 use super::{Actor, Author, Change, ChangeHash, DocumentError, State};
-use crate::{DocumentId, Epoch, Limits, OperationId, SiteName};
+use crate::{DocumentId, Epoch, Limits, OperationId, OverrideError, SiteName};
 
 /// The version of the layout described in the crate's documentation.
 pub const SCHEMA: i64 = 1;
@@ -343,8 +343,10 @@ impl Replicant {
     }
 
     /// The desired state of one site; see [`State::effective`].
-    #[must_use]
-    pub fn effective(&self, site: &SiteName) -> Value {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn effective(&self, site: &SiteName) -> Result<Value, OverrideError> {
         self.state().effective(site)
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::json::canonical;
-use crate::desired::patch::merge_patch;
+use crate::desired::overlay::{OverrideError, lay_over};
 use crate::desired::view::{Reader, Slot};
 use crate::{
     Base, Hlc, Operation, OperationId, Operations, Payload, Placement, Policy, Resolved, SiteName, resolve_after,
@@ -86,14 +86,17 @@ impl State {
         }
     }
 
-    /// What a site is to bring about: the desired state with that site's override laid over it as a JSON merge patch.
-    #[must_use]
-    pub fn effective(&self, site: &SiteName) -> Value {
-        let mut value = self.desired.clone();
-        if let Some(patch) = self.overrides.get(site) {
-            merge_patch(&mut value, patch);
+    /// What a site is to bring about: the desired state with that site's override laid over it: as a JSON patch (RFC 6902)
+    /// if it is a list, in whose pointers `[key=value]` is the element of a list that has this; else as a JSON merge patch.
+    ///
+    /// # Errors
+    /// [`OverrideError`] if a JSON patch does not fit the desired state as it is now, or is none: two sites may have
+    /// edited it while apart.
+    pub fn effective(&self, site: &SiteName) -> Result<Value, OverrideError> {
+        match self.overrides.get(site) {
+            Some(laid) => lay_over(&self.desired, laid),
+            None => Ok(self.desired.clone()),
         }
-        value
     }
 
     /// The list of all operations as they are to be run; see [`resolve_after`].

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub undo: bool,
     /// It can make a replica as new.
     pub reset: bool,
+    /// What a reset takes away may be more than what is then made again: it is called only where nothing is wanted any more.
+    pub reset_is_loss: bool,
     /// It can tell whether a step happened, and what the contents are.
     pub observe: bool,
     /// It can show what a step would do without doing it.

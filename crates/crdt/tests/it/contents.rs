@@ -29,6 +29,7 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
         operations: true,
         undo,
         reset,
+        reset_is_loss: false,
         observe,
         dry_run: false,
     })

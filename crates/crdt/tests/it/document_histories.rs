@@ -170,6 +170,12 @@ impl Node {
             }
             What::Override(of, value) => {
                 let of = site(NAMES[of]);
+                let step = |value: &Value| json!({"op": "add", "path": "/x", "value": value});
+                // Lists are JSON patches.
+                let value = value.map(|value| match value {
+                    Value::Array(items) => items.iter().map(step).collect(),
+                    other => other,
+                });
                 let edit = self.doc.set_override(&author, &of, value.as_ref());
                 self.keep(edit);
                 assert_eq!(self.doc.state().overrides.get(&of), value.as_ref());

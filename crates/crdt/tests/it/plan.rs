@@ -8,11 +8,11 @@ use crate::history::{id, insert, issue, policy};
 use crate::machine::{Fault, Site, expected};
 
 const RESETS: Capabilities =
-    Capabilities { operations: true, undo: false, reset: true, observe: false, dry_run: false };
+    Capabilities { operations: true, undo: false, reset: true, reset_is_loss: false, observe: false, dry_run: false };
 const UNDOES: Capabilities =
-    Capabilities { operations: true, undo: true, reset: false, observe: false, dry_run: false };
+    Capabilities { operations: true, undo: true, reset: false, reset_is_loss: false, observe: false, dry_run: false };
 const NEITHER: Capabilities =
-    Capabilities { operations: true, undo: false, reset: false, observe: false, dry_run: false };
+    Capabilities { operations: true, undo: false, reset: false, reset_is_loss: false, observe: false, dry_run: false };
 
 /// `set` replaces, `inc` commutes with itself, `double` promises nothing.
 fn counter() -> Policy {

@@ -48,6 +48,13 @@ pub(super) struct Files {
     pub(super) hook: Hook,
 }
 
+impl Drop for Files {
+    /// A process that is just being started has all open files of this one for a moment, and with them the lock.
+    fn drop(&mut self) {
+        let _ = self.files[0].unlock();
+    }
+}
+
 impl Files {
     /// None if another driver holds them.
     pub(super) fn open(place: &Place) -> Result<Option<Self>, DriverError> {
@@ -524,6 +531,17 @@ mod tests {
                 assert_eq!(over.unwrap().unwrap().len(), 10);
             }
         }
+    }
+
+    #[test]
+    fn a_driver_that_has_ended_holds_up_no_other_though_a_process_that_is_started_still_has_its_files() {
+        let f = Fixture::new();
+        let inherited = f.journal.files.files[0].try_clone().unwrap();
+        assert!(Files::open(&f.place).unwrap().is_none());
+        let Fixture { _dir: dir, place, journal } = f;
+        drop(journal);
+        assert!(Files::open(&place).unwrap().is_some());
+        drop((inherited, dir));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Driver for FilesDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { operations: true, undo: false, reset: true, observe: true, dry_run: true }
+        Capabilities { operations: true, undo: false, reset: true, reset_is_loss: false, observe: true, dry_run: true }
     }
 
     async fn observe(&self, replica: &Replica) -> Result<Observed, DriverError> {

@@ -19,6 +19,7 @@ use super::place::{Found, Place};
 use super::record::{Entry, Kind};
 use super::step::Step;
 use super::{CONTENTS_SHOWN_BYTES, DIFF_SHOWN_BYTES, old, recover};
+use crate::text::cut;
 use crate::{Done, DriverError, Observed, Replica, Work, digest};
 
 /// Computing a difference is given up after that; a coarser one is shown then.
@@ -52,14 +53,6 @@ struct Held {
     state: Option<State>,
     garbage: Option<String>,
     found: Found,
-}
-
-fn cut(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}\n[{} more bytes]", text.get(..end).unwrap_or_default(), text.len() - end)
 }
 
 impl Replicas {

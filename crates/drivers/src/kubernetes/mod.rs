@@ -77,7 +77,14 @@ impl Driver for KubernetesDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { operations: false, undo: false, reset: false, observe: true, dry_run: true }
+        Capabilities {
+            operations: false,
+            undo: false,
+            reset: false,
+            reset_is_loss: false,
+            observe: true,
+            dry_run: true,
+        }
     }
 
     async fn observe(&self, replica: &Replica) -> Result<Observed, DriverError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Fate, ReplicantId, Step, plan};
+use khufu_crdt::{Capabilities, Fate, ReplicantId, Step, plan};
 
 use crate::output::DiffWork;
 use crate::replicant::Placed;
@@ -77,6 +77,7 @@ impl Engine {
             seen_at: Some(self.now.wall_ms),
             labels: self.config.labels.clone(),
             kinds: self.record.kinds.clone(),
+            away: self.record.away.clone(),
             nodes: vec![crate::NodeView {
                 node: self.config.node.clone(),
                 addresses: self.record.addresses.clone(),
@@ -96,6 +97,7 @@ impl Engine {
         let listed = resident.listed();
         let doc = &resident.doc;
         let state = doc.state();
+        let state_kind = state.kind.clone();
         let mut warnings = sentences(&state.policy.warnings());
         if doc.is_large() {
             warnings.push(format!(
@@ -120,9 +122,12 @@ impl Engine {
                 let state = if here { Liveness::Alive } else { self.members.site_state(site) };
                 let report = resident.reports.get(site);
                 let heard_at = || self.members.view(site, self.now).seen_at;
+                let away = || {
+                    if here { self.record.away.get(&state_kind).copied() } else { self.members.away(site, &state_kind) }
+                };
                 let status = SiteStatus {
                     state,
-                    health: report.and_then(|report| HealthView::of(report, state, heard_at())),
+                    health: report.and_then(|report| HealthView::of(report, state, heard_at(), away())),
                     report: report.cloned(),
                     current: entry.current.contains(site),
                     leaving: entry.placement.as_ref().is_some_and(|placement| placement.leaving().contains(site)),
@@ -161,7 +166,6 @@ impl Engine {
         let (resolved, operations) = (&listed.resolved, listed.operations(state));
         let capabilities = self.config.kinds.get(&state.kind).copied().unwrap_or_default();
         let effective = resident.doc.effective(&here);
-        let wanted = crate::work::wanted(&effective, &state.policy);
         let member = state.deleted.is_none()
             && resident.work.expelled.is_empty()
             && state.placement.as_ref().is_some_and(|placement| placement.has_replica(&here));
@@ -183,14 +187,27 @@ impl Engine {
             }
             return Some(forecast);
         }
+        let effective = match effective {
+            Ok(effective) => effective,
+            Err(error) => {
+                forecast.plan.needs_attention = Some(error.to_string());
+                return Some(forecast);
+            }
+        };
+        let wanted = crate::work::wanted(&effective, &state.policy);
         let mut applied = resident.work.applied.clone();
         let other = wanted != resident.work.desired;
         let again = resident.work.rebuild || (other && (wanted.is_none() || !applied.sequence().is_empty()));
+        let capabilities =
+            Capabilities { reset: crate::work::may_reset(&capabilities, wanted.is_some(), resolved), ..capabilities };
         if again && capabilities.reset {
             applied = khufu_crdt::Applied::default();
             forecast.plan.rebuild = true;
-            forecast.plan.steps.push("reset the replica".into());
-            forecast.work.push(DiffWork::Reset);
+            // What is wanted is written in place of all that is there.
+            if wanted.is_none() {
+                forecast.plan.steps.push("reset the replica".into());
+                forecast.work.push(DiffWork::Reset);
+            }
         }
         if let Some(digest) = &wanted
             && (again || other)

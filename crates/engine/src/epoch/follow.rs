@@ -132,7 +132,7 @@ impl Engine {
         }
         if push.heads.iter().any(|head| !earlier.has(head)) {
             // Only all of it can be carried over.
-            return self.say_not_holder(id, from, Vec::new());
+            return self.say_not_holder(id, from);
         }
         self.flush(id);
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };

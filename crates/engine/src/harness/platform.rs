@@ -15,7 +15,8 @@ pub struct SimulatedReplica {
     pub text: String,
     /// The last operation that was carried out on it.
     pub marker: Option<String>,
-    /// All operations that were ever carried out on it, in order, for checks that none was run twice.
+    /// All operations that were carried out on it since it was last written as a whole, in order, for checks that none was
+    /// run twice.
     pub ran: Vec<String>,
     /// What it held before each operation since it was last written as a whole, for those that are taken back.
     before: Vec<(OperationId, String, Option<String>)>,
@@ -58,7 +59,7 @@ fn digest(text: &str) -> String {
 /// What the simulated driver can do.
 #[must_use]
 pub fn capabilities() -> Capabilities {
-    Capabilities { operations: true, undo: false, reset: true, observe: true, dry_run: true }
+    Capabilities { operations: true, undo: false, reset: true, reset_is_loss: false, observe: true, dry_run: true }
 }
 
 impl SimulatedPlatform {
@@ -92,6 +93,7 @@ impl SimulatedPlatform {
                 now.text = format!("{value}\n");
                 now.marker = None;
                 now.before.clear();
+                now.ran.clear();
                 Effect::Wrote
             }
             DriverCall::Operation(operation) => {

@@ -335,6 +335,14 @@ impl Members {
         known
     }
 
+    /// Since when a site cannot reach the platform of a kind. Where it has several nodes, one that can is enough.
+    pub(crate) fn away(&self, site: &SiteName, kind: &str) -> Option<u64> {
+        let is_there = |member: &&Member| self.state(&member.record.node) != Liveness::Down;
+        let drivers = self.nodes_of(site).filter(is_there).filter(|member| member.record.kinds.contains(kind));
+        let away: Option<Vec<_>> = drivers.map(|member| member.record.away.get(kind).copied()).collect();
+        away.and_then(|away| away.into_iter().max())
+    }
+
     /// The least mean round-trip time to a site, in milliseconds.
     pub(crate) fn rtt_ms(&self, site: &SiteName) -> Option<f64> {
         self.nodes_of(site).filter_map(|member| self.links.get(&member.record.node)?.rtt_ms).min_by(f64::total_cmp)
@@ -398,6 +406,7 @@ impl Members {
             seen_at: members.iter().filter_map(|member| member.seen_wall_ms).max(),
             labels: members.iter().flat_map(|member| member.record.labels.clone()).collect(),
             kinds: members.iter().flat_map(|member| member.record.kinds.clone()).collect(),
+            away: members.iter().flat_map(|member| member.record.away.clone()).collect(),
             nodes: members
                 .iter()
                 .map(|member| {

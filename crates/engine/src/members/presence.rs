@@ -134,6 +134,29 @@ impl Engine {
         }
     }
 
+    /// The platform of a kind cannot be reached, or can be again.
+    pub(crate) fn platform(&mut self, kind: &str, away_since: Option<u64>) {
+        let before = self.record.away.get(kind).copied();
+        // It is away since it was first said.
+        if before.is_some() == away_since.is_some() || !self.record.kinds.contains(kind) {
+            return;
+        }
+        match away_since {
+            Some(since) => {
+                self.record.away.insert(kind.to_owned(), since);
+                self.warn(
+                    None,
+                    format!("the platform of kind {kind:?} cannot be reached: nobody knows how its replicas are"),
+                );
+            }
+            None => {
+                self.record.away.remove(kind);
+                tracing::info!(kind, "the platform can be reached again");
+            }
+        }
+        self.announce();
+    }
+
     /// Tells all what this site is now.
     fn announce(&mut self) {
         self.record.seq = self.clock.tick(self.now.wall_ms).0.max(self.record.seq.saturating_add(1));

@@ -23,6 +23,9 @@ pub(crate) struct SiteRecord {
     pub(crate) addresses: Vec<String>,
     pub(crate) kinds: BTreeSet<String>,
     pub(crate) version: String,
+    /// The kinds whose platform cannot be reached, and since when, in milliseconds since 1970 by the clock of the node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) away: BTreeMap<String, u64>,
     /// Grows with every record of a node, also over restarts.
     pub(crate) seq: u64,
 }
@@ -65,7 +68,10 @@ impl SignedRecord {
             return Err(RecordError::TooLarge(self.body.len()));
         }
         let record: SiteRecord = wire::decode(&self.body)?;
-        if record.labels.len().max(record.addresses.len()).max(record.kinds.len()) > MAX_ENTRIES {
+        if [record.labels.len(), record.addresses.len(), record.kinds.len(), record.away.len()]
+            .into_iter()
+            .any(|entries| entries > MAX_ENTRIES)
+        {
             return Err(RecordError::TooMany);
         }
         if !keys.verify(&record.node, &self.body, &self.signature) {

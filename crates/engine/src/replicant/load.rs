@@ -178,7 +178,8 @@ impl Engine {
         let forgotten = doubtful || (work.is_none() && !provisional);
         let mut work = work.unwrap_or_default();
         if forgotten {
-            work.distrust(!replicant.state().has_operations() && !says_nothing(&replicant.effective(here)));
+            let nothing = replicant.effective(here).is_ok_and(|effective| says_nothing(&effective));
+            work.distrust(!replicant.state().has_operations() && !nothing);
             reports.remove(here);
         }
         if let Some(entry) = self.replicants.index.get_mut(id).filter(|entry| !entry.dropped) {

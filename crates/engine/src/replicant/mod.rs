@@ -232,7 +232,7 @@ impl Resident {
     pub(crate) fn remember(&mut self, report: &Report) -> bool {
         let forgot = self.work.forgot(report);
         if forgot {
-            let value = !says_nothing(&self.doc.effective(&report.site));
+            let value = !self.doc.effective(&report.site).is_ok_and(|effective| says_nothing(&effective));
             let only_a_value = !self.doc.state().has_operations() && value;
             self.work.remember(report, only_a_value);
         }

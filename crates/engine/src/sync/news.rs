@@ -63,6 +63,11 @@ fn hash(text: &String) -> Option<ChangeHash> {
     text.parse().ok().filter(|hash: &ChangeHash| hash.to_string() == *text)
 }
 
+/// All of an observation but the health, which is told by itself.
+fn seen(seen: &Observation) -> (u64, Option<&str>, Option<&str>) {
+    (seen.at, seen.digest.as_deref(), seen.drift.as_deref())
+}
+
 fn noted(report: &OperationReport) -> Noted {
     Noted(report.status, report.attempt, report.at, report.output.clone())
 }
@@ -104,8 +109,8 @@ impl News {
             }
             None => None,
         };
-        let health = |report: &Report| report.observed.as_ref().and_then(|seen| seen.health.clone());
-        let seen = |report: &Report| report.observed.clone().map(|seen| Observation { health: None, ..seen });
+        let (was, is) = (old.observed.as_ref(), new.observed.as_ref());
+        let (had, has) = (was.and_then(|was| was.health.as_ref()), is.and_then(|is| is.health.as_ref()));
         let is_new = |(id, said): &(&OperationId, &OperationReport)| old.operations.get(*id) != Some(*said);
         let operations = new.operations.iter().filter(is_new).map(|(id, said)| (id.clone(), noted(said))).collect();
         let silent = old.operations.keys().filter(|id| !new.operations.contains_key(*id)).cloned().collect();
@@ -119,8 +124,8 @@ impl News {
             operations,
             silent,
             local_id: (new.local_id != old.local_id).then(|| new.local_id.clone()),
-            observed: (seen(new) != seen(old)).then_some(observed),
-            health: (health(new) != health(old)).then(|| health(new)),
+            observed: (was.map(seen) != is.map(seen)).then_some(observed),
+            health: (had != has).then(|| has.cloned()),
             decided: ((new.decided_at, &new.decided_by) != (old.decided_at, &old.decided_by))
                 .then(|| (new.decided_at, new.decided_by.clone())),
         })

@@ -85,7 +85,7 @@ impl Engine {
             return;
         }
         if !self.may_share(id, with) {
-            return self.say_not_holder(id, with, Vec::new());
+            return self.say_not_holder(id, with);
         }
         if self.sync.sessions_with(with) >= self.config.sessions {
             self.queue_session(id, with);
@@ -119,13 +119,13 @@ impl Engine {
         self.is_shared_with(id, node)
     }
 
-    /// Tells a node that it is none of the holders, as far as is known here; `knows` are heads of its own that are known
-    /// here all the same.
-    pub(crate) fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId, knows: Vec<ChangeHash>) {
-        self.answer_not_holder(id, to, knows, &BTreeSet::new());
+    /// Tells a node that it is none of the holders, as far as is known here.
+    pub(crate) fn say_not_holder(&mut self, id: &ReplicantId, to: &NodeId) {
+        self.answer_not_holder(id, to, Vec::new(), &BTreeSet::new());
     }
 
-    /// The same to a node that has told of it on behalf of others.
+    /// The same to a node that has told of it, perhaps on behalf of others; `knows` are heads of its own that are known here
+    /// all the same.
     pub(crate) fn answer_not_holder(
         &mut self,
         id: &ReplicantId,
@@ -293,7 +293,7 @@ impl Engine {
         if frame.document.epoch < epoch {
             if self.replicants.held(id).is_none() {
                 // This site was taken out in a later epoch.
-                return self.say_not_holder(id, from, Vec::new());
+                return self.say_not_holder(id, from);
             }
             return self.begin_session(id, from);
         }
@@ -315,7 +315,7 @@ impl Engine {
             }
             // There may be no room for another, and this one is none of theirs.
             if !self.may_share(id, from) {
-                return self.say_not_holder(id, from, Vec::new());
+                return self.say_not_holder(id, from);
             }
         }
         let key = (from.clone(), id.clone());

@@ -1,12 +1,24 @@
 //! What a driver's answer means.
 
-use khufu_crdt::{Observation, OperationId, OperationReport, Outcome, ReplicantId, Status, Step, clip_output};
+use khufu_crdt::{
+    Condition, DriftPolicy, Health, Observation, OperationId, OperationReport, Outcome, ReplicantId, Status, Step,
+    clip_output,
+};
 
 use super::{Doing, Doubt, Side, UNKNOWN};
+use crate::timers::Due;
 use crate::{DriverDone, DriverFailure, Engine, Happening};
 
 /// The most looks at one replica that wait for its driver.
 const MAX_SIDE: usize = 64;
+/// The longest pause before a platform is looked at again that could not be looked at.
+const MAX_LOOK_MS: u64 = 300_000;
+/// The longest pause before a replica is put back again that is changed by hand ever again; and how long it must have been
+/// left alone for that to be over.
+const MAX_CORRECT_MS: u64 = 300_000;
+const CALM_MS: u64 = 2 * MAX_CORRECT_MS;
+/// After so many times in a row it is said that somebody fights.
+const FIGHT: u32 = 3;
 
 impl Engine {
     /// A driver has answered about a resident document.
@@ -20,6 +32,7 @@ impl Engine {
         match doing {
             Doing::Desired(digest) => self.desired_done(id, digest, result),
             Doing::Step => self.step_done(id, result),
+            Doing::Anew(digest) => self.anew_done(id, digest, result),
             Doing::First => self.looked_first(id, result),
             Doing::Left => self.looked_for_left(id, result),
             Doing::Lookup => self.looked_up(id, result),
@@ -43,6 +56,10 @@ impl Engine {
     /// Whether a failure is the last word on a step.
     fn is_final(&self, id: &ReplicantId, failure: &DriverFailure) -> bool {
         let Some(resident) = self.replicants.resident.get(id) else { return true };
+        // What nobody answers is not refused.
+        if !failure.permanent && self.record.away.contains_key(&resident.doc.state().kind) {
+            return false;
+        }
         failure.permanent || resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1)
     }
 
@@ -119,8 +136,13 @@ impl Engine {
                 self.seen(id, &done);
                 if step == Step::Reset {
                     self.was_reset(id);
-                } else if let Step::Run(op) | Step::Rebase(op) = step {
+                } else if let Step::Run(op) | Step::Rebase(op) = &step {
+                    let (op, is_base) = (op.clone(), matches!(step, Step::Rebase(_)));
                     let noted = self.noted(Status::Applied, &done.output, attempt);
+                    if is_base && let Some(resident) = self.replicants.resident.get_mut(id) {
+                        // Nothing of what was there before is left.
+                        resident.work.rebuild = false;
+                    }
                     self.forget_rebuilding(id, &op);
                     self.note_operation(id, op, noted);
                 }
@@ -128,6 +150,33 @@ impl Engine {
             }
             Err(failure) => self.step_failed(id, &step, attempt, &failure),
         }
+    }
+
+    /// All that was made was to be replaced by the desired state.
+    fn anew_done(&mut self, id: &ReplicantId, digest: String, result: Result<DriverDone, DriverFailure>) {
+        match &result {
+            Ok(_) => {
+                self.was_reset(id);
+                self.finish_step(id, Outcome::Succeeded);
+            }
+            Err(failure) => {
+                if let Some(resident) = self.replicants.resident.get_mut(id) {
+                    // What could not be written is not what was run, and is tried for as long as it is wanted.
+                    resident.work.rebuild = true;
+                    if !failure.unknown {
+                        resident.work.applied.abandon_intent();
+                    }
+                }
+            }
+        }
+        self.desired_done(id, digest, result);
+    }
+
+    /// Whether an operation succeeded here before, and is only run again since somebody has changed the replica by hand.
+    fn is_only_put_back(&self, id: &ReplicantId, op: &OperationId) -> bool {
+        let Some(resident) = self.replicants.resident.get(id) else { return false };
+        let done = |entry: &khufu_crdt::Entry| entry.id == *op && entry.outcome == Outcome::Succeeded;
+        resident.work.rebuild && resident.work.applied.entries().iter().any(done)
     }
 
     /// It is known what became of an operation for which the replica was made anew.
@@ -173,6 +222,14 @@ impl Engine {
                 let status = if last { Status::Failed } else { Status::Pending };
                 let noted = self.noted(status, &failure.message, attempt);
                 self.note_operation(id, op.clone(), noted);
+                if last && matches!(step, Step::Rebase(_)) && self.is_only_put_back(id, op) {
+                    self.warn(Some(id.clone()), format!("the replica cannot be put back: {}", failure.message));
+                    if let Some(resident) = self.replicants.resident.get_mut(id) {
+                        (resident.work.rebuild, resident.work.attempt) = (false, 0);
+                        resident.work.applied.abandon_intent();
+                    }
+                    return;
+                }
                 if last {
                     return self.finish_step(id, Outcome::Failed);
                 }
@@ -387,29 +444,87 @@ impl Engine {
     }
 
     fn side_done(&mut self, id: &ReplicantId, side: Side, result: Result<DriverDone, DriverFailure>) {
-        let diff = matches!(side, Side::Diff(_));
-        if !diff && let Ok(done) = &result {
-            let at = self.now.wall_ms;
-            let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-            let before = resident.work.observed.as_ref().and_then(|seen| seen.drift.clone());
-            let policy = resident.doc.state().policy.drift;
-            let said = resident.work.knows_contents() && policy != khufu_crdt::DriftPolicy::Ignore;
-            let drift = done.drift.clone().filter(|_| said);
-            let (digest, health) = (done.digest.clone(), done.health.clone());
-            resident.work.observed = Some(Observation { at, digest, drift: drift.clone(), health });
-            if let Some(drift) = &drift {
-                if before.as_ref() != Some(drift) {
-                    let message = format!("somebody changed the replica by hand: {drift}");
-                    self.event(Happening::Warning { replicant: Some(id.clone()), message });
-                }
-                if policy == khufu_crdt::DriftPolicy::Correct
-                    && let Some(resident) = self.replicants.resident.get_mut(id)
-                {
-                    resident.work.rebuild = true;
-                }
-            }
+        match &result {
+            _ if matches!(side, Side::Diff(_)) => {}
+            Ok(done) => self.looked(id, done),
+            Err(failure) if side == Side::Drift => self.not_seen(id, failure),
+            Err(_) => {}
         }
         self.side_answer(id, side, result);
+    }
+
+    /// The platform was looked at.
+    fn looked(&mut self, id: &ReplicantId, done: &DriverDone) {
+        let at = self.now.wall_ms;
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        resident.work.unseen = 0;
+        let before = resident.work.observed.as_ref().and_then(|seen| seen.drift.clone());
+        let policy = resident.doc.state().policy.drift;
+        let said = resident.work.knows_contents() && policy != DriftPolicy::Ignore;
+        let drift = done.drift.clone().filter(|_| said);
+        let (digest, health) = (done.digest.clone(), done.health.clone());
+        resident.work.observed = Some(Observation { at, digest, drift: drift.clone(), health });
+        let Some(drift) = drift else { return };
+        if before.as_ref() != Some(&drift) {
+            let message = format!("somebody changed the replica by hand: {drift}");
+            self.event(Happening::Warning { replicant: Some(id.clone()), message });
+        }
+        if policy == DriftPolicy::Correct {
+            self.correct(id);
+        }
+    }
+
+    /// Has a replica put back, after a pause if that is done ever again: whoever changes it may be a program that puts it
+    /// back, too.
+    fn correct(&mut self, id: &ReplicantId) {
+        let at = self.now.wall_ms;
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let (times, last) = resident.work.corrected;
+        let since = at.saturating_sub(last);
+        // A clock that was ahead is set right one day.
+        let times = if since >= CALM_MS || last > at { 0 } else { times };
+        let pause = if times == 0 { 0 } else { (1000 << (times - 1).min(20)).min(MAX_CORRECT_MS) };
+        if since >= pause {
+            resident.work.corrected = (times.saturating_add(1), at);
+            resident.work.rebuild = true;
+            return;
+        }
+        let left = pause - since;
+        if times >= FIGHT {
+            let message = format!(
+                "the replica was put back {times} times in a row, and is changed again: have whoever does so leave it alone, \
+                 or let the policy ignore these fields; the next attempt is in {} s",
+                left.div_ceil(1000)
+            );
+            self.warn(Some(id.clone()), message);
+        }
+        self.look_again(id, left);
+    }
+
+    fn look_again(&mut self, id: &ReplicantId, pause_ms: u64) {
+        let pause_us = pause_ms.saturating_mul(1000);
+        let jitter = self.jitter(id.as_str(), pause_us / 4);
+        self.timers.set(Due::Look(id.clone()), self.now.monotonic_us.saturating_add(pause_us).saturating_add(jitter));
+    }
+
+    /// The platform could not be looked at, though something may have happened there: nobody knows how the replica is doing
+    /// until somebody could.
+    fn not_seen(&mut self, id: &ReplicantId, failure: &DriverFailure) {
+        let at = self.now.wall_ms;
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
+        let work = &mut resident.work;
+        let health = work.observed.as_mut().and_then(|seen| Some((&mut seen.at, seen.health.as_mut()?)));
+        if let Some((seen_at, health)) = health
+            && health.condition != Condition::Unknown
+        {
+            let message = format!("the platform cannot be looked at: {}", failure.message);
+            *health = Health { condition: Condition::Unknown, message: clip_output(&message) };
+            *seen_at = at;
+        }
+        let pause = 1000 << work.unseen.min(20);
+        work.unseen = work.unseen.saturating_add(1);
+        let pause = pause.min(MAX_LOOK_MS).max(failure.retry_after_ms.unwrap_or(0).min(MAX_LOOK_MS));
+        self.look_again(id, pause);
     }
 
     fn side_answer(&mut self, id: &ReplicantId, side: Side, result: Result<DriverDone, DriverFailure>) {

@@ -6,7 +6,7 @@ mod queue;
 mod report;
 mod same;
 
-pub(crate) use self::next::{says_nothing, wanted};
+pub(crate) use self::next::{may_reset, says_nothing, wanted};
 pub(crate) use self::queue::Queue;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,6 +103,13 @@ pub(crate) struct Work {
     /// The replica was made as new since all this is written: what was on the platform before is gone.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) was_reset: bool,
+    /// How often in a row the replica was put back after somebody had changed it by hand, and when last, in milliseconds
+    /// since 1970.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) corrected: (u32, u64),
+    /// How often in a row the platform could not be looked at.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) unseen: u32,
     /// What is known of the open intent. After a crash nothing is.
     #[serde(skip)]
     pub(crate) doubt: Doubt,
@@ -181,6 +188,8 @@ pub(crate) enum Doing {
     Desired(String),
     /// The intent of [`Work::applied`].
     Step,
+    /// Writing this desired state in place of all that was made: the intent of [`Work::applied`] is a reset.
+    Anew(String),
     /// Looking whether there is something already, before anything is done.
     First,
     /// Looking whether an earlier life of this site left something where nothing is to be.

@@ -1,9 +1,11 @@
 //! What the driver is to do next. Decided anew after every step and every change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use khufu_crdt::{
-    ChangeHash, Fate, Operation, OperationId, Outcome, Policy, Recovery, ReplicantId, Status, Step, plan,
+    Capabilities, ChangeHash, Fate, Operation, OperationId, OperationReport, Outcome, Policy, Recovery, ReplicantId,
+    Resolved, Status, Step, clip_output, plan,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -43,6 +45,12 @@ pub(crate) fn says_nothing(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
+/// Whether a replica may be made as new. Where that is a loss: only in that a desired state is written in place of it, or
+/// where nothing is wanted any more.
+pub(crate) fn may_reset(capabilities: &Capabilities, wanted: bool, resolved: &Resolved) -> bool {
+    capabilities.reset && (!capabilities.reset_is_loss || wanted || resolved.list.is_empty())
+}
+
 /// A pause between two attempts at the same thing. Something else is not held up by it.
 #[derive(Clone, Copy)]
 struct Pause {
@@ -79,6 +87,15 @@ fn call_for(step: &Step, operation: impl Fn(&OperationId) -> Option<Operation>) 
     }
 }
 
+impl Work {
+    /// The override of this site does not fit the desired state: why.
+    fn does_not_fit(&mut self, output: String, at: u64) {
+        if self.desired_report.as_ref().is_none_or(|report| report.output != output) {
+            self.desired_report = Some(OperationReport { status: Status::Failed, output, attempt: 0, at });
+        }
+    }
+}
+
 /// A crash, or a driver that gave no answer, left an intent behind. It counts as executed until it is known, so it is
 /// never just forgotten: what may be done twice is done again, as often as the policy says, and else the platform is asked.
 fn resume(
@@ -88,6 +105,7 @@ fn resume(
     operation: impl Fn(&OperationId) -> Option<Operation>,
     pause: Pause,
     (attempts, observe): (u32, bool),
+    anew: impl FnOnce() -> (Doing, DriverCall),
 ) -> Next {
     let tried_enough = work.attempt >= attempts && work.trying == name(step);
     let recovery = match (recovery, step) {
@@ -104,7 +122,8 @@ fn resume(
                 return Next::Nothing { settled: false };
             }
             work.doubt = Doubt::Repeated;
-            Next::Call(Doing::Step, call)
+            let (doing, call) = if *step == Step::Reset { anew() } else { (Doing::Step, call) };
+            Next::Call(doing, call)
         }
         (Recovery::Observe, _) => {
             if pause.until_us.is_some() {
@@ -120,6 +139,23 @@ fn resume(
     }
 }
 
+/// The calls that are under way.
+struct Busy {
+    all: usize,
+    most: usize,
+    /// The most of one kind.
+    share: usize,
+    of: BTreeMap<Arc<str>, usize>,
+}
+
+impl Busy {
+    /// Whether another driver call may begin: not too many in all, and not so many of one kind that a platform which does not
+    /// answer holds up the others.
+    fn leaves_room_for(&self, kind: &str) -> bool {
+        self.all < self.most && self.of.get(kind).is_none_or(|calls| *calls < self.share)
+    }
+}
+
 impl Engine {
     /// Sees what the driver is to do for a resident document, and has it done.
     pub(crate) fn work(&mut self, id: &ReplicantId) {
@@ -129,8 +165,8 @@ impl Engine {
             if resident.call.is_some() {
                 break;
             }
-            if self.calls.len() >= self.config.calls {
-                self.waiting_calls.push(id.clone());
+            if !self.busy(false).leaves_room_for(&self.kind_of(id)) {
+                self.wait_for_call(id.clone());
                 break;
             }
             if let Some(side) = self.replicants.resident.get_mut(id).and_then(|resident| resident.side.pop_front()) {
@@ -150,7 +186,7 @@ impl Engine {
                     break;
                 }
                 Next::Call(doing, call) => {
-                    if matches!(doing, Doing::Desired(_) | Doing::Step)
+                    if matches!(doing, Doing::Desired(_) | Doing::Step | Doing::Anew(_))
                         && let Some(resident) = self.replicants.resident.get_mut(id)
                     {
                         resident.work.touched = true;
@@ -214,14 +250,38 @@ impl Engine {
         })
     }
 
+    fn kind_of(&self, id: &ReplicantId) -> Arc<str> {
+        self.replicants.index.get(id).map(|entry| entry.kind.clone()).unwrap_or_default()
+    }
+
+    /// Waits for a place for a driver call.
+    pub(crate) fn wait_for_call(&mut self, id: ReplicantId) {
+        let kind = self.kind_of(&id);
+        self.waiting_calls.push(id, kind);
+    }
+
+    /// What keeps drivers busy, and, where that is asked, what will as soon as it is read from disk.
+    fn busy(&self, soon: bool) -> Busy {
+        let (most, kinds) = (self.config.calls, self.config.kinds.len());
+        let called = self.calls.values().map(|(id, _)| self.kind_of(id));
+        let mut busy =
+            Busy { all: 0, most, share: if kinds > 1 { (most * 3 / 4).max(1) } else { most }, of: BTreeMap::new() };
+        for kind in called.chain(self.waiting_calls.reading().filter(|_| soon).cloned()) {
+            busy.all += 1;
+            *busy.of.entry(kind).or_default() += 1;
+        }
+        busy
+    }
+
     /// A place for a driver call has become free.
     pub(crate) fn next_waiting_call(&mut self) {
         // Whoever is next may need none any more; then it is for the one after. No more are read from disk than may then
         // have something done.
-        while self.calls.len().saturating_add(self.waiting_calls.reading()) < self.config.calls {
-            let Some(id) = self.waiting_calls.pop() else { return };
+        loop {
+            let busy = self.busy(true);
+            let Some((id, kind)) = self.waiting_calls.pop(|kind| busy.leaves_room_for(kind)) else { return };
             if self.replicants.index.contains_key(&id) && !self.replicants.resident.contains_key(&id) {
-                self.waiting_calls.reads(&id);
+                self.waiting_calls.reads(&id, kind);
             }
             self.run(id, crate::engine::Task::Work);
         }
@@ -239,12 +299,13 @@ impl Engine {
             local_id: resident.work.local_id.clone(),
             expected: resident.work.expected.clone(),
             options: resident.doc.state().policy.options.clone(),
-            written: matches!(work, DriverCall::Observe).then(|| resident.doc.effective(&self.config.site)).filter(
-                |effective| {
+            written: matches!(work, DriverCall::Observe | DriverCall::Operation(_) | DriverCall::Diff(_))
+                .then(|| resident.doc.effective(&self.config.site).ok())
+                .flatten()
+                .filter(|effective| {
                     let wanted = wanted(effective, &resident.doc.state().policy);
                     wanted.is_some() && resident.work.desired == wanted
-                },
-            ),
+                }),
         };
         let kind = match &doing {
             Doing::Remove if !resident.work.kind.is_empty() => resident.work.kind.clone(),
@@ -323,12 +384,39 @@ impl Engine {
             return Next::Again;
         }
         let operation = |op: &khufu_crdt::OperationId| operations.get(op).cloned();
+        // What does not fit is nobody's to write, and nothing is taken away for it either: what there is stays as it is until
+        // the override or the desired state is another.
+        let (effective, misfit) = match effective {
+            Ok(effective) => (effective, None),
+            Err(error) => (Value::Null, Some(clip_output(&error.to_string()))),
+        };
+        if member
+            && work.applied.intent() == Some(&Step::Reset)
+            && let Some(misfit) = misfit
+        {
+            work.does_not_fit(misfit, now_ms);
+            return Next::Nothing { settled: true };
+        }
+        let wanted = wanted(&effective, &state.policy);
+        let reset = may_reset(&capabilities, wanted.is_some(), resolved);
+        let capabilities = Capabilities { reset, ..capabilities };
+        if matches!(work.applied.intent(), Some(Step::Reset)) && !(member && reset) {
+            // It was to begin anew, and is not wanted here any more, or not to be taken away for that.
+            work.applied.abandon_intent();
+            (work.touched, work.rebuild) = (true, true);
+            return Next::Again;
+        }
+        // Whoever writes a desired state need not take away first what is there: that would be an outage for nothing.
+        let anew = || match (&wanted, member) {
+            (Some(digest), true) => (Doing::Anew(digest.clone()), DriverCall::Desired(effective.clone())),
+            _ => (Doing::Step, DriverCall::Reset),
+        };
         let pause = Pause { until_us: resident.retry_us.filter(|at| *at > now_us) };
         if let (Some(step), Some(recovery)) =
             (work.applied.intent().cloned(), work.applied.recovery(operations, &state.policy, &capabilities))
         {
             let attempts = state.policy.retry.attempts.max(1);
-            return resume(work, &step, recovery, operation, pause, (attempts, capabilities.observe));
+            return resume(work, &step, recovery, operation, pause, (attempts, capabilities.observe), anew);
         }
         if !member {
             if work.removed {
@@ -376,8 +464,30 @@ impl Engine {
             work.removing = true;
             return Next::Call(Doing::Remove, DriverCall::Delete);
         }
+        if let Some(misfit) = misfit {
+            work.does_not_fit(misfit, now_ms);
+            return Next::Nothing { settled: true };
+        }
         // What was run stands on something that is no more: start over.
         if work.rebuild && !capabilities.reset {
+            let failed = |op: &OperationId| {
+                work.applied.entries().iter().any(|entry| entry.id == *op && entry.outcome == Outcome::Failed)
+            };
+            let is_base = |op: &&OperationId| {
+                operations.get(*op).is_some_and(|known| state.policy.is_absolute(&known.op_type)) && !failed(op)
+            };
+            let base = resolved.list.iter().rev().find(is_base).and_then(operation);
+            if let Some(base) = base.filter(|_| wanted.is_none()) {
+                let step = Step::Rebase(base.id.clone());
+                if pause.holds(work, &name(&step)) {
+                    return Next::Nothing { settled: false };
+                }
+                self.counters.rebuilds += 1;
+                work.ran.insert(base.id.clone(), essence(&base));
+                work.applied.start(step);
+                work.doubt = Doubt::None;
+                return Next::Call(Doing::Step, DriverCall::Operation(base));
+            }
             if !work.applied.sequence().is_empty() {
                 work.attention =
                     Some("the replica must be rebuilt from the start, and this driver cannot reset".into());
@@ -400,9 +510,9 @@ impl Engine {
             self.counters.rebuilds += 1;
             work.applied.start(Step::Reset);
             work.doubt = Doubt::None;
-            return Next::Call(Doing::Step, DriverCall::Reset);
+            let (doing, call) = anew();
+            return Next::Call(doing, call);
         }
-        let wanted = wanted(&effective, &state.policy);
         if wanted != work.desired {
             let Some(wanted) = wanted else {
                 work.rebuild = true;
@@ -494,9 +604,10 @@ impl Engine {
             }
             work.ran.insert(operation.id.clone(), essence(operation));
         }
+        let (doing, call) = if step == Step::Reset { anew() } else { (Doing::Step, call) };
         work.applied.start(step);
         work.doubt = Doubt::None;
-        Next::Call(Doing::Step, call)
+        Next::Call(doing, call)
     }
 
     /// Notes that an operation of the list was finished without the driver.

@@ -8,7 +8,7 @@ use khufu_engine::{Config, Happening, Input, Put, Request, Response};
 use serde_json::json;
 
 use crate::foreign::{Frame, Push, hand};
-use crate::{file_policy, id, rescope, view};
+use crate::{file_policy, id, loses_what_was_before, rescope, view};
 
 fn often(config: &mut Config) {
     config.epochs = EpochRule { changes: 5, age_ms: u64::MAX, aged_changes: usize::MAX };
@@ -141,15 +141,8 @@ fn an_old_index_does_not_delete_what_was_accepted_since() {
     let old = world.sites["rennes"].disk.clone();
     rescope(&mut world, "paris", "web", "paris & rennes").unwrap();
     world.settle();
-    world.compact("rennes", &id("web"));
-    world.settle();
-    world.isolate("rennes");
-    world.patch("rennes", "web", json!({"b": 1})).unwrap();
-    world.run_for(Duration::from_secs(1));
-    world.crash("rennes");
-    let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
-    disk.roll_back(&old, b"i/web");
-    assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
+    loses_what_was_before(&mut world, 0);
+    world.sites.get_mut("rennes").unwrap().disk.roll_back(&old, b"i/web");
     world.start_doubtful("rennes");
     world.run_for(Duration::from_secs(20));
     world.heal();
@@ -189,14 +182,7 @@ fn a_claim_of_a_later_epoch_deletes_nothing() {
     world.sites(&["paris", "rennes"]);
     world.put("paris", "web", "paris & rennes", json!({"a": 0}));
     world.settle();
-    world.compact("rennes", &id("web"));
-    world.settle();
-    world.isolate("rennes");
-    world.patch("rennes", "web", json!({"b": 1})).unwrap();
-    world.run_for(Duration::from_secs(1));
-    world.crash("rennes");
-    let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
-    assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
+    loses_what_was_before(&mut world, 0);
     world.start_doubtful("rennes");
     world.run_for(Duration::from_secs(1));
     world.heal();

@@ -1,125 +1,12 @@
-//! One node whose drivers are of several kinds, run by hand: what each driver is told, and what becomes of its answers.
+//! A node whose drivers are of several kinds.
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{ReplicantId, Status};
-use khufu_engine::harness::{SimulatedKeys, capabilities};
-use khufu_engine::{
-    CallId, Config, DriverCall, DriverDone, DriverFailure, Engine, Input, Output, Put, Record, ReplicantView, Request,
-    RequestId, Response, Time, Write,
-};
+use khufu_crdt::Status;
+use khufu_engine::{DriverCall, DriverDone, DriverFailure, Request};
 use serde_json::json;
 
-use crate::foreign::node;
-
-struct Node {
-    engine: Engine,
-    disk: BTreeMap<Vec<u8>, Vec<u8>>,
-    now: Time,
-    /// What drivers were told and have not answered.
-    calls: Vec<(CallId, String, DriverCall)>,
-    answers: BTreeMap<RequestId, Response>,
-}
-
-impl Node {
-    /// Starts from a disk, with drivers of these kinds.
-    fn start(disk: BTreeMap<Vec<u8>, Vec<u8>>, wall_ms: u64, kinds: &[&str]) -> Self {
-        let now = Time { monotonic_us: 0, wall_ms };
-        let mut config = Config::fast("paris".parse().unwrap(), node("paris"));
-        config.kinds = kinds.iter().map(|kind| ((*kind).to_owned(), capabilities())).collect();
-        let restored = |(key, value): (&Vec<u8>, &Vec<u8>)| {
-            let wanted = Engine::RESTORE_PREFIXES.into_iter().any(|prefix| key.starts_with(prefix));
-            wanted.then(|| Record { key: key.clone(), value: value.clone() })
-        };
-        let records = disk.iter().filter_map(restored).collect();
-        let actor = [u8::try_from(kinds.len()).unwrap(); 16];
-        let (engine, outputs) =
-            Engine::new(config, Box::new(SimulatedKeys(node("paris"))), actor, records, now).unwrap();
-        let mut started = Self { engine, disk, now, calls: Vec::new(), answers: BTreeMap::new() };
-        started.carry_out(outputs);
-        started
-    }
-
-    fn hand(&mut self, input: Input) {
-        let outputs = self.engine.handle(self.now, input);
-        self.carry_out(outputs);
-    }
-
-    fn carry_out(&mut self, outputs: Vec<Output>) {
-        for output in outputs {
-            match output {
-                Output::Persist { token, writes, .. } => {
-                    for write in writes {
-                        match write {
-                            Write::Put { key, value } => drop(self.disk.insert(key, value)),
-                            Write::Delete { key } => drop(self.disk.remove(&key)),
-                        }
-                    }
-                    self.hand(Input::Stored { token });
-                }
-                Output::Load { replicant, prefix } => {
-                    let of = self.disk.iter().filter(|(key, _)| key.starts_with(&prefix));
-                    let records = of.map(|(key, value)| Record { key: key.clone(), value: value.clone() }).collect();
-                    self.hand(Input::Loaded { replicant, prefix, records, damaged: Vec::new() });
-                }
-                Output::CallDriver { call, kind, work, .. } => self.calls.push((call, kind, work)),
-                Output::Answer { request, answer } => drop(self.answers.insert(request, answer.unwrap())),
-                Output::Stop { reason } => panic!("{reason}"),
-                _ => {}
-            }
-        }
-    }
-
-    fn ask(&mut self, request: Request) -> Response {
-        let number = RequestId(u64::try_from(self.answers.len()).unwrap());
-        self.hand(Input::Request { id: number, who: "user".into(), request });
-        self.answers[&number].clone()
-    }
-
-    fn put(&mut self, kind: &str) {
-        self.ask(Request::Put(Put {
-            id: id(),
-            kind: Some(kind.into()),
-            scope: Some("paris".into()),
-            policy: None,
-            desired: Some(json!({"made by": kind})),
-            overrides: None,
-            base: None,
-        }));
-    }
-
-    fn view(&mut self) -> ReplicantView {
-        match self.ask(Request::Get { id: id() }) {
-            Response::Replicant(view) => *view,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn said(&mut self) -> Status {
-        self.view().sites["paris"].report.as_ref().unwrap().status
-    }
-
-    /// What the drivers were told and have not answered: the kind of each, and whether it is to remove the replica.
-    fn told(&self) -> Vec<(&str, bool)> {
-        self.calls.iter().map(|(_, kind, work)| (kind.as_str(), matches!(work, DriverCall::Delete))).collect()
-    }
-
-    /// The driver that was called answers.
-    fn answer(&mut self, result: Result<DriverDone, DriverFailure>) {
-        let (call, ..) = self.calls.remove(0);
-        self.hand(Input::Driver { call, result });
-    }
-
-    /// A minute goes by.
-    fn wait(&mut self) {
-        self.now = Time { monotonic_us: self.now.monotonic_us + 60_000_000, wall_ms: self.now.wall_ms + 60_000 };
-        self.hand(Input::Timer);
-    }
-}
-
-fn id() -> ReplicantId {
-    ReplicantId::new("web").unwrap()
-}
+use crate::alone::{Node, id};
 
 /// A node whose driver of texts has made a replica.
 fn made_by_text() -> Node {
@@ -165,4 +52,33 @@ fn a_site_without_the_driver_that_made_a_replica_does_not_say_that_it_is_gone() 
     assert_eq!(paris.told(), [("text", true)]);
     paris.answer(Ok(DriverDone::default()));
     assert_eq!(paris.said(), Status::Removed);
+}
+
+#[test]
+fn a_platform_that_does_not_answer_holds_up_no_other() {
+    let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &["text", "other"]);
+    for number in 0..40 {
+        paris.put_as(&format!("t{number:02}"), "text", json!(number), json!({}));
+    }
+    let silent = paris.told().len();
+    assert!((4..16).contains(&silent), "{silent}");
+    for number in 0..40 {
+        paris.put_as(&format!("o{number:02}"), "other", json!(number), json!({}));
+    }
+    // All of the other kind are done, one after the other, while none of the first answers.
+    for _ in 0..40 {
+        let nth = paris.told().iter().position(|(kind, _)| *kind == "other").unwrap();
+        let call = paris.calls.remove(nth);
+        paris.calls.insert(0, call);
+        paris.answer(Ok(DriverDone::default()));
+    }
+    assert!(paris.told().iter().all(|(kind, _)| *kind == "text"));
+    assert_eq!(paris.told().len(), silent);
+    // And then the first, in the order in which they came.
+    let mut done = Vec::new();
+    while let Some((_, _, DriverCall::Desired(value))) = paris.calls.first() {
+        done.push(value.as_u64().unwrap());
+        paris.answer(Ok(DriverDone::default()));
+    }
+    assert_eq!(done, (0..40).collect::<Vec<_>>());
 }

@@ -1,6 +1,7 @@
 //! Scenarios over several engines in virtual time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod alone;
 mod basics;
 mod cost;
 mod damaged;
@@ -16,12 +17,16 @@ mod hostile;
 mod kinds;
 mod large;
 mod limits;
+mod looks;
 mod members;
+mod overrides;
 mod placement;
 mod reports;
 mod same;
 mod scope;
 mod unread;
+
+use std::time::Duration;
 
 use khufu_crdt::{Policy, ReplicantId};
 use khufu_engine::harness::World;
@@ -58,4 +63,19 @@ pub fn rescope(world: &mut World, site: &str, name: &str, scope: &str) -> Result
     let (id, scope) = (ReplicantId::new(name).unwrap(), Some(scope.to_owned()));
     let (kind, policy, desired, overrides, base) = (None, None, None, None, None);
     world.request(site, Request::Put(Put { id, kind, scope, policy, desired, overrides, base }))
+}
+
+/// Rennes is cut off, down, and has lost of `web` all but what was accepted there last: `{"b": 1}`, and as many more.
+pub fn loses_what_was_before(world: &mut World, more: usize) {
+    world.compact("rennes", &id("web"));
+    world.settle();
+    world.isolate("rennes");
+    world.patch("rennes", "web", json!({"b": 1})).unwrap();
+    for number in 0..more {
+        world.patch("rennes", "web", json!({ format!("b{number}"): "x".repeat(200) })).unwrap();
+    }
+    world.run_for(Duration::from_secs(1));
+    world.crash("rennes");
+    let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
+    assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 /// Breaks a connection off when nothing of what is written has been taken for `limit`. Without, whoever asks and never
 /// reads the answers would hold a connection for ever.
 #[derive(Debug)]
-pub(super) struct Patient<T> {
+pub(crate) struct Patient<T> {
     inner: T,
     limit: Duration,
     sleep: Pin<Box<Sleep>>,
@@ -21,7 +21,7 @@ pub(super) struct Patient<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Patient<T> {
-    pub(super) fn new(inner: T, limit: Duration) -> Self {
+    pub(crate) fn new(inner: T, limit: Duration) -> Self {
         Self { inner, limit, sleep: Box::pin(tokio::time::sleep(limit)), waits: false }
     }
 

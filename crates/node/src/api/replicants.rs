@@ -46,7 +46,8 @@ pub(crate) struct PutBody {
     policy: Option<Value>,
     /// The desired state: any JSON value.
     desired: Option<Value>,
-    /// What is laid over the desired state at single sites.
+    /// What is laid over the desired state at single sites: a JSON patch (RFC 6902) if it is a list, in whose pointers
+    /// `[name=web]` is the element of a list that has this; else a JSON merge patch (RFC 7386).
     overrides: Option<BTreeMap<SiteName, Value>>,
     /// The heads that the answer held which this edit starts from: what others changed since stays. `If-Match` with an
     /// ETag means the same.

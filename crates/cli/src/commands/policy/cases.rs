@@ -13,7 +13,7 @@ use crate::exit::Failure;
 
 /// What the driver of every site is taken to be able to do: run operations and reset, but not undo.
 const CAPABILITIES: Capabilities =
-    Capabilities { operations: true, undo: false, reset: true, observe: true, dry_run: false };
+    Capabilities { operations: true, undo: false, reset: true, reset_is_loss: false, observe: true, dry_run: false };
 
 /// The file. What it holds besides is for its readers.
 #[derive(Debug, Deserialize)]

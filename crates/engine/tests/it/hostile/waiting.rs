@@ -5,17 +5,15 @@ use std::time::Duration;
 use khufu_crdt::DocumentId;
 use khufu_engine::harness::World;
 use khufu_engine::{Config, Happening, Put, Request};
-
 use serde_bytes::ByteBuf;
 
 use super::*;
 use crate::foreign::{Frame, Push, hand};
+use crate::loses_what_was_before;
 
 /// Rennes has a change on its disk that waits for what is lost, and is cut off.
 fn waiting(seed: u64, doubtful: bool) -> World {
-    let mut world = waiting_with(seed, doubtful, |_| {}, 0);
-    world.run_for(Duration::from_secs(1));
-    world
+    waiting_with(seed, doubtful, |_| {}, 0)
 }
 
 /// The same, with so many changes more, which come to more than may wait.
@@ -24,17 +22,7 @@ fn waiting_with(seed: u64, doubtful: bool, config: fn(&mut Config), more: usize)
     world.sites(&["paris", "rennes"]);
     world.put("paris", "web", "paris & rennes", json!({"a": 0}));
     world.settle();
-    world.compact("rennes", &id("web"));
-    world.settle();
-    world.isolate("rennes");
-    world.patch("rennes", "web", json!({"b": 1})).unwrap();
-    for number in 0..more {
-        world.patch("rennes", "web", json!({ format!("b{number}"): "x".repeat(200) })).unwrap();
-    }
-    world.run_for(Duration::from_secs(1));
-    world.crash("rennes");
-    let disk = &mut world.sites.get_mut("rennes").unwrap().disk;
-    assert_eq!(disk.spoil(|key| key.starts_with(b"d/web/") && key.ends_with(b"/s")), 1);
+    loses_what_was_before(&mut world, more);
     if doubtful {
         world.start_doubtful("rennes");
     } else {
