@@ -9,6 +9,8 @@ mod earlier;
 mod every_order;
 mod hosts;
 mod kubernetes;
+mod merge_keys;
+mod operations;
 mod order;
 mod placement;
 mod together;

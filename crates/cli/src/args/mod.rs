@@ -5,8 +5,8 @@ pub(crate) mod values;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, completions, conflicts, delete, demo, describe, diff, events, get, history, init, node, op, peers, policy,
-    scope, sites, verify,
+    apply, completions, conflicts, delete, demo, describe, diff, events, get, history, init, kubernetes, node, op,
+    peers, policy, scope, sites, verify,
 };
 use crate::exit::EXIT_CODES;
 use crate::output::Format;
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Work with policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Prepare clusters
+    #[command(subcommand)]
+    Kubernetes(kubernetes::Command),
     /// Print completions for a shell
     Completions(completions::Args),
 }

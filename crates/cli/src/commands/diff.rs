@@ -1,6 +1,8 @@
 //! `khufu diff`.
 
-use khufu_crdt::ReplicantId;
+use std::collections::BTreeMap;
+
+use khufu_crdt::{ReplicantId, SiteName, State};
 use khufu_engine::{ReplicantView, SitePlan};
 use serde_json::{Value, json};
 use similar::TextDiff;
@@ -33,9 +35,32 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
         client.ask_for(Ask::get(format!("{}/plan", apply::path(&id)))).await?;
 
     let diff = unified(&view.desired, &manifest, &format!("{id} as desired now"), input::name_of(&args.file))?;
-    let json = json!({"id": id, "diff": diff, "sites": plans_json});
-    context.out.print(&json, |out| people(out, &diff, &plans))?;
+    let overridden = overridden(&view, &manifest)?;
+    let json = json!({"id": id, "diff": diff, "overridden": overridden, "sites": plans_json});
+    context.out.print(&json, |out| people(out, &diff, &overridden, &plans))?;
     Ok(if diff.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// What the manifest changes at the sites that have an override, which is laid over it.
+fn overridden(view: &ReplicantView, manifest: &Value) -> Result<BTreeMap<SiteName, String>, Failure> {
+    let with =
+        |desired: &Value| State { desired: desired.clone(), overrides: view.overrides.clone(), ..State::default() };
+    let (now, then) = (with(&view.desired), with(manifest));
+    let holders: Vec<_> = view.placement.iter().flat_map(|placement| &placement.sites).collect();
+    let sites = view.overrides.keys().filter(|site| holders.contains(site));
+    sites
+        .map(|site| {
+            let text = match then.effective(site) {
+                Ok(after) => {
+                    // What does not fit now is shown as a whole.
+                    let before = now.effective(site).unwrap_or_default();
+                    unified(&before, &after, &format!("{site} as it is now"), &format!("{site} with its override"))?
+                }
+                Err(error) => format!("It would fail there: {error}\n"),
+            };
+            Ok((site.clone(), text))
+        })
+        .collect()
 }
 
 /// The difference between two values as YAML; empty if they are the same.
@@ -47,9 +72,8 @@ fn unified(from: &Value, to: &Value, from_name: &str, to_name: &str) -> Result<S
     Ok(TextDiff::from_lines(&from, &to).unified_diff().context_radius(3).header(from_name, to_name).to_string())
 }
 
-fn people(out: Output, diff: &str, plans: &[SitePlan]) -> String {
-    let mut text =
-        if diff.is_empty() { "The manifest is what is desired already.\n".to_owned() } else { String::new() };
+fn coloured(out: Output, diff: &str) -> String {
+    let mut text = String::new();
     for line in diff.lines() {
         let tone = match line.as_bytes().first() {
             Some(b'+') => Tone::Good,
@@ -60,8 +84,22 @@ fn people(out: Output, diff: &str, plans: &[SitePlan]) -> String {
         text.push_str(&out.paint(tone, &output::clean(line)));
         text.push('\n');
     }
+    text
+}
+
+fn people(out: Output, diff: &str, overridden: &BTreeMap<SiteName, String>, plans: &[SitePlan]) -> String {
+    let mut text = match diff.is_empty() {
+        true => "The manifest is what is desired already.\n".to_owned(),
+        false => coloured(out, diff),
+    };
+    for (site, diff) in overridden.iter().filter(|(_, diff)| !diff.is_empty()) {
+        text.push_str(&format!("\nWith the override of {site}:\n{}", coloured(out, diff)));
+    }
     text.push_str("\nWhat each site has yet to do, as it is now:\n");
     text.push_str(&plan_table(out, plans));
+    for plan in plans.iter().filter(|plan| !plan.diff.is_empty()) {
+        text.push_str(&format!("\n\nWhat that would change at {}:\n{}", plan.site, coloured(out, &plan.diff)));
+    }
     text
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod init;
+pub(crate) mod kubernetes;
 pub(crate) mod node;
 pub(crate) mod op;
 pub(crate) mod peers;
@@ -72,6 +73,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Events(args) => events::run(args, &context).await,
         Command::Scope(command) => scope::run(command, &context).await,
         Command::Policy(command) => policy::run(command, &context),
+        Command::Kubernetes(command) => kubernetes::run(command, &context).await,
         Command::Completions(args) => completions::run(args, &context),
     }
 }

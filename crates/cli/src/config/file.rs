@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Layer, Pace};
+use super::{ConfigError, IN_CLUSTER, Layer, Pace};
 
 /// The keys of the file; any other is refused, since a mistyped one would silently do nothing.
 #[derive(Debug, Default, Deserialize)]
@@ -80,7 +80,7 @@ fn relocate(drivers: BTreeMap<String, String>, base: &Path) -> BTreeMap<String, 
         .map(|(kind, option)| {
             let path = base.join(&option);
             match path.to_str() {
-                Some(path) if kind == "files" || (kind == "kubernetes" && option != "in-cluster") => {
+                Some(path) if kind == "files" || (kind == "kubernetes" && option != IN_CLUSTER) => {
                     (kind, path.to_owned())
                 }
                 _ => (kind, option),

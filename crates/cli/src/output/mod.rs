@@ -37,6 +37,11 @@ impl Output {
         Self { format, colour }
     }
 
+    /// How results are printed.
+    pub(crate) fn format(self) -> Format {
+        self.format
+    }
+
     /// Whether a program reads the output.
     pub(crate) fn for_programs(self) -> bool {
         self.format != Format::Table

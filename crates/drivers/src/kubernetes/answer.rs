@@ -6,19 +6,12 @@ use kube::core::Status;
 
 use super::manifest::Key;
 use crate::DriverError;
+use crate::text::clipped;
 
 /// The longest message of a server that is passed on.
 const MAX_MESSAGE_BYTES: usize = 1_500;
 /// How long a server is left alone that has too much to do and does not say how long.
 const BREATH: Duration = Duration::from_secs(1);
-
-fn clipped(text: &str) -> String {
-    let mut end = text.len().min(MAX_MESSAGE_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
-}
 
 /// What was said of an attempt that did not succeed.
 pub(super) fn error(key: &Key, error: kube::Error) -> DriverError {
@@ -27,7 +20,7 @@ pub(super) fn error(key: &Key, error: kube::Error) -> DriverError {
         kube::Error::Auth(error) => {
             DriverError::Unavailable { reason: format!("no credentials: {error}"), retry_after: None }
         }
-        other => DriverError::Unavailable { reason: clipped(&whole(&other)), retry_after: None },
+        other => DriverError::Unavailable { reason: clipped(&whole(&other), MAX_MESSAGE_BYTES), retry_after: None },
     }
 }
 
@@ -47,7 +40,7 @@ fn whole(error: &dyn std::error::Error) -> String {
 }
 
 fn refused(key: &Key, status: &Status) -> DriverError {
-    let message = clipped(&status.message);
+    let message = clipped(&status.message, MAX_MESSAGE_BYTES);
     let after = || {
         let seconds = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
         seconds.map(|seconds| Duration::from_secs(u64::from(seconds)))
@@ -62,7 +55,7 @@ fn refused(key: &Key, status: &Status) -> DriverError {
         (410, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None },
         (409, _) => conflict(place, status, message),
         // Quotas and webhooks say so, too: all of them may change their mind, and none does so for being asked again at once.
-        (401 | 403, _) => DriverError::Refused { place, reason: format!("the API server forbids it: {message}") },
+        (401 | 403, _) => DriverError::Refused { place, reason: forbidden(&message) },
         (404, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None },
         (408 | 504, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: after() },
         (429, _) => DriverError::Unavailable {
@@ -77,6 +70,15 @@ fn refused(key: &Key, status: &Status) -> DriverError {
         (500.., _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: after() },
         _ => DriverError::Refused { place, reason: message },
     }
+}
+
+/// Servers give no reason where a patch would make an object and its author may not: what is missing is said for them.
+fn forbidden(message: &str) -> String {
+    let why = match message.trim_end().strip_suffix("is forbidden:") {
+        Some(_) => " the verb create is missing for its kind",
+        None => "",
+    };
+    format!("the API server forbids it: {}{why}", message.trim_end())
 }
 
 /// Somebody else has set fields to other values.
@@ -99,7 +101,7 @@ fn conflict(place: String, status: &Status, message: String) -> DriverError {
          state, or take them over with the policy option \"force\": true",
         fields.join("; ")
     );
-    DriverError::Refused { place, reason: clipped(&reason) }
+    DriverError::Refused { place, reason: clipped(&reason, MAX_MESSAGE_BYTES) }
 }
 
 /// Whether an error says that the kind is not served any more: nothing is at the place that was asked for.

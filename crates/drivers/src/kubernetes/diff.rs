@@ -1,31 +1,83 @@
-//! Differences between objects for people.
+//! What desired states and operations would change.
 
-use serde_json::Value;
-use similar::TextDiff;
+use std::collections::BTreeSet;
 
-/// The most bytes of the difference of one object.
-const MAX_BYTES: usize = 16 << 10;
+use super::kinds::is_missing;
+use super::manifest::{self, Key, Object};
+use super::options::Options;
+use super::replicas::{Replicas, inventory, mark};
+use super::shown::{between, plain};
+use super::stamp;
+use crate::{DriverError, Replica, Work};
 
-fn yaml(object: Option<&Value>) -> String {
-    // What cannot be written as YAML is shown as JSON.
-    object.map(|object| serde_saphyr::to_string(object).unwrap_or_else(|_| format!("{object:#}"))).unwrap_or_default()
-}
-
-/// A unified diff of two objects; empty if they are alike.
-pub(super) fn between(name: &str, before: Option<&Value>, after: Option<&Value>) -> String {
-    let (old, new) = (yaml(before), yaml(after));
-    if old == new {
-        return String::new();
-    }
-    let diff = TextDiff::from_lines(&old, &new);
-    let mut text = diff.unified_diff().context_radius(3).header(name, name).to_string();
-    if text.len() > MAX_BYTES {
-        let mut end = MAX_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
+impl Replicas {
+    /// What some work would change, as a unified diff of each object.
+    pub(super) async fn diff(&self, replica: &Replica, work: &[Work]) -> Result<String, DriverError> {
+        let options = Options::read(&replica.options)?;
+        if work.is_empty() {
+            return Ok(String::new());
         }
-        text.truncate(end);
-        text.push_str("\n(cut)\n");
+        let (mut objects, mut keys) = (Vec::new(), BTreeSet::new());
+        if let Some(Work::Operation(_)) = work.first() {
+            for held in self.held(replica, &options).await? {
+                match held.manifest {
+                    Some(manifest) => objects.push(manifest),
+                    // Nothing is done about what nobody remembers.
+                    None => _ = keys.insert(held.key),
+                }
+            }
+        }
+        for work in work {
+            match work {
+                Work::Desired(desired) => objects = manifest::objects(desired, &options)?,
+                Work::Operation(operation) => Self::foreseen(&mut objects, operation, &options)?,
+                Work::Reset => objects.clear(),
+            }
+        }
+        self.difference(replica, &options, &objects, keys).await
     }
-    text
+
+    /// What would change if these objects were all there is, but for some that are left alone.
+    async fn difference(
+        &self,
+        replica: &Replica,
+        options: &Options,
+        objects: &[Object],
+        mut keys: BTreeSet<Key>,
+    ) -> Result<String, DriverError> {
+        let mut text = String::new();
+        for object in objects {
+            let wanted = match self.wanted(object, options).await {
+                Ok(wanted) => wanted,
+                Err(error) if is_missing(&error) => {
+                    text.push_str(&format!("# {error}\n{}", between(&object.name, None, Some(&plain(&object.value)))));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let live = self.server.get(&wanted.kind, &wanted.key).await?;
+            let value = Self::for_server(&wanted, live.as_ref(), mark(replica), options)?;
+            let then = match self.server.apply(&wanted.kind, &wanted.key, &value, options.force, true).await {
+                Ok(then) => then,
+                // Its namespace may be made with it.
+                Err(DriverError::Unavailable { reason, .. }) if live.is_none() => {
+                    text.push_str(&format!("# {reason}\n"));
+                    value
+                }
+                Err(error) => return Err(error),
+            };
+            let (before, after) = (live.as_ref().map(plain), plain(&then));
+            text.push_str(&between(&wanted.key.to_string(), before.as_ref(), Some(&after)));
+            keys.insert(wanted.key);
+        }
+        for key in inventory(replica.local_id.as_deref()).into_iter().filter(|key| !keys.contains(key)) {
+            if let Some(kind) = self.kind_if_served(&key).await?
+                && let Some(live) = self.live(&kind, &key).await?
+                && stamp::is_of(&key, &live, mark(replica))
+            {
+                text.push_str(&between(&key.to_string(), Some(&plain(&live)), None));
+            }
+        }
+        Ok(text)
+    }
 }

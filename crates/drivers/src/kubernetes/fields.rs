@@ -94,6 +94,75 @@ fn part_at(object: &Value, pattern: &Value, depth: usize) -> Value {
     }
 }
 
+/// The same with all elements of lists, also of those whose elements are told apart by a field.
+pub(super) fn whole(object: &Value, pattern: &Value) -> Value {
+    whole_at(object, pattern, MAX_DEPTH)
+}
+
+fn whole_at(object: &Value, pattern: &Value, depth: usize) -> Value {
+    match (object, pattern) {
+        (Value::Object(object), Value::Object(pattern)) if depth > 0 => {
+            let both = pattern.iter().filter_map(|(field, below)| Some((field, object.get(field)?, below)));
+            Value::Object(
+                both.map(|(field, value, below)| (field.clone(), whole_at(value, below, depth - 1))).collect(),
+            )
+        }
+        (Value::Array(object), Value::Array(pattern)) if depth > 0 => {
+            let key = list_key(pattern);
+            let of = |(number, value): (usize, &Value)| {
+                let below = match key {
+                    Some(key) => value.get(key).and_then(|named| element(pattern, key, named)),
+                    None => pattern.get(number),
+                };
+                below.map_or_else(|| value.clone(), |below| whole_at(value, below, depth - 1))
+            };
+            Value::Array(object.iter().enumerate().map(of).collect())
+        }
+        (object, _) => object.clone(),
+    }
+}
+
+/// The elements of lists that an object has and a pattern does not speak of: where the list is one thing, they are somebody's
+/// change of it.
+pub(super) fn more(object: &Value, pattern: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    gather_more(object, pattern, &mut Vec::new(), &mut found);
+    found
+}
+
+fn gather_more(object: &Value, pattern: &Value, path: &mut Path, found: &mut Vec<Difference>) {
+    if path.len() >= MAX_DEPTH {
+        return;
+    }
+    match (object, pattern) {
+        (Value::Object(object), Value::Object(pattern)) => {
+            for (field, below) in pattern {
+                if let Some(value) = object.get(field) {
+                    path.push(Step::Field(field.clone()));
+                    gather_more(value, below, path, found);
+                    path.pop();
+                }
+            }
+        }
+        (Value::Array(object), Value::Array(pattern)) => {
+            let Some(key) = list_key(pattern) else { return };
+            for value in object {
+                let named = value.get(key).cloned().unwrap_or_default();
+                let below = element(pattern, key, &named);
+                path.push(Step::Element(key, named));
+                match below {
+                    Some(below) => gather_more(value, below, path, found),
+                    None => {
+                        found.push(Difference { path: path.clone(), is: Some(value.clone()), wanted: Value::Null });
+                    }
+                }
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Where an object is not as a pattern wants it. What the pattern does not speak of counts nothing.
 pub(super) fn differences(object: &Value, pattern: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
@@ -165,12 +234,73 @@ pub(super) fn copy(into: &mut Value, from: &Value, path: &[Step]) {
     }
 }
 
+/// Takes the field at a path away.
+pub(super) fn remove(from: &mut Value, path: &[Step]) {
+    let Some((step, rest)) = path.split_first() else { return };
+    let below = match step {
+        Step::Field(name) if rest.is_empty() => {
+            from.as_object_mut().map(|map| map.remove(name));
+            return;
+        }
+        Step::Field(name) => from.get_mut(name),
+        Step::Element(key, value) => {
+            let Value::Array(list) = from else { return };
+            if rest.is_empty() {
+                list.retain(|element| element.get(*key) != Some(value));
+                return;
+            }
+            list.iter_mut().find(|element| element.get(*key) == Some(value))
+        }
+        Step::Index(number) => from.get_mut(*number),
+    };
+    if let Some(below) = below {
+        remove(below, rest);
+    }
+}
+
+/// Takes all fields away of which something is said.
+pub(super) fn without(value: &mut Value, unwanted: &impl Fn(&str) -> bool) {
+    take_out(value, &mut Vec::new(), unwanted);
+}
+
+fn take_out(value: &mut Value, path: &mut Path, unwanted: &impl Fn(&str) -> bool) {
+    if path.len() >= MAX_DEPTH {
+        return;
+    }
+    let mut stays = |step: Step, below: &mut Value| {
+        path.push(step);
+        let stays = !unwanted(&written(path));
+        if stays {
+            take_out(below, path, unwanted);
+        }
+        path.pop();
+        stays
+    };
+    match value {
+        Value::Object(map) => {
+            let mut names: Vec<_> = map.keys().cloned().collect();
+            names.retain(|name| map.get_mut(name).is_some_and(|below| !stays(Step::Field(name.clone()), below)));
+            names.iter().for_each(|name| drop(map.remove(name)));
+        }
+        Value::Array(list) => {
+            let key = list_key(list);
+            let mut number = 0;
+            list.retain_mut(|below| {
+                let named = key.map(|key| Step::Element(key, below.get(key).cloned().unwrap_or_default()));
+                number += 1;
+                stays(named.unwrap_or(Step::Index(number - 1)), below)
+            });
+        }
+        _ => {}
+    }
+}
+
 /// Who else has set a field last, as the API server keeps it: the manager, and when.
 pub(super) fn set_by(object: &Value, path: &[Step], not: &str) -> Option<(String, String)> {
     let entries = object.pointer("/metadata/managedFields")?.as_array()?;
     let owners = entries.iter().filter(|entry| {
         let fields = entry.get("fieldsV1").and_then(Value::as_object);
-        fields.is_some_and(|fields| owns(fields, path)) && entry.get("subresource").is_none()
+        fields.is_some_and(|fields| owns(fields, path)) && entry.get("subresource").is_none_or(|of| of != "status")
     });
     let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     owners
@@ -238,6 +368,32 @@ mod tests {
         below.extend([Step::Element("name", json!("a")), Step::Field("n".into())]);
         copy(&mut wanted, &live, &below);
         assert_eq!(wanted, live);
+    }
+
+    #[test]
+    fn what_is_more_than_is_wanted_is_found() {
+        let wanted = json!({"subjects": [{"name": "alice", "kind": "User"}], "args": ["x"]});
+        let live = json!({"subjects": [{"name": "alice", "kind": "User", "apiGroup": "g"}, {"name": "mallory"}], "args": ["x"]});
+        let found: Vec<_> = more(&live, &wanted).into_iter().map(|difference| written(&difference.path)).collect();
+        assert_eq!(found, ["subjects[name=mallory]"]);
+        assert_eq!(
+            whole(&live, &wanted),
+            json!({"subjects": [{"name": "alice", "kind": "User"}, {"name": "mallory"}], "args": ["x"]})
+        );
+        assert!(more(&live, &whole(&live, &wanted)).is_empty());
+    }
+
+    #[test]
+    fn fields_are_taken_away() {
+        let value = json!({"spec": {"replicas": 2, "list": [{"name": "a", "n": 5}, {"name": "b", "n": 6}], "args": ["x", "y"]}});
+        let mut other = value.clone();
+        for difference in differences(&json!({"spec": {"list": [{"name": "a", "n": 7}], "args": ["x", "z"]}}), &value) {
+            remove(&mut other, &difference.path);
+        }
+        assert_eq!(other, json!({"spec": {"list": [{"name": "a"}], "args": ["x", "y"]}}));
+        let mut other = value;
+        without(&mut other, &|path| ["spec.replicas", "spec.list[name=a]", "spec.list[name=b].n"].contains(&path));
+        assert_eq!(other, json!({"spec": {"list": [{"name": "b"}], "args": ["x", "y"]}}));
     }
 
     #[test]

@@ -29,6 +29,18 @@ pub(super) struct Kind {
     pub(super) watched: bool,
 }
 
+impl Kind {
+    /// An object of this kind.
+    pub(super) fn of(&self, namespace: String, name: String) -> Key {
+        Key { group: self.resource.group.clone(), kind: self.resource.kind.clone(), namespace, name }
+    }
+
+    /// Objects of this kind that nobody remembers stay: their server does not let them be listed.
+    pub(super) fn is_not_looked_for(&self, reason: &str) {
+        tracing::warn!(kind = self.resource.kind, reason, "what was made of this kind is not looked for");
+    }
+}
+
 type Served = Vec<(ApiResource, ApiCapabilities)>;
 
 /// What was asked last of one group and version, and when. One asks at a time.

@@ -11,8 +11,7 @@ use crate::DriverError;
 
 /// The most objects of one replicant.
 pub(super) const MAX_OBJECTS: usize = 1_000;
-/// Fields of `metadata` that only an API server sets.
-/// (or what means something in one cluster only).
+/// Fields of `metadata` that only an API server sets, or that mean something in one cluster only.
 const SERVERS_OWN: [&str; 9] = [
     "managedFields",
     "resourceVersion",
@@ -137,6 +136,29 @@ pub(super) fn is_plain(name: &str) -> bool {
         && { !name.chars().any(|c| c.is_whitespace() || c.is_control()) }
 }
 
+/// Takes out what only an API server sets, and what says whose an object is: what `kubectl get` shows is often given back.
+pub(super) fn clean(object: &mut Map<String, Value>) {
+    object.remove("status");
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        for field in SERVERS_OWN {
+            metadata.remove(field);
+        }
+        for field in ["labels", "annotations"] {
+            if let Some(Value::Object(marks)) = metadata.get_mut(field) {
+                marks.retain(|name, _| !name.starts_with(OURS));
+            }
+        }
+    }
+}
+
+/// Ports of services are told apart by protocol as well, and servers before 1.21 do not put in the usual one.
+fn name_protocols(service: &mut Map<String, Value>) {
+    let ports = service.get_mut("spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut());
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+        port.entry("protocol").or_insert_with(|| "TCP".into());
+    }
+}
+
 fn object(value: &Value, place: &str, options: &Options) -> Result<Object, DriverError> {
     let map = value.as_object().ok_or_else(|| invalid(place.trim_end_matches('.'), "a Kubernetes object is wanted"))?;
     let api_version = text(map, "apiVersion", place)?;
@@ -182,17 +204,9 @@ fn object(value: &Value, place: &str, options: &Options) -> Result<Object, Drive
         ));
     }
     let mut value = map.clone();
-    // What `kubectl get` shows is often given back.
-    value.remove("status");
-    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
-        for field in SERVERS_OWN {
-            metadata.remove(field);
-        }
-        for field in ["labels", "annotations"] {
-            if let Some(Value::Object(marks)) = metadata.get_mut(field) {
-                marks.retain(|name, _| !name.starts_with(OURS));
-            }
-        }
+    clean(&mut value);
+    if kind == "Service" && group.is_empty() {
+        name_protocols(&mut value);
     }
     let [group, version, kind, name] = [group, version, kind, name].map(str::to_owned);
     Ok(Object { group, version, kind, namespace, name, value: Value::Object(value) })
@@ -287,6 +301,17 @@ mod tests {
         given["metadata"]["uid"] = json!("1");
         given["metadata"]["managedFields"] = json!([]);
         assert_eq!(read(given).unwrap()[0].value, map("ConfigMap", "a"));
+    }
+
+    #[test]
+    fn ports_of_services_have_a_protocol() {
+        let mut service = map("Service", "s");
+        service["spec"] = json!({"ports": [{"port": 1}, {"port": 1, "protocol": "UDP"}]});
+        let read = read(service).unwrap();
+        assert_eq!(
+            read[0].value["spec"]["ports"],
+            json!([{"port": 1, "protocol": "TCP"}, {"port": 1, "protocol": "UDP"}])
+        );
     }
 
     #[test]

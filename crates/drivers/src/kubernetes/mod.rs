@@ -1,28 +1,43 @@
 //! Replicas as objects of a Kubernetes API server.
 
 mod answer;
+mod apply;
 mod diff;
 mod fields;
 mod health;
 mod kinds;
+mod look;
 mod manifest;
+mod merge_keys;
+mod normal;
+mod operate;
+mod operation;
 mod options;
+mod own;
+mod pulse;
+mod rbac;
+mod remove;
 mod replicas;
 mod server;
+mod shown;
 mod stamp;
-mod watch;
+mod strangers;
+mod strategic;
+mod watching;
 
 use std::path::Path;
 
 use async_trait::async_trait;
 use khufu_crdt::Capabilities;
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use crate::{Changes, Done, Driver, DriverError, Observed, Replica, Work};
-pub use health::{Health as ObjectHealth, UnknownHealth, Verdict};
+pub use own::{LABEL, MANAGER, Owner, check, cleaned, config, config_in_cluster, owner};
+pub use rbac::{Account, Needs, roles};
 use replicas::Replicas;
-use server::Server;
+use server::{Server, Source};
 
 /// Makes of each replicant the objects of its manifest: one, a `List`, or several in `objects`.
 ///
@@ -44,16 +59,14 @@ impl std::fmt::Debug for KubernetesDriver {
 
 impl KubernetesDriver {
     /// A driver for the API server of a file with clusters and credentials, and one of its contexts (the current one
-    /// unless given). The server need not be there yet.
+    /// unless given). The server need not be there yet, and may move: the file is read again when it has changed.
     ///
     /// # Errors
     /// [`DriverError::Invalid`] if the file cannot be read or has no such context.
     pub async fn from_kubeconfig(path: &Path, context: Option<&str>) -> Result<Self, DriverError> {
-        let wrong = |error: String| DriverError::invalid(path.display().to_string(), error);
-        let file = Kubeconfig::read_from(path).map_err(|error| wrong(error.to_string()))?;
-        let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(error.to_string()))?;
-        Self::new(config)
+        let source = Source { path: path.to_owned(), context: context.map(str::to_owned) };
+        let config = source.read().await?;
+        Self::new(config, Some(source))
     }
 
     /// A driver for the API server of the cluster that this process runs in, with its service account, and for no other.
@@ -61,12 +74,22 @@ impl KubernetesDriver {
     /// # Errors
     /// [`DriverError::Invalid`] if this process does not run in a cluster.
     pub fn in_cluster() -> Result<Self, DriverError> {
-        let config = Config::incluster().map_err(|error| DriverError::invalid("in-cluster", error.to_string()))?;
-        Self::new(config)
+        let config = own::config_in_cluster()?;
+        Self::new(config, None)
     }
 
-    fn new(config: Config) -> Result<Self, DriverError> {
-        Ok(Self { replicas: Replicas::new(Server::new(config)?) })
+    /// A driver for the API server that kubectl would use: that of `KUBECONFIG` or `~/.kube/config`, else that of the cluster
+    /// that this process runs in.
+    ///
+    /// # Errors
+    /// [`DriverError::Invalid`] if there is none.
+    pub async fn from_environment() -> Result<Self, DriverError> {
+        let config = Config::infer().await.map_err(|error| DriverError::invalid("kubeconfig", error.to_string()))?;
+        Self::new(config, None)
+    }
+
+    fn new(config: Config, source: Option<Source>) -> Result<Self, DriverError> {
+        Ok(Self { replicas: Replicas::new(Server::new(config, source)?) })
     }
 }
 
@@ -77,14 +100,7 @@ impl Driver for KubernetesDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            operations: false,
-            undo: false,
-            reset: false,
-            reset_is_loss: false,
-            observe: true,
-            dry_run: true,
-        }
+        Capabilities { operations: true, undo: false, reset: true, reset_is_loss: true, observe: true, dry_run: true }
     }
 
     async fn observe(&self, replica: &Replica) -> Result<Observed, DriverError> {
@@ -94,9 +110,13 @@ impl Driver for KubernetesDriver {
     async fn apply(&self, replica: &Replica, work: Work) -> Result<Done, DriverError> {
         match work {
             Work::Desired(desired) => self.replicas.apply(replica, &desired).await,
-            Work::Operation(_) => Err(self.cannot("run operations")),
-            Work::Reset => Err(self.cannot("reset a replica")),
+            Work::Operation(operation) => self.replicas.operate(replica, &operation).await,
+            Work::Reset => self.replicas.reset(replica).await,
         }
+    }
+
+    async fn reset(&self, replica: &Replica) -> Result<Done, DriverError> {
+        self.replicas.reset(replica).await
     }
 
     async fn delete(&self, replica: &Replica) -> Result<Done, DriverError> {
@@ -104,23 +124,18 @@ impl Driver for KubernetesDriver {
     }
 
     async fn diff(&self, replica: &Replica, work: &[Work]) -> Result<String, DriverError> {
-        let desired = work.iter().rev().find_map(|work| match work {
-            Work::Desired(desired) => Some(desired),
-            Work::Operation(_) | Work::Reset => None,
-        });
-        match desired {
-            Some(desired) => self.replicas.diff(replica, desired).await,
-            None => Ok(String::new()),
-        }
+        self.replicas.diff(replica, work).await
+    }
+
+    async fn list_keys(&self, desired: &Value, options: &Map<String, Value>) -> Vec<String> {
+        self.replicas.list_keys(desired, options).await
     }
 
     fn watch(&self) -> Option<Changes> {
         Some(self.replicas.watcher.subscribe())
     }
-}
 
-impl KubernetesDriver {
-    fn cannot(&self, what: &'static str) -> DriverError {
-        DriverError::Unsupported { kind: self.kind().to_owned(), what }
+    fn reachable(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.replicas.pulse.subscribe(&self.replicas.server, &self.replicas.watcher))
     }
 }

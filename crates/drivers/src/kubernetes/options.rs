@@ -61,6 +61,8 @@ pub(super) struct Options {
     pub(super) secrets: Secrets,
     /// Dependents of removed objects.
     pub(super) propagation: Propagation,
+    /// What others have put into a namespace, or have made of a defined kind, goes with it.
+    pub(super) cascade: bool,
     /// Fields in which somebody else may change objects: paths such as `spec.replicas`, below which everything counts.
     pub(super) ignore: Vec<String>,
 }

@@ -1,10 +1,14 @@
 //! What is asked of one API server: a few things at once, with a time limit for each.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use kube::api::Preconditions;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::discovery::{self, Scope, verbs};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, ObjectMeta};
+use kube::discovery::{self, ApiCapabilities, Scope, verbs};
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
@@ -25,6 +29,8 @@ const A_SECOND: u32 = 200;
 const BURST: u32 = 100;
 /// The longest that one request may take.
 const LIMIT: Duration = Duration::from_secs(15);
+/// The longest that a server may take to say that it can serve.
+const READY_LIMIT: Duration = Duration::from_secs(5);
 /// The longest silence on a connection: servers end watches after less than five minutes.
 const SILENCE: Duration = Duration::from_secs(295);
 /// Objects of one page of a list.
@@ -32,33 +38,121 @@ const PAGE: u32 = 500;
 /// The most objects that are listed as those of one replicant.
 const MAX_LISTED: usize = 10_000;
 
+/// Where it is written how the API server is reached: a file, and one of its contexts.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) context: Option<String>,
+}
+
+impl Source {
+    pub(super) async fn read(&self) -> Result<Config, DriverError> {
+        let wrong = |error: String| DriverError::invalid(self.path.display().to_string(), error);
+        let file = Kubeconfig::read_from(&self.path).map_err(|error| wrong(error.to_string()))?;
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(error.to_string()))
+    }
+
+    /// What tells that the file may be another.
+    fn written(&self) -> Option<(SystemTime, u64)> {
+        let metadata = std::fs::metadata(&self.path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+}
+
+/// How the API server is reached, where that may change.
+struct Sourced {
+    source: Source,
+    written: std::sync::Mutex<Option<(SystemTime, u64)>>,
+}
+
 /// One API server.
 pub(super) struct Server {
-    pub(super) client: Client,
+    client: RwLock<Client>,
+    sourced: Option<Sourced>,
     kinds: Kinds,
     slots: Semaphore,
     /// When the next request may begin, if none had to wait.
     next: Mutex<Instant>,
 }
 
+/// A client for an API server.
+fn client(mut config: Config) -> Result<Client, DriverError> {
+    config.connect_timeout = Some(Duration::from_secs(5));
+    // A watch that says nothing at all for so long has lost its connection; each request has its own limit here.
+    config.read_timeout = Some(SILENCE);
+    // Whoever asks for a pause is given it by the engine, and holds up nobody else meanwhile.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| DriverError::Unavailable {
+        reason: format!("no client for the API server can be made: {error}"),
+        retry_after: None,
+    })
+}
+
 impl Server {
-    pub(super) fn new(mut config: Config) -> Result<Self, DriverError> {
-        config.connect_timeout = Some(Duration::from_secs(5));
-        // A watch that says nothing at all for so long has lost its connection; each request has its own limit here.
-        config.read_timeout = Some(SILENCE);
-        // Whoever asks for a pause is given it by the engine, and holds up nobody else meanwhile.
-        config.default_retry = false;
-        let client = Client::try_from(config).map_err(|error| DriverError::Unavailable {
-            reason: format!("no client for the API server can be made: {error}"),
-            retry_after: None,
-        })?;
+    /// The server of a configuration, and where that was read, if it is to be read again when it is written anew.
+    pub(super) fn new(config: Config, source: Option<Source>) -> Result<Self, DriverError> {
+        let sourced = source.map(|source| Sourced { written: std::sync::Mutex::new(source.written()), source });
+        let client = RwLock::new(client(config)?);
         let next = Mutex::new(Instant::now());
-        Ok(Self { client, kinds: Kinds::default(), slots: Semaphore::new(AT_ONCE), next })
+        Ok(Self { client, sourced, kinds: Kinds::default(), slots: Semaphore::new(AT_ONCE), next })
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes up what has been written anew of how the server is reached. Whether anything has.
+    pub(super) async fn reload(&self) -> bool {
+        let Some(Sourced { source, written }) = &self.sourced else { return false };
+        let now = source.written();
+        if now.is_none() || *written.lock().unwrap_or_else(PoisonError::into_inner) == now {
+            return false;
+        }
+        let config = match source.read().await {
+            Ok(config) => config,
+            // It may be half written.
+            Err(error) => {
+                tracing::warn!(%error, "the API server is reached as before");
+                return false;
+            }
+        };
+        match client(config) {
+            Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
+            Err(error) => {
+                tracing::warn!(%error, "the API server is reached as before");
+                return false;
+            }
+        }
+        *written.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.forget_kinds();
+        tracing::info!(file = %source.path.display(), "the API server is reached as is written there now");
+        true
+    }
+
+    /// Whether the server says that it can serve.
+    pub(super) async fn is_ready(&self) -> bool {
+        let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else { return false };
+        let client = self.client();
+        match tokio::time::timeout(READY_LIMIT, client.request_text(request)).await {
+            Ok(Ok(_)) => true,
+            // It answers, and does not tell everybody; but whom it does not know can do nothing there.
+            Ok(Err(kube::Error::Api(status))) => status.code < 500 && status.code != 401,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// The text at a path; none if there is none, if it is longer, or if it does not come in time.
+    pub(super) async fn text(&self, path: &str, max_bytes: usize) -> Option<String> {
+        let _turn = self.turn().await.ok()?;
+        let request = http::Request::get(path).header("Accept", "application/json").body(Vec::new()).ok()?;
+        let client = self.client();
+        let text = tokio::time::timeout(LIMIT, client.request_text(request)).await.ok()?.ok()?;
+        (text.len() <= max_bytes).then_some(text)
     }
 
     /// The kind of an object; see [`Kinds::find`].
     pub(super) async fn kind(&self, key: &Key, version: Option<&str>) -> Result<Kind, DriverError> {
-        self.kinds.find(&self.client, key, version).await
+        self.kinds.find(&self.client(), key, version).await
     }
 
     /// The server may serve other kinds now.
@@ -85,9 +179,9 @@ impl Server {
 
     fn api(&self, kind: &Kind, key: &Key) -> Api<DynamicObject> {
         if kind.namespaced && !key.namespace.is_empty() {
-            Api::namespaced_with(self.client.clone(), &key.namespace, &kind.resource)
+            Api::namespaced_with(self.client(), &key.namespace, &kind.resource)
         } else {
-            Api::all_with(self.client.clone(), &kind.resource)
+            Api::all_with(self.client(), &kind.resource)
         }
     }
 
@@ -161,21 +255,35 @@ impl Server {
         }
     }
 
-    /// The metadata of all objects of a kind with these labels, in all namespaces.
-    pub(super) async fn labelled(&self, kind: &Kind, labels: &str) -> Result<Vec<Value>, DriverError> {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.resource);
+    /// All objects of a kind with these labels, in one namespace or in all.
+    pub(super) async fn labelled(
+        &self,
+        kind: &Kind,
+        labels: &str,
+        namespace: Option<&str>,
+    ) -> Result<Vec<Key>, DriverError> {
+        let found = self.list(kind, labels, namespace).await?;
+        let key = |metadata: ObjectMeta| Some(kind.of(metadata.namespace.unwrap_or_default(), metadata.name?));
+        Ok(found.into_iter().filter_map(key).collect())
+    }
+
+    /// The same, with their metadata.
+    pub(super) async fn list(
+        &self,
+        kind: &Kind,
+        labels: &str,
+        namespace: Option<&str>,
+    ) -> Result<Vec<ObjectMeta>, DriverError> {
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(self.client(), namespace, &kind.resource),
+            None => Api::all_with(self.client(), &kind.resource),
+        };
         let mut found = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         if !labels.is_empty() {
             params = params.labels(labels);
         }
-        let resource = &kind.resource;
-        let all = Key {
-            group: resource.group.clone(),
-            kind: resource.kind.clone(),
-            namespace: String::new(),
-            name: "*".to_owned(),
-        };
+        let all = kind.of(namespace.unwrap_or_default().to_owned(), "*".to_owned());
         loop {
             let _turn = self.turn().await?;
             let page = match reading(api.list_metadata(&params)).await? {
@@ -186,9 +294,7 @@ impl Server {
                 }
                 Err(error) => return Err(answer::error(&all, error)),
             };
-            for object in page.items {
-                found.push(serde_json::to_value(object).unwrap_or_default());
-            }
+            found.extend(page.items.into_iter().map(|object| object.metadata));
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) if found.len() < MAX_LISTED => params.continue_token = Some(next),
                 _ => return Ok(found),
@@ -203,68 +309,68 @@ impl Server {
     pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
         let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
         let all = Key { group, kind, namespace: String::new(), name: "*".into() };
-        let kind = self.kind(&all, None).await?;
-        let definitions = self.labelled(&kind, "").await?;
+        let definitions = self.labelled(&self.kind(&all, None).await?, "", None).await?;
         // They are called by the plural and the group.
         let lower = key.kind.to_lowercase();
         let begin = lower.get(..lower.len().saturating_sub(1)).unwrap_or(&lower);
         let end = format!(".{}", key.group);
-        let named = |object: &Value| {
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            name.starts_with(begin) && name.ends_with(&end)
-        };
-        Ok(definitions.iter().any(named))
+        Ok(definitions.iter().any(|known| known.name.starts_with(begin) && known.name.ends_with(&end)))
     }
 
-    /// All objects with these labels, of any kind that can be listed and removed here. What one may not list cannot have
-    /// been made with the same credentials, and is left out.
-    pub(super) async fn find(&self, labels: &str) -> Result<Vec<(Kind, Key)>, DriverError> {
+    /// The kinds of which there are objects with these labels, of those that can be listed and removed here; and whether all
+    /// could be looked at.
+    pub(super) async fn kinds_with(&self, labels: &str) -> Result<(Vec<Kind>, bool), DriverError> {
+        let mut found = Vec::new();
+        let (kinds, mut complete) = self.all_kinds().await?;
+        for kind in kinds {
+            match self.labelled(&kind, labels, None).await {
+                Ok(objects) if objects.is_empty() => {}
+                Ok(_) => found.push(kind),
+                Err(DriverError::Refused { reason, .. }) => kind.is_not_looked_for(&reason),
+                // It has just gone.
+                Err(error) if kinds::is_missing(&error) => {}
+                // One kind that is broken holds up none of the others.
+                Err(error) if self.is_ready().await => {
+                    kind.is_not_looked_for(&error.to_string());
+                    complete = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((found, complete))
+    }
+
+    /// All kinds whose objects can be listed and removed, and whether all groups have said theirs.
+    pub(super) async fn all_kinds(&self) -> Result<(Vec<Kind>, bool), DriverError> {
         let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
-        let groups = reading(self.client.list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
+        let groups = reading(self.client().list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
         let core = std::iter::once(String::new());
         let mut served = Vec::new();
+        let mut complete = true;
         for name in core.chain(groups.groups.into_iter().map(|group| group.name)) {
-            match reading(discovery::group(&self.client, &name)).await {
+            match reading(discovery::group(&self.client(), &name)).await {
                 Ok(Ok(group)) => served.extend(group.resources_by_stability()),
                 // Others go on while one of those that are served elsewhere is broken.
                 Ok(Err(error)) if !name.is_empty() => {
                     tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
+                    complete = false;
                 }
                 Err(error) if !name.is_empty() => {
                     tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
+                    complete = false;
                 }
                 Ok(Err(error)) => return Err(answer::error(&all, error)),
                 Err(error) => return Err(error),
             }
         }
-        let mut found = Vec::new();
-        for (resource, capabilities) in served {
-            let can = |verb| capabilities.supports_operation(verb);
-            if !can(verbs::LIST) || !can(verbs::DELETE) {
-                continue;
-            }
-            let namespaced = capabilities.scope == Scope::Namespaced;
-            let kind = Kind { resource, namespaced, watched: can(verbs::WATCH) };
-            let objects = match self.labelled(&kind, labels).await {
-                Ok(objects) => objects,
-                Err(DriverError::Refused { reason, .. }) => {
-                    tracing::warn!(kind = %kind.resource.kind, reason, "what was made of this kind is not looked for");
-                    continue;
-                }
-                // It has just gone.
-                Err(error) if kinds::is_missing(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            let text = |object: &Value, field: &str| {
-                object.get("metadata").and_then(|metadata| metadata.get(field)?.as_str()).unwrap_or_default().to_owned()
-            };
-            found.extend(objects.iter().map(|object| {
-                let [group, name] = [kind.resource.group.clone(), kind.resource.kind.clone()];
-                let key = Key { group, kind: name, namespace: text(object, "namespace"), name: text(object, "name") };
-                (kind.clone(), key)
-            }));
-        }
-        Ok(found)
+        let can = |capabilities: &ApiCapabilities, verb| capabilities.supports_operation(verb);
+        let kinds = served.into_iter().filter(|(_, all)| can(all, verbs::LIST) && can(all, verbs::DELETE));
+        let kind = |(resource, all): (ApiResource, ApiCapabilities)| Kind {
+            resource,
+            namespaced: all.scope == Scope::Namespaced,
+            watched: can(&all, verbs::WATCH),
+        };
+        Ok((kinds.map(kind).collect(), complete))
     }
 }
 

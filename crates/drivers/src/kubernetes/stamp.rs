@@ -1,6 +1,6 @@
 //! What tells whose an object is: a label by which all of a replicant are found, and annotations.
 
-use khufu_crdt::{ReplicantId, SiteName};
+use khufu_crdt::{OperationId, ReplicantId, SiteName};
 use serde_json::{Map, Value, json};
 
 use super::manifest::Key;
@@ -16,6 +16,11 @@ const OBJECT: &str = "khufu.dev/object";
 const ADOPTED: &str = "khufu.dev/adopted";
 /// The annotation with the digest of what was applied: what is left out the next time is seen by it.
 const APPLIED: &str = "khufu.dev/applied";
+
+/// The annotation with the operation that changed an object last, after its number, and the one with the manifest that it
+/// came to.
+const OPERATION: &str = "khufu.dev/operation";
+pub(super) const MANIFEST: &str = "khufu.dev/manifest";
 
 /// The value of the label: ids may be longer than labels, and hold more.
 pub(super) fn label(id: &ReplicantId) -> String {
@@ -46,7 +51,7 @@ fn name_of(key: &Key) -> String {
 }
 
 /// The replicant and the site that an object is of; none of a copy, which has the annotations of what it was copied from.
-fn owner<'a>(key: &Key, object: &'a Value) -> Option<(&'a str, &'a str)> {
+pub(super) fn owner<'a>(key: &Key, object: &'a Value) -> Option<(&'a str, &'a str)> {
     annotation(object, OBJECT).filter(|name| *name == name_of(key))?;
     Some((annotation(object, REPLICANT)?, annotation(object, SITE)?))
 }
@@ -54,6 +59,11 @@ fn owner<'a>(key: &Key, object: &'a Value) -> Option<(&'a str, &'a str)> {
 /// Whether an object is one of those that are meant.
 pub(super) fn is_of(key: &Key, object: &Value, mark: Mark<'_>) -> bool {
     owner(key, object) == Some((mark.id.as_str(), mark.site.as_str()))
+}
+
+/// Whether what was applied last to an object is what is to be applied now.
+pub(super) fn is_applied(live: &Value, value: &Value) -> bool {
+    annotation(value, APPLIED).is_some_and(|applied| annotation(live, APPLIED) == Some(applied))
 }
 
 /// Whether an object was there before it became a replicant's.
@@ -122,6 +132,44 @@ pub(super) fn stamped(key: &Key, value: &Value, mark: Mark<'_>, adopted: bool) -
     Ok(value)
 }
 
+/// A manifest that an operation has made, with what tells so.
+pub(super) fn operated(manifest: &Value, marker: Option<(u64, &OperationId)>) -> Value {
+    let mut value = manifest.clone();
+    let text = manifest.to_string();
+    let annotations = map(&mut value, "metadata").and_then(|metadata| {
+        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+        if annotations.is_null() {
+            *annotations = json!({});
+        }
+        // What is no map is refused when it is stamped.
+        annotations.as_object_mut()
+    });
+    if let Some(annotations) = annotations {
+        annotations.insert(MANIFEST.into(), json!(text));
+        annotations.extend(marker.map(|(number, id)| (OPERATION.to_owned(), json!(format!("{number} {id}")))));
+    }
+    value
+}
+
+/// A manifest with what an object that was made from it carries of operations.
+pub(super) fn as_operated(manifest: &Value, live: &Value) -> Value {
+    match (annotation(live, MANIFEST), marker_of(live)) {
+        (None, None) => manifest.clone(),
+        (_, marker) => operated(manifest, marker.as_ref().map(|(number, id)| (*number, id))),
+    }
+}
+
+/// The number and the id of the operation that changed an object last.
+pub(super) fn marker_of(object: &Value) -> Option<(u64, OperationId)> {
+    let (number, id) = annotation(object, OPERATION)?.split_once(' ')?;
+    Some((number.parse().ok()?, OperationId::new(id).ok()?))
+}
+
+/// The manifest that operations have made of an object.
+pub(super) fn manifest_of(object: &Value) -> Option<Value> {
+    serde_json::from_str(annotation(object, MANIFEST)?).ok()
+}
+
 /// The merge patch that takes everything away that says whose an object is.
 pub(super) fn released(live: &Value) -> Value {
     let version = live.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
@@ -129,7 +177,8 @@ pub(super) fn released(live: &Value) -> Value {
     json!({"metadata": {
         "resourceVersion": version,
         "labels": {REPLICANT: nothing},
-        "annotations": {REPLICANT: nothing, SITE: nothing, OBJECT: nothing, ADOPTED: nothing, APPLIED: nothing},
+        "annotations": {REPLICANT: nothing, SITE: nothing, OBJECT: nothing, ADOPTED: nothing, APPLIED: nothing,
+            OPERATION: nothing, MANIFEST: nothing},
     }})
 }
 

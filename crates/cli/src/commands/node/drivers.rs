@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use khufu_drivers::{Driver, FilesDriver, KubernetesDriver};
 
+use crate::config::IN_CLUSTER;
 use crate::exit::Failure;
-
-/// The option with which the driver `kubernetes` takes the cluster that the node runs in.
-const IN_CLUSTER: &str = "in-cluster";
 
 /// Makes the driver of a kind from its option.
 ///

@@ -8,7 +8,10 @@ async fn who_has_changed_what_is_said() {
     let mut replica = scene.replica("drift");
     let objects = json!({"objects": [deployment(&scene, "web"), scene.config_map("a", json!({"x": "1"}))]});
     scene.made(&mut replica, &objects).await;
+    // Older servers do not write down who has scaled something.
     scene.kubectl(&["scale", "deployment", "web", "--replicas=5"]);
+    let drift = scene.look(&replica).await.drift.unwrap();
+    assert!(drift.contains("spec.replicas is 5"), "{drift}");
     scene.kubectl(&["set", "image", "deployment/web", "web=nginx:2", "--field-manager=somebody"]);
     scene.kubectl(&["delete", "configmap", "a"]);
     let seen = scene.look(&replica).await;
@@ -37,6 +40,22 @@ async fn what_is_ignored_is_left_to_others() {
     scene.made(&mut replica, &desired).await;
     let live = scene.get("deployment", "web").unwrap();
     assert_eq!((&live["spec"]["replicas"], &live["metadata"]["labels"]["app"]), (&json!(7), &json!("web")));
+    // It is no part of what is compared between sites.
+    let digest = scene.look(&replica).await.digest;
+    scene.kubectl(&["scale", "deployment", "web", "--replicas=8"]);
+    assert_eq!(scene.look(&replica).await.digest, digest);
+    replica.options.clear();
+    assert_ne!(scene.look(&replica).await.digest, digest);
+    // What others have removed stays away, too.
+    let mut replica = scene.told("ignored", json!({"ignore": ["data.theirs"]}));
+    let desired = scene.config_map("a", json!({"ours": "1", "theirs": "2"}));
+    scene.made(&mut replica, &desired).await;
+    assert_eq!(scene.get("configmap", "a").unwrap()["data"]["theirs"], "2");
+    scene.kubectl(&["patch", "configmap", "a", "--type=json", "-p", r#"[{"op":"remove","path":"/data/theirs"}]"#]);
+    assert_eq!(scene.look(&replica).await.drift, None);
+    let desired = scene.config_map("a", json!({"ours": "2", "theirs": "2"}));
+    scene.made(&mut replica, &desired).await;
+    assert_eq!(scene.get("configmap", "a").unwrap()["data"], json!({"ours": "2"}));
 }
 
 #[tokio::test]
@@ -54,4 +73,32 @@ async fn values_of_secrets_stay_where_they_are() {
     let diff = scene.driver.diff(&replica, &[Work::Desired(other)]).await;
     let said = format!("{seen:?} {diff:?}");
     assert!(!said.contains("dGhlaXItcGFzc3dvcmQ") && !said.contains("b3VyLXBhc3N3b3Jk"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_added_to_a_list_that_is_one_thing_is_a_change_and_to_another_is_not() {
+    let Some(scene) = Scene::new("lists").await else { return };
+    let api = "rbac.authorization.k8s.io";
+    let user = |name: &str| json!({"apiGroup": api, "kind": "User", "name": name});
+    let binding = json!({"apiVersion": format!("{api}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": "b", "namespace": "lists"},
+        "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "view"}, "subjects": [user("alice")]});
+    let mut replica = scene.replica("lists");
+    let objects = json!({"objects": [binding, deployment(&scene, "web")]});
+    scene.made(&mut replica, &objects).await;
+    // Others put containers beside ours, and that is theirs.
+    let side = r#"{"spec":{"template":{"spec":{"containers":[{"name":"side","image":"side:1"}]}}}}"#;
+    scene.kubectl(&["patch", "deployment", "web", "-p", side]);
+    assert_eq!(scene.look(&replica).await.drift, None);
+    let mallory = format!(r#"[{{"op":"add","path":"/subjects/-","value":{}}}]"#, user("mallory"));
+    scene.kubectl(&["patch", "rolebinding", "b", "--type=json", "-p", &mallory]);
+    let drift = scene.look(&replica).await.drift.unwrap();
+    assert!(drift.contains("mallory") && !drift.contains("side"), "{drift}");
+    replica.options = json!({"force": true}).as_object().unwrap().clone();
+    let done = scene.made(&mut replica, &objects).await;
+    assert_eq!(done.output, "2 objects: 0 created, 1 changed, 0 removed");
+    assert_eq!(scene.get("rolebinding", "b").unwrap()["subjects"], json!([user("alice")]));
+    let containers = scene.get("deployment", "web").unwrap()["spec"]["template"]["spec"]["containers"].clone();
+    assert_eq!(containers.as_array().unwrap().len(), 2);
+    assert_eq!(scene.look(&replica).await.drift, None);
 }

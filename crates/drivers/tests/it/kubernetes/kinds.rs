@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn definition(group: &str) -> Value {
+pub(super) fn definition(group: &str) -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
         "properties": {"depth": {"type": "integer"}}}}}});
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -11,7 +11,7 @@ fn definition(group: &str) -> Value {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}})
 }
 
-fn well(scene: &Scene, group: &str, depth: Value) -> Value {
+pub(super) fn well(scene: &Scene, group: &str, depth: Value) -> Value {
     json!({"apiVersion": format!("{group}/v1"), "kind": "Well", "metadata": {"name": "w", "namespace": scene.namespace},
         "spec": {"depth": depth}})
 }

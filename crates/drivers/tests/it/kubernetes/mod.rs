@@ -1,9 +1,13 @@
 //! The driver `kubernetes` with a real API server. Each test has a namespace of its own.
 
+mod away;
 mod broken;
 mod drift;
 mod kinds;
+mod merge_keys;
+mod operate;
 mod owned;
+mod rbac;
 mod watch;
 mod write;
 
@@ -17,6 +21,11 @@ use serde_json::{Value, json};
 
 /// The user who may do nothing.
 const NOBODY: &str = "nobody";
+/// Service accounts as an API server names them, to whom tests give roles.
+const ACCOUNTS: [&str; 2] = ["system:serviceaccount:accounts:whole", "system:serviceaccount:narrow:parts"];
+
+/// The user who has rights in single namespaces.
+const NARROW: &str = "narrow";
 
 /// The cluster that tests share; none where there are no servers. It lives in a thread of its own, since it ends with the
 /// thread that has started it.
@@ -26,7 +35,9 @@ fn cluster() -> Option<&'static Cluster> {
         .get_or_init(|| {
             let (sender, receiver) = mpsc::channel();
             std::thread::spawn(move || {
-                sender.send(Cluster::builder("paris").user(NOBODY, &[]).start()).unwrap();
+                let builder = Cluster::builder("paris").user(NOBODY, &[]).user(NARROW, &[]);
+                let builder = ACCOUNTS.into_iter().fold(builder, |builder, account| builder.user(account, &[]));
+                sender.send(builder.start()).unwrap();
                 loop {
                     std::thread::park();
                 }
@@ -72,10 +83,12 @@ impl Scene {
         self.driver.apply(replica, Work::Desired(desired.clone())).await
     }
 
-    /// Applies, and remembers what it is called then.
+    /// Applies, and remembers what it was called last, as the engine does.
     async fn made(&self, replica: &mut Replica, desired: &Value) -> Done {
         let done = self.apply(replica, desired).await.unwrap();
-        replica.local_id.clone_from(&done.local_id);
+        if done.local_id.is_some() {
+            replica.local_id.clone_from(&done.local_id);
+        }
         replica.written = Some(desired.clone());
         done
     }

@@ -112,3 +112,62 @@ async fn secrets_and_rights_are_not_gone_around() {
     let error = nobody.apply(&scene.replica("nobody"), Work::Desired(object)).await.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("nobody"), "{error}");
 }
+
+#[tokio::test]
+async fn what_others_have_put_into_a_namespace_does_not_go_with_it() {
+    let Some(scene) = Scene::new("host").await else { return };
+    let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let inside = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ours", "namespace": "house"}});
+    let mut replica = scene.replica("house");
+    let both = json!({"objects": [namespace("house"), inside]});
+    scene.made(&mut replica, &both).await;
+    let guest =
+        |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "house"}});
+    scene.apply_by_hand(&guest("guest"));
+    // Also where the guest is another replicant's.
+    let mut other = scene.replica("lodger");
+    scene.made(&mut other, &guest("lodger")).await;
+    let error = scene.driver.delete(&replica).await.unwrap_err();
+    let text = error.to_string();
+    assert!(error.is_permanent() && text.contains("ConfigMap/house/guest") && text.contains("lodger"), "{text}");
+    assert!(text.contains("cascade") && !text.contains("house/ours"), "{text}");
+    // Nor a copy of what is ours.
+    scene.made(&mut replica, &both).await;
+    let mut copy = scene.cluster.kubectl(&["get", "configmap", "ours", "--namespace", "house", "--output=json"]).stdout;
+    copy = String::from_utf8(copy).unwrap().replace("\"name\": \"ours\"", "\"name\": \"copy\"").into_bytes();
+    scene.apply_by_hand(&serde_json::from_slice(&copy).unwrap());
+    let error = scene.driver.delete(&replica).await.unwrap_err();
+    assert!(error.to_string().contains("house/copy"), "{error}");
+    let names = || scene.kubectl(&["get", "configmap", "--namespace", "house", "--output=name"]);
+    assert!(names().contains("configmap/guest") && names().contains("configmap/lodger"), "{}", names());
+    // Nor where the namespace is only not in the manifest any more.
+    let error = scene.apply(&replica, &scene.config_map("rest", json!({}))).await.unwrap_err();
+    assert!(error.to_string().contains("guest"), "{error}");
+    assert!(names().contains("configmap/guest"), "{}", names());
+    scene.driver.delete(&other).await.unwrap();
+    scene.kubectl(&["delete", "configmap", "guest", "copy", "--namespace", "house"]);
+    // Nobody removes what is in a namespace here, but there is nothing.
+    let removed = scene.driver.delete(&replica).await;
+    assert!(removed.as_ref().map_or_else(|error| !error.is_permanent(), |_| true), "{removed:?}");
+    assert_ne!(scene.get("namespace", "house").unwrap()["metadata"]["deletionTimestamp"], Value::Null);
+
+    // The same with objects of a kind that is defined.
+    let group = "host.example.org";
+    let mut replica = scene.replica("kind");
+    scene.made(&mut replica, &kinds::definition(group)).await;
+    until("the kind is served", async || {
+        let made = scene.cluster.kubectl_as(
+            ADMIN,
+            &["create", "-f", "-"],
+            Some(&kinds::well(&scene, group, json!(1)).to_string()),
+        );
+        made.status.success()
+    })
+    .await;
+    let error = scene.driver.delete(&replica).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("Well.host.example.org/host/w"), "{error}");
+    assert!(scene.get("wells.host.example.org", "w").is_some());
+    replica.options = json!({"cascade": true}).as_object().unwrap().clone();
+    until("all is gone", async || scene.driver.delete(&replica).await.is_ok()).await;
+    assert_eq!(scene.get("crd", "wells.host.example.org"), None);
+}

@@ -27,3 +27,64 @@ async fn what_others_change_is_told_and_what_khufu_writes_is_not() {
     scene.kubectl(&["delete", "configmap", "a"]);
     assert!(ours(&mut changes, 30_000).await);
 }
+
+#[tokio::test]
+async fn where_rights_end_at_a_namespace_all_works_within_it() {
+    let Some(scene) = Scene::new("confined").await else { return };
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"]});
+    let metadata = json!({"name": "khufu", "namespace": "confined"});
+    let api = "rbac.authorization.k8s.io";
+    scene.apply_by_hand(
+        &json!({"apiVersion": format!("{api}/v1"), "kind": "Role", "metadata": metadata, "rules": [rule]}),
+    );
+    scene.apply_by_hand(&json!({"apiVersion": format!("{api}/v1"), "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": {"apiGroup": api, "kind": "Role", "name": "khufu"},
+        "subjects": [{"apiGroup": api, "kind": "User", "name": NARROW}]}));
+    let driver = KubernetesDriver::from_kubeconfig(&scene.cluster.kubeconfig(NARROW), None).await.unwrap();
+    let scene = Scene { driver, ..scene };
+    let mut changes = scene.driver.watch().unwrap();
+    let mut replica = scene.replica("confined");
+    let both = json!({"objects": [scene.config_map("a", json!({})), scene.config_map("b", json!({}))]});
+    scene.made(&mut replica, &both).await;
+    // What others change is heard of.
+    until("the change is told of", async || {
+        scene.made(&mut replica, &both).await;
+        scene.kubectl(&["annotate", "configmap", "a", "--overwrite", &format!("at={:?}", Instant::now())]);
+        tokio::time::timeout(Duration::from_millis(900), changes.recv()).await.is_ok_and(|told| told.is_ok())
+    })
+    .await;
+    // And what nobody remembers is found.
+    let mut forgotten = scene.replica("confined");
+    forgotten.local_id = Some("ConfigMap/confined/a".into());
+    scene.driver.delete(&forgotten).await.unwrap();
+    assert_eq!((scene.get("configmap", "a"), scene.get("configmap", "b")), (None, None));
+}
+
+#[tokio::test]
+async fn a_kind_that_goes_and_comes_back_is_watched_again() {
+    let Some(scene) = Scene::new("back").await else { return };
+    let group = "back.example.org";
+    let mut changes = scene.driver.watch().unwrap();
+    let ours = async |changes: &mut khufu_drivers::Changes, within: u64| {
+        let told = async { while changes.recv().await.unwrap().as_str() != "back" {} };
+        tokio::time::timeout(Duration::from_millis(within), told).await.is_ok()
+    };
+    let mut replica = scene.replica("back");
+    let desired = json!({"objects": [kinds::definition(group), kinds::well(&scene, group, json!(3))]});
+    scene.made(&mut replica, &desired).await;
+    let watched = async |changes: &mut khufu_drivers::Changes| {
+        until("the watch runs", async || {
+            let now = format!("at={:?}", Instant::now());
+            scene.kubectl(&["annotate", "wells.back.example.org", "w", "--overwrite", &now]);
+            ours(changes, 900).await
+        })
+        .await;
+        while ours(changes, 1_500).await {}
+    };
+    watched(&mut changes).await;
+    scene.kubectl(&["delete", "crd", "wells.back.example.org"]);
+    assert!(ours(&mut changes, 30_000).await);
+    until("all is made again", async || scene.apply(&replica, &desired).await.is_ok()).await;
+    watched(&mut changes).await;
+}

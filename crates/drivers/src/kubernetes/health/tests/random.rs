@@ -1,10 +1,11 @@
 //! Broken and random objects.
 
+use khufu_crdt::Health;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::workloads::{available, deployment, job, of_three, pod, rolled_out};
-use super::{Current, InProgress, MAX_CHARS, NotFound, Verdict, check, condition, object, of};
+use super::{Current, InProgress, MAX_CHARS, NotFound, check, condition, object, of};
 
 #[test]
 fn nonsense() {
@@ -95,16 +96,16 @@ fn mutate(object: &mut Value, place: &str, by: Option<Value>) {
 fn what_is_missing_fails_nothing() {
     let mut changed = 0;
     for healthy in healthy() {
-        assert_eq!(of(&healthy).health, Current, "{healthy}");
+        assert_eq!(of(&healthy).condition, Current, "{healthy}");
         let mut found = Vec::new();
         places(&healthy, "", &mut found);
         for place in found {
             for by in [None, Some(json!(null)), Some(json!([])), Some(json!({})), Some(json!(-1)), Some(json!(1e300))] {
                 let mut object = healthy.clone();
                 mutate(&mut object, &place, by.clone());
-                let verdict = of(&object);
-                assert!(verdict.health <= InProgress, "{place} {by:?}: {verdict:?}");
-                changed += usize::from(verdict.health == InProgress);
+                let health = of(&object);
+                assert!(health.condition <= InProgress, "{place} {by:?}: {health:?}");
+                changed += usize::from(health.condition == InProgress);
             }
         }
     }
@@ -172,12 +173,12 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-fn check_shape(verdict: &Verdict) -> Result<(), TestCaseError> {
-    let message = &verdict.message;
+fn check_shape(health: &Health) -> Result<(), TestCaseError> {
+    let message = &health.message;
     prop_assert!(message.chars().count() <= MAX_CHARS, "{message}");
     prop_assert!(!message.chars().any(char::is_control), "{message:?}");
     prop_assert!(!message.is_empty());
-    prop_assert_ne!(verdict.health, NotFound);
+    prop_assert_ne!(health.condition, NotFound);
     Ok(())
 }
 

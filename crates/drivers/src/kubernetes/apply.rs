@@ -1,0 +1,199 @@
+//! Making the objects of a desired state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
+use khufu_crdt::{Condition, Health};
+use serde_json::{Value, json};
+
+use super::health::{self, rolled_up};
+use super::kinds::Kind;
+use super::manifest::{self, Key, Object};
+use super::options::Options;
+use super::replicas::{AT_ONCE, LOOK_EVERY, MANY, PATIENCE, Replicas, digest_of, local_id, mark, uid};
+use super::stamp::{self, Mark};
+use crate::{Done, DriverError, Replica};
+
+/// Of so many replicants it is remembered that nothing is to be looked for.
+const MAX_TIDY: usize = 100_000;
+
+/// An object that is now as it should be.
+pub(super) struct Made {
+    key: Key,
+    uid: Option<String>,
+    rank: u8,
+    change: Change,
+    part: Value,
+    health: Health,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    Created,
+    Written,
+}
+
+/// Of several failures the first, since what it was about may be why the others failed.
+fn first_of(mut errors: Vec<DriverError>) -> Option<DriverError> {
+    // What will be tried again soon comes before what will not.
+    let soon = errors.iter().position(|error| !error.is_permanent()).unwrap_or(0);
+    (!errors.is_empty()).then(|| errors.swap_remove(soon))
+}
+
+impl Replicas {
+    /// Makes one object as it is to be.
+    pub(super) async fn make(&self, object: &Object, mark: Mark<'_>, options: &Options) -> Result<Made, DriverError> {
+        let wanted = self.wanted(object, options).await?;
+        let (kind, key, rank) = (&wanted.kind, &wanted.key, wanted.rank);
+        self.watcher.watch(&self.server, kind, &key.namespace);
+        self.uses(kind, &key.namespace).await?;
+        let live = self.server.get(kind, key).await?;
+        if let Some(live) = &live
+            && !live.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
+        {
+            let health = health::of(live);
+            return Err(DriverError::Unavailable {
+                reason: format!("{key} is being removed, and made anew once it is gone: {}", health.message),
+                retry_after: None,
+            });
+        }
+        let value = Self::for_server(&wanted, live.as_ref(), mark, options)?;
+        let as_wanted = match &live {
+            Some(live) => {
+                stamp::is_applied(live, &value) && self.changed(&wanted, live, &value, options).await?.is_empty()
+            }
+            None => false,
+        };
+        let (change, live) = match live {
+            Some(live) if as_wanted => (Change::None, live),
+            live => {
+                let change = if live.is_none() { Change::Created } else { Change::Written };
+                let now = self.server.apply(kind, key, &value, options.force, false).await?;
+                self.normal.wrote(&now, &value);
+                (change, now)
+            }
+        };
+        self.watcher.saw(kind, mark.id, &live);
+        if key.kind == "CustomResourceDefinition" && change != Change::None {
+            self.defined(kind, key).await?;
+        }
+        let (part, health) = (Self::part(&live, &wanted.value, options), health::of(&live));
+        Ok(Made { uid: uid(&live), key: wanted.key, rank, change, part, health })
+    }
+
+    /// Waits until a definition is served.
+    async fn defined(&self, kind: &Kind, key: &Key) -> Result<(), DriverError> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let live = self.server.get(kind, key).await?;
+            let health = live.as_ref().map_or_else(health::not_found, health::of);
+            if health.condition == Condition::Current {
+                self.server.forget_kinds();
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= until {
+                let reason = format!("{key} is not served yet: {}", health.message);
+                return Err(DriverError::Unavailable { reason, retry_after: None });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub(super) async fn make_namespaces(&self, objects: &[Object], options: &Options) -> Result<(), DriverError> {
+        let named = |object: &Object| object.group.is_empty() && object.kind == "Namespace";
+        let made: BTreeSet<_> =
+            objects.iter().filter(|object| named(object)).map(|object| object.name.as_str()).collect();
+        let needed = objects.iter().filter_map(|object| object.namespace.as_deref());
+        let needed: BTreeSet<_> =
+            needed.chain(options.namespace.as_deref()).filter(|name| !made.contains(name)).collect();
+        for name in needed {
+            let [group, kind, namespace] = ["", "Namespace", ""].map(str::to_owned);
+            let key = Key { group, kind, namespace, name: name.to_owned() };
+            let kind = self.server.kind(&key, Some("v1")).await?;
+            if self.server.get(&kind, &key).await?.is_none() {
+                let value = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+                self.server.apply(&kind, &key, &value, false, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all objects of a desired state, and removes those of an earlier one that it does not ask for any more.
+    pub(super) async fn apply(&self, replica: &Replica, desired: &Value) -> Result<Done, DriverError> {
+        let options = Options::read(&replica.options)?;
+        let objects = manifest::objects(desired, &options)?;
+        if options.create_namespaces {
+            self.make_namespaces(&objects, &options).await?;
+        }
+        self.bring_about(replica, &options, &objects).await
+    }
+
+    /// Makes these objects, and removes all others of the replicant.
+    pub(super) async fn bring_about(
+        &self,
+        replica: &Replica,
+        options: &Options,
+        objects: &[Object],
+    ) -> Result<Done, DriverError> {
+        let tidy = self.tidy().remove(&replica.id);
+        let mut made: Vec<Made> = Vec::new();
+        let mut ranks: Vec<u8> = objects.iter().map(Object::rank).collect();
+        ranks.dedup();
+        for rank in ranks {
+            let mut calls = Vec::<BoxFuture<'_, _>>::new();
+            for object in objects.iter().filter(|object| object.rank() == rank) {
+                calls.push(Box::pin(self.make(object, mark(replica), options)));
+            }
+            let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
+            let mut errors = Vec::new();
+            for result in results {
+                match result {
+                    Ok(one) => made.push(one),
+                    Err(error) => errors.push(error),
+                }
+            }
+            if let Some(error) = first_of(errors) {
+                return Err(error);
+            }
+        }
+        let removed = self.prune(replica, &made, options, tidy).await?;
+        let count = |change| made.iter().filter(|made| made.change == change).count();
+        let output = format!(
+            "{} objects: {} created, {} changed, {removed} removed",
+            made.len(),
+            count(Change::Created),
+            count(Change::Written)
+        );
+        made.sort_by(|a, b| (a.rank, &a.key).cmp(&(b.rank, &b.key)));
+        let parts: BTreeMap<_, _> = made.iter().map(|made| (made.key.to_string(), made.part.clone())).collect();
+        let local_id = local_id(made.iter().map(|made| made.key.clone()));
+        if local_id.as_deref().is_some_and(|names| names != MANY) {
+            let mut tidy = self.tidy();
+            if tidy.len() >= MAX_TIDY {
+                tidy.clear();
+            }
+            tidy.insert(replica.id.clone());
+        }
+        let health = rolled_up(made.iter().map(|made| (&made.key, &made.health)));
+        Ok(Done { output, local_id, digest: Some(digest_of(&parts)), health })
+    }
+
+    /// Removes what was asked for once and is not any more. How many.
+    async fn prune(
+        &self,
+        replica: &Replica,
+        made: &[Made],
+        options: &Options,
+        tidy: bool,
+    ) -> Result<usize, DriverError> {
+        let known = if tidy { self.named(replica).await? } else { self.known(replica).await? };
+        let mut removed = 0;
+        for (kind, key) in known.iter().filter(|(_, key)| !made.iter().any(|made| made.key == *key)) {
+            let kept = |uid: &str| made.iter().any(|made| made.uid.as_deref() == Some(uid));
+            removed += usize::from(self.remove(kind, key, mark(replica), options, false, kept).await?);
+        }
+        Ok(removed)
+    }
+}

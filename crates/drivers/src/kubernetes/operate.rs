@@ -1,0 +1,260 @@
+//! Running operations, and what a replica consists of when some have run.
+//!
+//! The manifest of an object is the one of the desired state, or, once an operation has changed it, the one in an annotation of
+//! the object. An operation makes another of it, which is applied like that of a desired state: as a whole, under the same
+//! manager. So the next desired state takes back what operations did, field by field, without removing what it asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
+use khufu_crdt::{Operation, OperationId};
+use serde_json::Value;
+
+use super::health::{self, rolled_up};
+use super::kinds::{Kind, is_missing};
+use super::manifest::{self, Key, Object};
+use super::operation::{Action, nothing, place};
+use super::options::Options;
+use super::replicas::{AT_ONCE, MANY, Replicas, digest_of, inventory, local_id, mark};
+use super::stamp;
+use crate::{Done, DriverError, Replica};
+
+/// An object of a replica.
+pub(super) struct Held {
+    pub(super) key: Key,
+    /// None if it is not served any more.
+    pub(super) kind: Option<Kind>,
+    /// What it is to be; none if nobody remembers.
+    pub(super) manifest: Option<Object>,
+    /// What it is; none if it is not there, or is not of this replica.
+    pub(super) live: Option<Value>,
+}
+
+impl Held {
+    /// The operation that changed it last, and its number among all of the replica.
+    pub(super) fn marker(&self) -> Option<(u64, OperationId)> {
+        stamp::marker_of(self.live.as_ref()?)
+    }
+
+    /// That part of it of which its manifest speaks.
+    pub(super) fn part(&self, options: &Options) -> Option<Value> {
+        Some(Replicas::part(self.live.as_ref()?, &self.manifest.as_ref()?.value, options))
+    }
+}
+
+/// One object of a manifest that was changed.
+fn only(value: &Value, options: &Options) -> Result<Object, DriverError> {
+    let object = manifest::objects(value, options)?.pop();
+    object.ok_or_else(|| DriverError::invalid("payload", "it makes no object of the manifest"))
+}
+
+/// An object with what tells which operation made it so.
+fn operated(object: &Object, marker: Option<(u64, &OperationId)>) -> Object {
+    Object { value: stamp::operated(&object.value, marker), ..object.clone() }
+}
+
+/// The names of all objects, by which a replica is known that operations have run on.
+fn named(keys: impl Iterator<Item = Key>) -> Result<String, DriverError> {
+    let mut keys = keys.peekable();
+    if keys.peek().is_none() {
+        return Ok(String::new());
+    }
+    local_id(keys).filter(|names| names != MANY).ok_or_else(|| {
+        let reason = "the replicant has too many objects for operations that change which there are";
+        DriverError::invalid("payload", format!("{reason}: change its desired state instead"))
+    })
+}
+
+impl Replicas {
+    /// The objects of a replica: those of the desired state that was written last, and those that operations have made,
+    /// without those that operations have removed.
+    pub(super) async fn held(&self, replica: &Replica, options: &Options) -> Result<Vec<Held>, DriverError> {
+        let names = replica.local_id.as_deref().filter(|names| *names != MANY);
+        let names: Option<BTreeSet<Key>> = names.map(|names| inventory(Some(names)).into_iter().collect());
+        let is_there = |key: &Key| names.as_ref().is_none_or(|names| names.contains(key));
+        let mut found = Vec::new();
+        let mut keys = BTreeSet::new();
+        for object in replica
+            .written
+            .iter()
+            .map(|written| manifest::objects(written, options))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat()
+        {
+            let (kind, key) = match self.wanted(&object, options).await {
+                Ok(wanted) => (Some(wanted.kind), wanted.key),
+                Err(error) if is_missing(&error) => {
+                    let [group, kind, name] = [&object.group, &object.kind, &object.name].map(String::clone);
+                    (None, Key { group, kind, namespace: object.namespace.clone().unwrap_or_default(), name })
+                }
+                Err(error) => return Err(error),
+            };
+            if kind.is_none() || is_there(&key) {
+                found.push(Held { key: key.clone(), kind, manifest: Some(object), live: None });
+            }
+            keys.insert(key);
+        }
+        let others = if names.is_some() { self.named(replica).await? } else { self.known(replica).await? };
+        for (kind, key) in others.into_iter().rev() {
+            if keys.insert(key.clone()) {
+                found.push(Held { key, kind: Some(kind), manifest: None, live: None });
+            }
+        }
+        let mut calls = Vec::<BoxFuture<'_, Result<Held, DriverError>>>::new();
+        for held in found {
+            calls.push(Box::pin(self.seen(held, replica, options)));
+        }
+        let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
+        results.into_iter().collect()
+    }
+
+    /// An object with what there is of it.
+    async fn seen(&self, mut held: Held, replica: &Replica, options: &Options) -> Result<Held, DriverError> {
+        let Some(kind) = &held.kind else { return Ok(held) };
+        self.watcher.watch(&self.server, kind, &held.key.namespace);
+        let live = self.live(kind, &held.key).await?;
+        held.live = live.filter(|live| stamp::is_of(&held.key, live, mark(replica)));
+        if let Some(manifest) = held.live.as_ref().and_then(stamp::manifest_of) {
+            held.manifest = Some(only(&manifest, options)?);
+        }
+        Ok(held)
+    }
+
+    /// Runs an operation.
+    pub(super) async fn operate(&self, replica: &Replica, operation: &Operation) -> Result<Done, DriverError> {
+        let options = Options::read(&replica.options)?;
+        let action = Action::read(operation, &options)?;
+        self.tidy().remove(&replica.id);
+        let mut held = self.held(replica, &options).await?;
+        let number = held.iter().filter_map(Held::marker).map(|(number, _)| number).max().unwrap_or(0) + 1;
+        let marker = Some((number, &operation.id));
+        let (output, names) = match action {
+            Action::Apply(objects) => {
+                if options.create_namespaces {
+                    self.make_namespaces(&objects, &options).await?;
+                }
+                let wanted: Vec<_> = objects.iter().map(|object| operated(object, None)).collect();
+                self.would_take(replica, &options, &wanted).await?;
+                let done = self.bring_about(replica, &options, &wanted).await?;
+                // Only now that all is done does anything say so.
+                if let Some(last) = objects.last() {
+                    self.make(&operated(last, marker), mark(replica), &options).await?;
+                }
+                (done.output, done.local_id.unwrap_or_default())
+            }
+            Action::Change(target, change) => {
+                let place = place(target.as_ref(), held.iter().map(|held| &held.key))?;
+                let place = place.ok_or_else(|| nothing(target.as_ref()))?;
+                let names = local_id(held.iter().map(|held| held.key.clone()));
+                let output = match held.get(place) {
+                    // Some patches give something else when they are laid over it twice.
+                    Some(held) if held.marker().is_some_and(|(_, last)| last == operation.id) => {
+                        format!("{} was changed before", held.key)
+                    }
+                    Some(Held { key, manifest: Some(manifest), .. }) => {
+                        let changed = only(&change.make(key, &manifest.value)?, &options)?;
+                        self.make(&operated(&changed, marker), mark(replica), &options).await?;
+                        format!("{key} changed")
+                    }
+                    _ => {
+                        let reason = "nobody remembers what this object was made of: put the desired state, or an \
+                                      operation \"apply\", and ask again";
+                        return Err(DriverError::Refused { place: replica.id.to_string(), reason: reason.into() });
+                    }
+                };
+                (output, names.unwrap_or_default())
+            }
+            Action::Delete(target) => {
+                let place = place(target.as_ref(), held.iter().map(|held| &held.key))?;
+                let gone = place.map(|place| held.remove(place));
+                let names = named(held.iter().map(|held| held.key.clone()))?;
+                let output = match &gone {
+                    Some(Held { key, kind, .. }) => {
+                        if let Some(kind) = kind
+                            && let Err(error) = self.remove(kind, key, mark(replica), &options, false, |_| false).await
+                        {
+                            let live = self.live(kind, key).await?;
+                            let going = |live: &Value| live.pointer("/metadata/deletionTimestamp").is_some();
+                            // What finalizers hold goes by itself, and nothing brings it back.
+                            if error.is_permanent() || !live.as_ref().is_some_and(going) {
+                                return Err(error);
+                            }
+                        }
+                        format!("{key} removed")
+                    }
+                    // Which is what was asked for.
+                    None => nothing(target.as_ref()).to_string(),
+                };
+                (output, names)
+            }
+        };
+        let local_id = Some(names);
+        let now = Replica { local_id, ..replica.clone() };
+        let held = self.held(&now, &options).await?;
+        let parts: BTreeMap<_, _> =
+            held.iter().filter_map(|held| Some((held.key.to_string(), held.part(&options)?))).collect();
+        let healths: Vec<_> = held
+            .iter()
+            .map(|held| (&held.key, held.live.as_ref().map_or_else(health::not_found, health::of)))
+            .collect();
+        let health = rolled_up(healths.iter().map(|(key, health)| (key, health)));
+        let digest = (!parts.is_empty()).then(|| digest_of(&parts));
+        Ok(Done { output, local_id: now.local_id, digest, health })
+    }
+
+    /// Tries what is to be made of several objects: an operation that fails is to have changed none of them. What cannot be
+    /// tried before others are there is left out.
+    async fn would_take(&self, replica: &Replica, options: &Options, objects: &[Object]) -> Result<(), DriverError> {
+        if objects.len() < 2 {
+            return Ok(());
+        }
+        let mut calls = Vec::<BoxFuture<'_, Result<(), DriverError>>>::new();
+        for object in objects {
+            calls.push(Box::pin(async move {
+                let wanted = self.wanted(object, options).await?;
+                let live = self.live(&wanted.kind, &wanted.key).await?;
+                let value = Self::for_server(&wanted, live.as_ref(), mark(replica), options)?;
+                self.server.apply(&wanted.kind, &wanted.key, &value, options.force, true).await.map(drop)
+            }));
+        }
+        let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
+        results.into_iter().filter_map(Result::err).find(DriverError::is_permanent).map_or(Ok(()), Err)
+    }
+
+    /// The manifests of a replica after some operations, from those before.
+    ///
+    /// # Errors
+    /// That of the first that fails.
+    pub(super) fn foreseen(
+        objects: &mut Vec<Object>,
+        operation: &Operation,
+        options: &Options,
+    ) -> Result<(), DriverError> {
+        let key = |object: &Object| {
+            let [group, kind, name] = [&object.group, &object.kind, &object.name].map(String::clone);
+            Key {
+                group,
+                kind,
+                namespace: object.namespace.clone().unwrap_or_else(|| options.namespace().to_owned()),
+                name,
+            }
+        };
+        let keys: Vec<_> = objects.iter().map(key).collect();
+        match Action::read(operation, options)? {
+            Action::Apply(all) => *objects = all,
+            Action::Change(target, change) => {
+                let place = place(target.as_ref(), keys.iter())?.ok_or_else(|| nothing(target.as_ref()))?;
+                if let (Some(object), Some(key)) = (objects.get_mut(place), keys.get(place)) {
+                    *object = only(&change.make(key, &object.value)?, options)?;
+                }
+            }
+            Action::Delete(target) => {
+                if let Some(place) = place(target.as_ref(), keys.iter())? {
+                    objects.remove(place);
+                }
+            }
+        }
+        Ok(())
+    }
+}
