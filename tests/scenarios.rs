@@ -8,6 +8,7 @@ mod damage;
 mod earlier;
 mod every_order;
 mod hosts;
+mod kubectl;
 mod kubernetes;
 mod merge_keys;
 mod operations;

@@ -38,6 +38,8 @@ fn arguments_that_make_no_sense_end_with_2_and_say_why() {
         (&["completions", "cobol"], "cobol"),
         (&["apply", "-f", "missing.yaml"], "missing.yaml"),
         (&["policy", "resolve", "missing.json"], "missing.json"),
+        (&["kubernetes", "rbac", "--service-account", "khufu"], "NAMESPACE/NAME"),
+        (&["kubernetes", "rbac", "--policy", "p.yaml"], "--file"),
     ] {
         khufu(dir.path(), arguments).with_code(2).says(&[word]);
     }
@@ -66,6 +68,7 @@ fn help_names_the_exit_codes_and_every_command_explains_itself() {
         "events",
         "scope",
         "policy",
+        "kubernetes",
         "completions",
     ] {
         assert!(help.contains(command), "{command} is not in:\n{help}");
@@ -227,4 +230,57 @@ fn init_makes_a_site_and_never_overwrites_one() {
         init(&["--site", "x", "--dir", "x", flag, "nonsense"]).with_code(2).says(&["nonsense", says]);
     }
     assert!(!dir.path().join("x").exists(), "a refusal leaves nothing");
+}
+
+/// What a ready policy says of two operations of any types: asked for while apart, the one with the higher clock second; and
+/// one after the other.
+#[test]
+fn the_ready_policy_for_kubernetes_says_what_becomes_of_each_pair_and_of_what_came_before() {
+    const TYPES: [&str; 5] = ["apply", "patch", "scale", "restart", "delete"];
+    let dir = dir();
+    let name = "kubernetes-policy";
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/{name}.yaml"));
+    let policy = std::fs::read_to_string(policy).expect("the policy is there");
+    let policy: String = policy.lines().map(|line| format!("    {line}\n")).collect();
+    let (mut text, mut names) = (format!("policies:\n  it:\n{policy}cases:\n"), 0);
+    for before in TYPES {
+        for after in TYPES {
+            let both = format!("[{before}-1, {after}-2]");
+            let turned = format!("[{after}-2, {before}-1]");
+            let later = format!("[{after}-2]");
+            // Of two that are all there is, the later stays.
+            let same = before == after && before == "apply";
+            let apart = match (before, after) {
+                _ if same => &later,
+                (_, "apply") => &turned,
+                _ => &both,
+            };
+            let seen = match (before, after) {
+                _ if same => &later,
+                (_, "apply") => &later,
+                _ => &both,
+            };
+            for (parents, resolved) in [("[]".to_owned(), apart), (format!("[{before}-1]"), seen)] {
+                names += 1;
+                text.push_str(&format!(
+                        "  - name: {names} {before} {after} {parents}\n    policy: it\n    resolved: {resolved}\n    operations:\n      \
+                         - {{id: {before}-1, type: {before}, parents: [], at: 1, by: paris}}\n      \
+                         - {{id: {after}-2, type: {after}, parents: {parents}, at: 2, by: rennes}}\n"
+                    ));
+            }
+        }
+    }
+    // What comes twice takes nothing away that was there before.
+    for twice in ["patch", "scale", "restart", "delete"] {
+        text.push_str(&format!(
+                "  - name: patched, then {twice} twice\n    policy: it\n    resolved: [first, second, third]\n    operations:\n      \
+                 - {{id: first, type: patch, parents: [], at: 1, by: paris}}\n      \
+                 - {{id: second, type: {twice}, parents: [first], at: 2, by: paris}}\n      \
+                 - {{id: third, type: {twice}, parents: [second], at: 3, by: paris}}\n"
+            ));
+    }
+    let file = write(dir.path(), "pairs.yaml", &text);
+    let ran = khufu(dir.path(), &["policy", "resolve", &file]);
+    assert!(!ran.err.contains("warning"), "{name}: {ran:?}");
+    ran.with_code(0);
 }

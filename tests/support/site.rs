@@ -141,6 +141,7 @@ impl SiteBuilder {
             client: Client::new(text(&serves["api"]), within),
             address: text(&serves["listen"][0]),
             node: text(&serves["node"]),
+            front: serves["kubernetes_front"].as_str().map(str::to_owned),
             builder: self,
             child,
             stdin,
@@ -158,6 +159,8 @@ pub(crate) struct Site {
     client: Client,
     address: String,
     node: String,
+    /// Where kubectl is served, if it is.
+    front: Option<String>,
 }
 
 impl Drop for Site {
@@ -187,6 +190,12 @@ impl Site {
     /// Where other nodes reach it.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where kubectl is served, and the authority of its certificate.
+    pub(crate) fn front(&self) -> (&str, PathBuf) {
+        let front = self.front.as_deref().expect("it was started with a front");
+        (front, self.builder.dir.join("data/kubernetes-front/ca.crt"))
     }
 
     /// Its node's id.

@@ -81,6 +81,11 @@ pub(crate) struct Layer {
     pub(crate) labels: Option<BTreeMap<String, String>>,
     /// The tokens that the API accepts.
     pub(crate) tokens: Option<PathBuf>,
+    /// The address that the front for kubectl is served at.
+    pub(crate) kubernetes_front: Option<String>,
+    /// Its certificate and key.
+    pub(crate) kubernetes_front_cert: Option<PathBuf>,
+    pub(crate) kubernetes_front_key: Option<PathBuf>,
     /// Whether other nodes of the local network are looked for.
     pub(crate) mdns: Option<bool>,
     /// Whether faults can be injected.
@@ -147,6 +152,11 @@ pub(crate) struct Settings {
     pub(crate) labels: BTreeMap<String, String>,
     /// The file with the tokens that the API accepts.
     pub(crate) tokens: Option<PathBuf>,
+    /// The address that the front for kubectl is served at.
+    pub(crate) kubernetes_front: Option<String>,
+    /// The certificate of the front, and its key.
+    pub(crate) kubernetes_front_cert: Option<PathBuf>,
+    pub(crate) kubernetes_front_key: Option<PathBuf>,
     /// Whether other nodes of the local network are looked for.
     pub(crate) mdns: bool,
     /// Whether faults can be injected.
@@ -204,6 +214,9 @@ pub(crate) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<L
         drivers: pairs("KHUFU_DRIVERS")?,
         labels: pairs("KHUFU_LABELS")?,
         tokens: text("KHUFU_TOKENS").map(PathBuf::from),
+        kubernetes_front: text("KHUFU_KUBERNETES_FRONT"),
+        kubernetes_front_cert: text("KHUFU_KUBERNETES_FRONT_CERT").map(PathBuf::from),
+        kubernetes_front_key: text("KHUFU_KUBERNETES_FRONT_KEY").map(PathBuf::from),
         mdns: switch("KHUFU_MDNS")?,
         allow_faults: switch("KHUFU_ALLOW_FAULTS")?,
         open_network: switch("KHUFU_OPEN_NETWORK")?,
@@ -268,6 +281,9 @@ pub(crate) fn merge(arguments: Layer, environment: Layer, file: Layer) -> Result
         drivers: pick!(drivers).unwrap_or_default(),
         labels: pick!(labels).unwrap_or_default(),
         tokens: pick!(tokens),
+        kubernetes_front: pick!(kubernetes_front),
+        kubernetes_front_cert: pick!(kubernetes_front_cert),
+        kubernetes_front_key: pick!(kubernetes_front_key),
         mdns: pick!(mdns).unwrap_or(false),
         allow_faults: pick!(allow_faults).unwrap_or(false),
         open_network: pick!(open_network).unwrap_or(false),

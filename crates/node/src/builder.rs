@@ -45,6 +45,8 @@ pub struct Builder {
     pub(crate) observe_every: Duration,
     pub(crate) api: Option<SocketAddr>,
     pub(crate) tokens: Option<Tokens>,
+    #[cfg(feature = "kubernetes")]
+    pub(crate) front: Option<crate::FrontConfig>,
     pub(crate) allow_faults: bool,
     pub(crate) preset: Preset,
     pub(crate) engine: Option<EngineTuning>,
@@ -82,6 +84,8 @@ impl Builder {
             observe_every: Duration::from_secs(300),
             api: None,
             tokens: None,
+            #[cfg(feature = "kubernetes")]
+            front: None,
             allow_faults: false,
             preset: Preset::default(),
             engine: None,
@@ -182,6 +186,14 @@ impl Builder {
     /// Only bearers of these tokens may use the API, also on loopback.
     pub fn tokens(mut self, tokens: Tokens) -> Self {
         self.tokens = Some(tokens);
+        self
+    }
+
+    /// Serves a front of the API server of this site's cluster: a way in for kubectl. The node needs the driver `kubernetes`
+    /// for the same cluster.
+    #[cfg(feature = "kubernetes")]
+    pub fn kubernetes_front(mut self, front: crate::FrontConfig) -> Self {
+        self.front = Some(front);
         self
     }
 

@@ -60,6 +60,10 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// The front for kubectl cannot be served.
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Front(#[from] crate::FrontError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

@@ -30,6 +30,8 @@ mod drift;
 mod error;
 mod events;
 mod faults;
+#[cfg(feature = "kubernetes")]
+mod front;
 mod handle;
 mod keys;
 mod list_keys;
@@ -45,6 +47,8 @@ pub use builder::{Builder, Preset};
 pub use error::StartError;
 pub use events::{Cursor, CursorError, EVENTS_KEPT, Events, Followed};
 pub use faults::{Faults, FaultsError};
+#[cfg(feature = "kubernetes")]
+pub use front::{FrontConfig, FrontError};
 pub use node::{Node, Stopped};
 pub use peer::PeerView;
 pub use tokens::{Role, Tokens, TokensError};

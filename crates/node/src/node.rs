@@ -27,6 +27,8 @@ pub struct Node {
     pub(crate) handle: Handle,
     pub(crate) api_address: Option<SocketAddr>,
     pub(crate) api: Option<JoinHandle<()>>,
+    #[cfg(feature = "kubernetes")]
+    pub(crate) front: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
 impl Node {
@@ -80,6 +82,13 @@ impl Node {
         self.api_address
     }
 
+    /// Where its front for kubectl serves, if it has one.
+    #[cfg(feature = "kubernetes")]
+    #[must_use]
+    pub fn front_address(&self) -> Option<SocketAddr> {
+        self.front.as_ref().map(|(address, _)| *address)
+    }
+
     /// The nodes that it has a connection with.
     pub async fn peers(&self) -> Vec<PeerView> {
         self.handle.peers().await
@@ -114,6 +123,10 @@ impl Node {
         if let Some(api) = self.api.take() {
             // It ends by itself; a panic in it was logged.
             let _ = api.await;
+        }
+        #[cfg(feature = "kubernetes")]
+        if let Some((_, front)) = self.front.take() {
+            let _ = front.await;
         }
         stopped
     }

@@ -51,6 +51,11 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         Some(address) => Some(api::bind(address).await.map_err(|source| StartError::Api { address, source })?),
         None => None,
     };
+    #[cfg(feature = "kubernetes")]
+    let front = match &builder.front {
+        Some(front) => Some(crate::front::listen(front, builder.data.as_deref()).await?),
+        None => None,
+    };
     let (restore, book) = {
         let store = store.clone();
         tokio::task::spawn_blocking(move || restore(store.as_ref(), doubtful))
@@ -153,7 +158,15 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         let router = api::router(handle.clone(), server.address(), tokens);
         tokio::spawn(server.serve(router, closed.subscribe()))
     });
-    Ok(Node { handle, api_address, api })
+    #[cfg(feature = "kubernetes")]
+    let front = front.map(|front| (front.address(), front.serve(handle.clone())));
+    Ok(Node {
+        handle,
+        api_address,
+        api,
+        #[cfg(feature = "kubernetes")]
+        front,
+    })
 }
 
 fn start_network(

@@ -1,12 +1,13 @@
 //! `khufu node`.
 
 mod drivers;
+mod front;
 mod log;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use khufu_node::{Node, Preset, StartError, Stopped, Tokens};
+use khufu_node::{FrontError, Node, Preset, StartError, Stopped, Tokens};
 use khufu_p2p::Psk;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,6 +58,15 @@ pub(crate) struct Args {
     /// The tokens that the API accepts; needed to serve it beyond loopback [env: KHUFU_TOKENS]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// Where kubectl is served: a front of the API server of the driver kubernetes [env: KHUFU_KUBERNETES_FRONT]
+    #[arg(long, value_name = "ADDR")]
+    kubernetes_front: Option<String>,
+    /// Its certificate with its chain; without, one is made [env: KHUFU_KUBERNETES_FRONT_CERT]
+    #[arg(long, value_name = "FILE")]
+    kubernetes_front_cert: Option<PathBuf>,
+    /// The key of that [env: KHUFU_KUBERNETES_FRONT_KEY]
+    #[arg(long, value_name = "FILE")]
+    kubernetes_front_key: Option<PathBuf>,
     /// Find other nodes on the local network by multicast [env: KHUFU_MDNS]
     #[arg(long)]
     mdns: bool,
@@ -91,6 +101,9 @@ impl Args {
             drivers: pairs(self.driver),
             labels: pairs(self.label),
             tokens: self.tokens,
+            kubernetes_front: self.kubernetes_front,
+            kubernetes_front_cert: self.kubernetes_front_cert,
+            kubernetes_front_key: self.kubernetes_front_key,
             mdns: on(self.mdns),
             allow_faults: on(self.allow_faults),
             open_network: on(self.open_network),
@@ -153,6 +166,9 @@ async fn start(settings: &Settings) -> Result<Node, Failure> {
     if let Some(path) = &settings.tokens {
         builder = builder.tokens(Tokens::load(path).map_err(|error| Failure::Usage(error.to_string()))?);
     }
+    if let Some(front) = front::config(settings)? {
+        builder = builder.kubernetes_front(front);
+    }
     for address in &settings.listen {
         builder = builder.listen(address);
     }
@@ -177,7 +193,11 @@ fn refused(error: StartError) -> Failure {
         | StartError::Driver { .. }
         | StartError::TokensNeeded { .. } => Failure::Usage(message),
         // Something else has what this node needs: the data directory, or a port.
-        StartError::Api { .. } | StartError::Store(_) | StartError::Network(_) => Failure::Refused(message),
+        StartError::Api { .. }
+        | StartError::Store(_)
+        | StartError::Network(_)
+        | StartError::Front(FrontError::Address { .. }) => Failure::Refused(message),
+        StartError::Front(_) => Failure::Usage(message),
         _ => Failure::Failed(message),
     }
 }
@@ -186,10 +206,15 @@ fn refused(error: StartError) -> Failure {
 fn say_where(node: &Node, context: &Context) -> Result<(), Failure> {
     let api = node.api_address().map(|address| format!("http://{address}"));
     let listen = node.addresses();
-    let json = json!({"site": node.site(), "node": node.id(), "api": api, "listen": listen});
+    let mut json = json!({"site": node.site(), "node": node.id(), "api": api, "listen": listen});
+    let front = node.front_address().map(|address| format!("https://{address}"));
+    if let Some(front) = &front {
+        json["kubernetes_front"] = json!(front);
+    }
     context.out.print_item(&json, |_| {
         let api = api.as_deref().unwrap_or("no API");
-        format!("khufu: site {} serves {api}, listens on {}", node.site(), listen.join(" "))
+        let front = front.as_ref().map(|front| format!(", {front} for kubectl")).unwrap_or_default();
+        format!("khufu: site {} serves {api}{front}, listens on {}", node.site(), listen.join(" "))
     })?;
     Ok(())
 }

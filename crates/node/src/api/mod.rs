@@ -27,6 +27,8 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+#[cfg(feature = "kubernetes")]
+pub(crate) use patient::Patient;
 pub(crate) use server::{Server, bind};
 
 use self::bulk::Inner;

@@ -1,0 +1,172 @@
+//! Keeping an edit: the engine takes it, the driver here makes it so, and whoever asked is told in the API server's words.
+
+use hyper::Response;
+use hyper::http::{HeaderMap, Method};
+use khufu_crdt::Policy;
+use khufu_drivers::kubernetes::{check, cleaned};
+use khufu_engine::{Put, ReplicantView, Request, Response as Said};
+use serde_json::{Value, json};
+
+use super::Front;
+use super::answer::{Body, Refusal, json_answer, warn};
+use super::capture::Captured;
+use super::keys::Keys;
+use super::remembered::{self, Fields};
+use super::settled::{Settled, now_ms};
+use super::upstream::{Answer, Question};
+use super::{annotate, who};
+
+/// What is said where an edit was kept and this site cannot make it so.
+const KEPT: &str = "the edit is kept all the same, and goes to the other sites; this one tries again now and then";
+
+/// How an edit is answered.
+pub(super) struct Telling<'a> {
+    /// What the API server has said when it tried the write.
+    pub(super) tried: &'a Answer,
+    /// The path of what is told: the object, or a part of it.
+    pub(super) path: String,
+    pub(super) warnings: Vec<String>,
+    /// What was changed of an object that was there.
+    pub(super) written: Option<Written>,
+}
+
+/// What a write has changed.
+pub(super) struct Written {
+    /// The object as it would be.
+    pub(super) after: Value,
+    /// The fields that were not so before.
+    pub(super) fields: Fields,
+}
+
+impl Written {
+    /// The fields that are not as they were written.
+    fn not_so(&self, now: &Value, keys: Keys<'_>) -> Vec<String> {
+        remembered::common(&self.fields, &remembered::differing(&cleaned(now), &self.after, keys))
+    }
+}
+
+impl Front {
+    /// Makes an edit, waits for this site, and tells what came of it.
+    pub(super) async fn keep(
+        &self,
+        captured: &Captured,
+        put: Put,
+        policy: &Policy,
+        telling: Telling<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        if let Some(desired) = &put.desired {
+            check(desired, &policy.options).map_err(|error| Refusal::invalid(error.to_string()))?;
+        }
+        self.allowed(captured, policy, put.policy.is_some()).await?;
+        let who = who::of(self, &captured.headers).await;
+        let (events, since, id) = (self.handle.follow(None), now_ms(), put.id.clone());
+        let view = match self.handle.request(who, Request::Put(put)).await? {
+            Said::Created(view) | Said::Replicant(view) => view,
+            _ => return Err(Refusal::busy("the node has answered something else")),
+        };
+        captured.leave_place();
+        let settled = self.settled(&id, events, since, None).await?;
+        self.tell(captured, &view, settled, telling).await
+    }
+
+    /// What whoever asked expects to be told.
+    pub(super) async fn tell(
+        &self,
+        captured: &Captured,
+        view: &ReplicantView,
+        settled: Settled,
+        telling: Telling<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        let Telling { tried, path, mut warnings, written } = telling;
+        let here = match settled {
+            Settled::Applied => true,
+            Settled::Failed(words) => return Err(Refusal::of_driver(&words, KEPT)),
+            Settled::Elsewhere => {
+                let site = self.handle.site();
+                warnings.push(format!("{} is not kept at {site}: it lives at {}", view.id, view.scope));
+                false
+            }
+            Settled::Late(words) => {
+                warnings.push(format!("{} is kept, and not made here yet: {words}", view.id));
+                false
+            }
+        };
+        let mut response = match here {
+            true => {
+                let (live, now) = self.live(captured, &path, tried, view).await?;
+                let not_so = written.map(|written| written.not_so(&now, Keys(&view.policy.list_keys)));
+                if let Some(fields) = not_so.filter(|fields| !fields.is_empty() && !now.is_null()) {
+                    warnings.push(format!(
+                        "here it is not as written: {}. The site has values of its own, an operation is laid over it, or \
+                         somebody has written since",
+                        fields.join(", ")
+                    ));
+                }
+                live
+            }
+            false => shown(tried, view),
+        };
+        pass_warnings(&tried.headers, response.headers_mut());
+        for warning in &warnings {
+            warn(response.headers_mut(), warning);
+        }
+        Ok(response)
+    }
+
+    /// What is there now, as whoever asked may see it; and the same as JSON, if it is some.
+    async fn live(
+        &self,
+        captured: &Captured,
+        path: &str,
+        tried: &Answer,
+        view: &ReplicantView,
+    ) -> Result<(Response<Body>, Value), Refusal> {
+        let accept = captured.headers.get(hyper::http::header::ACCEPT).cloned();
+        let question =
+            Question { method: Method::GET, path: path.to_owned(), from: &captured.headers, body: None, accept };
+        let mut answer = self.upstream.ask(question).await?;
+        if !answer.status.is_success() {
+            // It may be created and not be read by whoever asks.
+            return Ok((shown(tried, view), Value::Null));
+        }
+        let now = answer.json();
+        answer.status = tried.status;
+        annotate::answer(self, &mut answer).await;
+        Ok((answer.pass(), now))
+    }
+
+    /// Whether whoever asks may have the options that a policy has now. The driver has rights that he may not have.
+    async fn allowed(&self, captured: &Captured, policy: &Policy, edited: bool) -> Result<(), Refusal> {
+        let makes_namespaces = policy.options.get("create-namespaces") == Some(&Value::Bool(true));
+        if !edited || !makes_namespaces {
+            return Ok(());
+        }
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"verb": "create", "version": "v1", "resource": "namespaces"}}});
+        let answer = self.upstream.ask(Question {
+            method: Method::POST,
+            path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
+            from: &captured.headers,
+            body: Some((super::capture::json_type(), review.to_string().into())),
+            accept: None,
+        });
+        if answer.await?.json().pointer("/status/allowed") == Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+        Err(Refusal::forbidden("the option create-namespaces needs the right to create namespaces"))
+    }
+}
+
+/// What the API server would have made, with what people said.
+fn shown(tried: &Answer, view: &ReplicantView) -> Response<Body> {
+    let mut object = tried.json();
+    annotate::add(&mut object, view, serde_json::Map::new());
+    json_answer(tried.status, &object)
+}
+
+/// Passes on what the API server has warned of.
+fn pass_warnings(from: &HeaderMap, to: &mut HeaderMap) {
+    for warning in from.get_all(hyper::http::header::WARNING) {
+        to.append(hyper::http::header::WARNING, warning.clone());
+    }
+}
