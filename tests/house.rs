@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "khufu-cli",
         &["khufu-node", "khufu-p2p", "khufu-store", "khufu-drivers", "khufu-engine", "khufu-crdt", "khufu-scope"],
     ),
-    ("khufu-benches", &[]),
+    ("khufu-benches", &["khufu-test-servers"]),
     ("khufu-test-servers", &[]),
     ("khufu-simulations", &["khufu-engine", "khufu-crdt", "khufu-scope"]),
     (

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release -p khufu-cli -p khufu-benches
-//! target/release/khufu-nodes                            # everything but `many`, some half an hour
+//! target/release/khufu-nodes                            # all but `many` and `kubernetes`, some half an hour
 //! target/release/khufu-nodes latency floor              # some parts
 //! target/release/khufu-nodes --quick --json out.json
 //! ```
@@ -24,7 +24,7 @@ use clap::Parser;
 /// What whole nodes cost.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct Options {
-    /// The parts to measure; all but `many` if none is named
+    /// The parts to measure; all but `many` and `kubernetes` if none is named
     #[arg(value_enum)]
     parts: Vec<parts::Part>,
     /// Small sizes, to see that everything works
@@ -63,6 +63,9 @@ pub(crate) struct Options {
     /// Replicants in the part `reconnect`
     #[arg(long, default_value_t = 10_000)]
     shared: usize,
+    /// Objects in the part `kubernetes`
+    #[arg(long, default_value_t = 1_000)]
+    objects: usize,
     /// Replicants in the part `many`
     #[arg(long, default_value_t = 100_000)]
     known: usize,
@@ -77,7 +80,7 @@ impl Options {
     fn small(mut self) -> Self {
         if self.quick {
             (self.runs, self.seconds, self.edits, self.missed) = (1, 2, 300, 300);
-            (self.shared, self.known, self.replicants) = (200, 500, 20);
+            (self.shared, self.known, self.replicants, self.objects) = (200, 500, 20, 50);
         }
         self
     }

@@ -26,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) host: String,
     /// How long it took from its start until it served.
     pub(crate) began: Duration,
+    /// Where its front for kubectl is, if it has one.
+    pub(crate) front: Option<String>,
     listen: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -90,30 +92,41 @@ pub(crate) struct Network {
     pub(crate) sites: Vec<Site>,
     root: TempDir,
     khufu: PathBuf,
+    /// What each node is told of its drivers.
+    arguments: Vec<Vec<String>>,
 }
 
 impl Network {
-    /// Starts so many nodes and waits until all are connected with all.
+    /// Starts so many nodes with the driver of files, and waits until all are connected with all.
     pub(crate) async fn start(options: &Options, nodes: usize) -> Self {
+        let files = ["--driver", "files=replicas"].map(str::to_owned).to_vec();
+        Self::start_with(options, vec![files; nodes]).await
+    }
+
+    /// The same, each node with these arguments.
+    pub(crate) async fn start_with(options: &Options, arguments: Vec<Vec<String>>) -> Self {
         let root = tempfile::Builder::new().prefix("khufu-bench-").tempdir_in(&options.dir).expect("a directory");
         make_key(&root.path().join("swarm.key"));
-        let mut network = Self { sites: Vec::new(), root, khufu: options.khufu.clone() };
+        let nodes = arguments.len();
+        let mut network = Self { sites: Vec::new(), root, khufu: options.khufu.clone(), arguments };
         for number in 0..nodes {
-            let site = network.begin(&format!("site{number}"), "127.0.0.1:0", "/ip4/127.0.0.1/tcp/0");
+            let site = network.begin(number, "127.0.0.1:0", "/ip4/127.0.0.1/tcp/0");
             network.sites.push(site);
         }
         network.met().await;
         network
     }
 
-    fn begin(&self, name: &str, api: &str, listen: &str) -> Site {
+    fn begin(&self, number: usize, api: &str, listen: &str) -> Site {
+        let name = &format!("site{number}");
         let dir = self.dir(name);
         std::fs::create_dir_all(&dir).expect("a directory");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log");
         let mut command = Command::new(&self.khufu);
         command.current_dir(&dir).args(["node", "--site", name, "--data", "data", "--api", api, "--listen", listen]);
-        command.args(["--psk-file", "../swarm.key", "--driver", "files=replicas", "--allow-faults"]);
-        for other in self.sites.iter().filter(|other| other.name != name) {
+        command.args(["--psk-file", "../swarm.key", "--allow-faults"]);
+        command.args(&self.arguments[number]);
+        for other in self.sites.iter().filter(|other| other.name != *name) {
             command.args(["--bootstrap", &other.listen]);
         }
         command.args(["--stop-with-stdin", "-o", "json"]).env_remove("RUST_LOG");
@@ -130,10 +143,12 @@ impl Network {
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("{name} did not start: {}", self.log(name)));
         let text = |value: &Value| value.as_str().expect("a string").to_owned();
         let host = text(&serves["api"]).trim_start_matches("http://").to_owned();
-        Site { name: name.to_owned(), host, began, listen: text(&serves["listen"][0]), child, stdin }
+        let front = serves["kubernetes_front"].as_str().map(str::to_owned);
+        Site { name: name.to_owned(), host, began, front, listen: text(&serves["listen"][0]), child, stdin }
     }
 
-    fn dir(&self, name: &str) -> PathBuf {
+    /// The directory of a site.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
@@ -176,12 +191,12 @@ impl Network {
         let mut site = self.sites.pop().expect("a node");
         site.stop();
         let listen = site.listen.split("/p2p/").next().unwrap_or_default().to_owned();
-        Stopped { name: site.name.clone(), api: site.host.clone(), listen }
+        Stopped { number: self.sites.len(), api: site.host.clone(), listen }
     }
 
     /// Starts it again, with the same data at the same place.
     pub(crate) fn start_again(&mut self, stopped: &Stopped) {
-        let site = self.begin(&stopped.name, &stopped.api, &stopped.listen);
+        let site = self.begin(stopped.number, &stopped.api, &stopped.listen);
         self.sites.push(site);
     }
 
@@ -198,15 +213,21 @@ impl Network {
 
     /// Makes replicants `PREFIX0` and so on at the first node, for all sites, and waits until all have them.
     pub(crate) async fn create(&self, prefix: &str, count: usize, desired: &Value) {
-        let body = json!({"kind": "files", "scope": "all", "desired": desired});
+        self.create_all("files", prefix, count, |_| desired.clone()).await;
+    }
+
+    /// The same with a desired state for each.
+    pub(crate) async fn create_all(&self, kind: &str, prefix: &str, count: usize, desired: impl Fn(usize) -> Value) {
         let host = &self.sites[0].host;
+        let desired = &desired;
+        let body = |number| json!({"kind": kind, "scope": "all", "desired": desired(number)});
         let body = &body;
         // Of each request the node carries out so many at once as it likes to.
         let each = (0..WORKERS).map(|worker| async move {
             let mut client = Client::new(host).await;
             for first in (worker * IN_ONE..count).step_by(WORKERS * IN_ONE) {
                 let put =
-                    |number| json!({"method": "PUT", "path": format!("/v1/replicants/{prefix}{number}"), "body": body});
+                    |number| json!({"method": "PUT", "path": format!("/v1/replicants/{prefix}{number}"), "body": body(number)});
                 let requests: Vec<Value> = (first..count.min(first + IN_ONE)).map(put).collect();
                 client.bulk(&requests).await;
             }
@@ -263,7 +284,7 @@ fn make_key(path: &Path) {
 
 /// A node that was stopped.
 pub(crate) struct Stopped {
-    name: String,
+    number: usize,
     api: String,
     listen: String,
 }

@@ -3,6 +3,7 @@
 mod away;
 mod floor;
 mod idle;
+mod kubernetes;
 mod latency;
 mod many;
 mod throughput;
@@ -33,12 +34,15 @@ pub(crate) enum Part {
     Many,
     /// Nodes with nothing to do
     Idle,
+    /// A thousand objects at three Kubernetes API servers, which must be installed
+    Kubernetes,
 }
 
 /// Measures what was asked for.
 pub(crate) async fn run(options: &Options) -> Table {
     let mut table = Table::default();
-    let all: Vec<Part> = Part::value_variants().iter().copied().filter(|part| *part != Part::Many).collect();
+    let all: Vec<Part> =
+        Part::value_variants().iter().copied().filter(|part| ![Part::Many, Part::Kubernetes].contains(part)).collect();
     let parts = if options.parts.is_empty() { &all } else { &options.parts };
     for part in parts {
         for _ in 0..options.runs {
@@ -52,6 +56,7 @@ pub(crate) async fn run(options: &Options) -> Table {
                 Part::Reconnect => away::reconnect(options, &mut table).await,
                 Part::Many => many::run(options, &mut table).await,
                 Part::Idle => idle::run(options, &mut table).await,
+                Part::Kubernetes => kubernetes::run(options, &mut table).await,
             }
         }
     }
