@@ -154,6 +154,50 @@ fn what_is_copied_again_and_again_does_not_grow_without_bounds() {
 }
 
 #[test]
+fn all_steps_of_a_patch_have_one_budget() {
+    let numbers = |len: usize| Value::Array(vec![json!(1); len]);
+    let named = |len: usize| Value::Array((0..len).map(|n| json!({"name": format!("n{n}"), "x": 1})).collect());
+    let steps = |pair: [Value; 2]| Value::Array(std::iter::repeat_n(pair, 500).flatten().collect());
+    let back_and_forth =
+        [("/a", "/b"), ("/b", "/a")].map(|(from, path)| json!({"op": "move", "from": from, "path": path}));
+    let at_the_front = [json!({"op": "add", "path": "/l/0", "value": 0}), json!({"op": "remove", "path": "/l/0"})];
+    let by_name = |number: usize| {
+        let path = format!("/l/[name=n{number}]/x");
+        [json!({"op": "replace", "path": path, "value": 2}), json!({"op": "test", "path": path, "value": 2})]
+    };
+    let taken_out = [
+        json!({"op": "move", "from": "/l/[name=n1]", "path": "/l/[name=n0]/y"}),
+        json!({"op": "move", "from": "/l/[name=n0]/y", "path": "/l/-"}),
+    ];
+    for (desired, patch, done) in [
+        // Each looks at 300,002 values: at the number of levels of what is moved.
+        (json!({"a": {"x": numbers(300_000)}}), steps(back_and_forth), 13),
+        // Each shifts the elements that are behind.
+        (json!({"l": numbers(1_000_000)}), steps(at_the_front), 3),
+        // Each looks through the list.
+        (json!({"l": named(100_000)}), steps(by_name(99_999)), 39),
+        (json!({"l": named(100_000)}), steps(taken_out), 15),
+        // A long name takes longer to compare.
+        (
+            json!({"l": named(10_000)}),
+            steps(
+                [0; 2]
+                    .map(|_| json!({"op": "test", "path": format!("/l/[name={}]/x", "n".repeat(64_000)), "value": 1})),
+            ),
+            0,
+        ),
+    ] {
+        let error = over(&desired, &patch).unwrap_err();
+        assert_eq!(error, OverrideError::TooMuch { step: done });
+        let text = error.to_string();
+        assert!(text.contains(&format!("[{done}]")) && text.contains("replace at once"), "{text}");
+    }
+    // Long patches of long lists are nothing unusual.
+    let desired = json!({"l": named(1_000)});
+    assert!(over(&desired, &steps(by_name(999))).is_ok());
+}
+
+#[test]
 fn sites_that_edit_one_patch_while_apart_read_the_same_of_it() {
     let (mut a, mut b) = two(json!({"replicas": 3, "image": "1"}));
     let set = |site_of: &mut crate::document_sites::Site, patch: &Value| {
