@@ -55,7 +55,7 @@ impl<T: Transactable> Editor<'_, T> {
         match (&now.node, new) {
             (Node::Map(now), Value::Object(new)) => self.map(base.and_then(Node::as_map), now, new)?,
             (Node::List(list), Value::Array(new)) => {
-                return if now.is_divided() {
+                return if list.is_one || now.is_divided() {
                     Ok(list.elements.iter().map(|slot| slot.node.json()).eq(new.iter().cloned()))
                 } else {
                     self.list(base.and_then(Node::as_list), list, new)

@@ -18,6 +18,9 @@ use crate::document::json::{from_owned_scalar, from_scalar};
 /// Foreign implementations may nest as they like; what is deeper is read as null, so that nobody's stack overflows.
 const MAX_READ_DEPTH: usize = 128;
 
+/// How deep below the overrides a list is a patch: there is one value for each site.
+const PATCH_DEPTH: usize = 1;
+
 /// One of the values written for a key or an element.
 #[derive(Debug, Clone)]
 pub(crate) struct Raw {
@@ -109,6 +112,8 @@ pub(crate) struct ListNode {
     pub(crate) key: Option<String>,
     /// Its elements, each with every place it stands at.
     pub(crate) elements: Vec<Slot>,
+    /// It is one value, that is written whole and never laid together: the steps of a patch mean nothing one by one.
+    pub(crate) is_one: bool,
 }
 
 impl Node {
@@ -214,22 +219,24 @@ pub(crate) struct Reader<'a> {
     heads: Option<&'a [ChangeHash]>,
     keys: &'a [String],
     together: bool,
+    /// What is read are the overrides: a list that stands for a site is a JSON patch.
+    patches: bool,
 }
 
 impl<'a> Reader<'a> {
     /// Lays together what was written concurrently; `keys` are the merge keys of lists, tried in that order.
     pub(crate) fn merging(doc: &'a Automerge, heads: Option<&'a [ChangeHash]>, keys: &'a [String]) -> Self {
-        Self { survey: None, doc, heads, keys, together: true }
+        Self { survey: None, doc, heads, keys, together: true, patches: false }
     }
 
     /// Of values that were written concurrently one wins whole.
     pub(crate) fn whole(doc: &'a Automerge, heads: Option<&'a [ChangeHash]>) -> Self {
-        Self { survey: None, doc, heads, keys: &[], together: false }
+        Self { survey: None, doc, heads, keys: &[], together: false, patches: false }
     }
 
     /// What stands at a key of the root.
     pub(crate) fn root(&self, key: &str) -> Option<Slot> {
-        self.field(&ObjId::Root, key)
+        Reader { patches: key == "overrides", ..*self }.field(&ObjId::Root, key)
     }
 
     /// The values written for a key of the root, the winner last, and nothing of what is in them.
@@ -333,7 +340,8 @@ impl<'a> Reader<'a> {
                 RawValue::Scalar(value) => Node::Scalar(value.clone()),
                 RawValue::Object(ObjType::Text) => Node::Scalar(Value::String(self.text(&winner.id))),
                 RawValue::Object(ObjType::List) => {
-                    Node::List(self.list(self.alike(&raws, |kind| kind == ObjType::List), depth))
+                    let is_one = self.patches && depth == PATCH_DEPTH;
+                    Node::List(self.list(self.alike(&raws, |kind| kind == ObjType::List), depth, is_one))
                 }
                 RawValue::Object(ObjType::Map | ObjType::Table) => {
                     let maps = self.alike(&raws, |kind| matches!(kind, ObjType::Map | ObjType::Table));
@@ -384,17 +392,17 @@ impl<'a> Reader<'a> {
         MapNode { objects, fields }
     }
 
-    fn list(&self, mut objects: Vec<ObjId>, depth: usize) -> ListNode {
+    fn list(&self, mut objects: Vec<ObjId>, depth: usize, is_one: bool) -> ListNode {
         let mut lists: Vec<Vec<Slot>> = objects.iter().map(|object| self.elements(object, depth)).collect();
-        for key in self.keys {
+        for key in if is_one { &[] } else { self.keys } {
             if let Some(elements) = self.by_key(&lists, key, depth) {
                 let key = if elements.is_empty() { None } else { Some(key.clone()) };
-                return ListNode { objects, key, elements };
+                return ListNode { objects, key, elements, is_one };
             }
         }
         objects.truncate(1);
         let elements = if lists.is_empty() { Vec::new() } else { lists.swap_remove(0) };
-        ListNode { objects, key: None, elements }
+        ListNode { objects, key: None, elements, is_one }
     }
 
     fn elements(&self, list: &ObjId, depth: usize) -> Vec<Slot> {

@@ -30,7 +30,7 @@ pub struct Carried {
 }
 
 /// Part of the name of what is carried over: whoever carries over in another way writes under another.
-const FORMAT: &[u8] = b"khufu-carry-5";
+const FORMAT: &[u8] = b"khufu-carry-6";
 /// The most changes of earlier epochs that a change says it was made from.
 const MAX_ORIGINS: usize = 4;
 /// The most versions of the later document that are at hand: as many branches can be followed without looking back.
@@ -314,7 +314,11 @@ impl Replicant {
         .map(|(root, before, after)| {
             let now = Contents::root(&next.doc, None, root, &keys);
             let keys: &[String] = if root == "policy" { &[] } else { &keys };
-            (root, Reader::merging(&next.doc, None, keys).root(root), three_way(Some(before), &now, after, keys))
+            let mut wanted = three_way(Some(before), &now, after, keys);
+            if root == "overrides" {
+                whole_patches(&mut wanted, before, after);
+            }
+            (root, Reader::merging(&next.doc, None, keys).root(root), wanted)
         })
         .collect();
         let wholes = [
@@ -413,6 +417,14 @@ impl Replicant {
             .filter(|id| !known(id))
             .filter_map(|id| Some((id.clone(), write_operation(&operation(&self.doc, Some(&[late.hash]), &map, &id)?))))
             .collect()
+    }
+}
+
+/// The patches of sites that somebody has changed are theirs whole, whatever their steps have in common with others.
+fn whole_patches(wanted: &mut Value, before: &Value, after: &Value) {
+    let (Some(wanted), Some(after)) = (wanted.as_object_mut(), after.as_object()) else { return };
+    for (site, patch) in after.iter().filter(|(site, patch)| patch.is_array() && before.get(site) != Some(patch)) {
+        wanted.insert(site.clone(), patch.clone());
     }
 }
 

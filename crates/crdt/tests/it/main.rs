@@ -17,6 +17,7 @@ mod history;
 mod machine;
 mod obvious;
 mod oracle;
+mod override_edits;
 mod overrides;
 mod plan;
 mod plan_oracle;
