@@ -44,6 +44,8 @@ pub use khufu_engine::{
 pub use khufu_node::{
     Builder, Cursor, Events, Faults, Followed, Node, PeerView, Preset, Role, StartError, Stopped, Tokens,
 };
+#[cfg(feature = "kubernetes")]
+pub use khufu_node::{FrontConfig, FrontError};
 pub use khufu_p2p::{Identity, Psk};
 
 /// Replicants: documents, operations, how they converge.

@@ -9,9 +9,9 @@ use std::process::Output;
 use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
 use serde_json::{Value, json};
 
+use super::kubernetes::{NAMES, nodes};
 use crate::support::{Lab, Site, until};
 
-const NAMES: [&str; 3] = ["paris", "rennes", "nantes"];
 const ALL: &str = "paris & rennes & nantes";
 
 /// Runs kubectl as a user through the front of a site, whose path may begin with a scope.
@@ -94,17 +94,9 @@ async fn all_have(desks: &[&Desk<'_>], what: &[&str], path: &str, wanted: &str) 
     .await;
 }
 
+/// Nodes that are a way in for kubectl.
 async fn three(lab: &Lab, clusters: [&Cluster; 3]) -> [Site; 3] {
-    let site = |cluster: &Cluster| {
-        let driver = format!("kubernetes={}", cluster.kubeconfig(ADMIN).display());
-        lab.site(cluster.name()).arguments(&["--driver", &driver, "--kubernetes-front", "127.0.0.1:0"])
-    };
-    let paris = site(clusters[0]).start().await;
-    let rennes = site(clusters[1]).bootstrap(&paris);
-    let nantes = site(clusters[2]).bootstrap(&paris);
-    let (rennes, nantes) = tokio::join!(rennes.start(), nantes.start());
-    lab.met(&[&paris, &rennes, &nantes]).await;
-    [paris, rennes, nantes]
+    nodes(lab, clusters, &["--kubernetes-front", "127.0.0.1:0"]).await
 }
 
 fn deployment(name: &str, scope: Option<&str>) -> Value {

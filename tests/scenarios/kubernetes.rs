@@ -24,6 +24,28 @@ pub(super) async fn all_have(clusters: &[&Cluster], what: &[&str], path: &str, w
     .await;
 }
 
+/// A node at each of these clusters, with the administrator's rights there, and all told the same besides. They have met.
+pub(super) async fn nodes<const N: usize>(lab: &Lab, clusters: [&Cluster; N], more: &[&str]) -> [Site; N] {
+    nodes_of(lab, clusters.map(|cluster| (cluster, ADMIN)), more).await
+}
+
+/// The same, with the rights of these users.
+async fn nodes_of<const N: usize>(lab: &Lab, clusters: [(&Cluster, &str); N], more: &[&str]) -> [Site; N] {
+    let mut sites = Vec::new();
+    for (cluster, user) in clusters {
+        let driver = format!("kubernetes={}", cluster.kubeconfig(user).display());
+        let site = lab.site(cluster.name()).arguments(&[&["--driver", &driver], more].concat());
+        let site = match sites.first() {
+            Some(first) => site.bootstrap(first),
+            None => site,
+        };
+        sites.push(site.start().await);
+    }
+    lab.met(&sites.iter().collect::<Vec<_>>()).await;
+    let Ok(sites) = sites.try_into() else { panic!("a site for each cluster") };
+    sites
+}
+
 async fn status(site: &Site, id: &str, of: &str) -> Value {
     site.view(id).await["sites"][of]["report"].clone()
 }
@@ -40,14 +62,8 @@ pub(super) fn deployment() -> Value {
 async fn what_is_put_at_one_site_is_at_all_api_servers_and_sites_that_were_apart_agree() {
     let Some([one, mut two, three]) = Builder::start_all(NAMES.map(Cluster::builder)) else { return };
     let lab = Lab::new();
-    let site = |cluster: &Cluster| {
-        let driver = format!("kubernetes={}", cluster.kubeconfig(ADMIN).display());
-        lab.site(cluster.name()).arguments(&["--driver", &driver])
-    };
-    let paris = site(&one).start().await;
-    let (rennes, nantes) = tokio::join!(site(&two).bootstrap(&paris).start(), site(&three).bootstrap(&paris).start());
+    let [paris, rennes, nantes] = nodes(&lab, [&one, &two, &three], &[]).await;
     let sites = [&paris, &rennes, &nantes];
-    lab.met(&sites).await;
     let web = ["deployment", "web"];
 
     // Put at one, it is at all.
@@ -226,15 +242,7 @@ async fn what_one_api_server_does_not_take_or_does_not_answer_keeps_no_other_fro
     let builders = NAMES.map(|name| Cluster::builder(name).user(LIMITED, &[]));
     let Some([one, two, mut three]) = Builder::start_all(builders) else { return };
     let lab = Lab::new();
-    let site = |cluster: &Cluster, user: &str| {
-        let driver = format!("kubernetes={}", cluster.kubeconfig(user).display());
-        lab.site(cluster.name()).arguments(&["--driver", &driver])
-    };
-    let paris = site(&one, ADMIN).start().await;
-    let (rennes, nantes) =
-        tokio::join!(site(&two, LIMITED).bootstrap(&paris).start(), site(&three, ADMIN).bootstrap(&paris).start());
-    let sites = [&paris, &rennes, &nantes];
-    lab.met(&sites).await;
+    let [paris, rennes, nantes] = nodes_of(&lab, [(&one, ADMIN), (&two, LIMITED), (&three, ADMIN)], &[]).await;
     let everywhere = "paris & rennes & nantes";
     let quick = json!({"retry": {"backoff_max_ms": 1000}});
     let make = |cluster: &Cluster, object: &Value| {
@@ -353,14 +361,8 @@ async fn whole_applications_are_at_all_sites_and_go_from_all() {
     // One has controllers, which write in what is there.
     one.start_controller_manager();
     let lab = Lab::new();
-    let site = |cluster: &Cluster| {
-        let driver = format!("kubernetes={}", cluster.kubeconfig(ADMIN).display());
-        lab.site(cluster.name()).arguments(&["--driver", &driver])
-    };
-    let paris = site(&one).start().await;
-    let (rennes, nantes) = tokio::join!(site(&two).bootstrap(&paris).start(), site(&three).bootstrap(&paris).start());
+    let [paris, rennes, nantes] = nodes(&lab, [&one, &two, &three], &[]).await;
     let sites = [&paris, &rennes, &nantes];
-    lab.met(&sites).await;
     let example = |name: &str| format!("{}/../../examples/kubernetes/{name}", env!("CARGO_MANIFEST_DIR"));
     for (site, name, policy) in [
         (&paris, "guestbook", None),

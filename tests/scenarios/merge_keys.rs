@@ -1,9 +1,9 @@
 //! Lists of Kubernetes objects merge by what the API server says.
 
-use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
+use khufu_test_servers::kubernetes::{Builder, Cluster};
 use serde_json::{Value, json};
 
-use super::kubernetes::all_have;
+use super::kubernetes::{all_have, nodes};
 use crate::support::{Lab, until};
 
 fn deployment(ports: Value, mounts: Value, env: Value) -> Value {
@@ -18,14 +18,8 @@ fn deployment(ports: Value, mounts: Value, env: Value) -> Value {
 async fn sites_that_add_to_lists_while_apart_both_win_and_what_both_added_is_there_once() {
     let Some([one, two]) = Builder::start_all(["paris", "rennes"].map(Cluster::builder)) else { return };
     let lab = Lab::new();
-    let site = |cluster: &Cluster| {
-        let driver = format!("kubernetes={}", cluster.kubeconfig(ADMIN).display());
-        lab.site(cluster.name()).arguments(&["--driver", &driver])
-    };
-    let paris = site(&one).start().await;
-    let rennes = site(&two).bootstrap(&paris).start().await;
+    let [paris, rennes] = nodes(&lab, [&one, &two], &[]).await;
     let sites = [&paris, &rennes];
-    lab.met(&sites).await;
     let (all, web) = ([&one, &two], ["deployment", "web"]);
     let env = |name: &str| json!({"name": name, "value": "1"});
     let mount = |path: &str| json!({"name": "v", "mountPath": path});

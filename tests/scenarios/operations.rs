@@ -1,9 +1,9 @@
 //! Operations on the objects of three sites, each with a Kubernetes API server of its own.
 
-use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
+use khufu_test_servers::kubernetes::{Builder, Cluster};
 use serde_json::{Value, json};
 
-use super::kubernetes::{NAMES, all_have, deployment, kubectl};
+use super::kubernetes::{NAMES, all_have, deployment, kubectl, nodes};
 use crate::support::{Lab, Site, until};
 
 fn policy(name: &str) -> Value {
@@ -15,14 +15,8 @@ fn policy(name: &str) -> Value {
 async fn operations_that_sites_got_in_different_orders_end_alike() {
     let Some([one, two, three]) = Builder::start_all(NAMES.map(Cluster::builder)) else { return };
     let lab = Lab::new();
-    let site = |cluster: &Cluster| {
-        let driver = format!("kubernetes={}", cluster.kubeconfig(ADMIN).display());
-        lab.site(cluster.name()).arguments(&["--driver", &driver])
-    };
-    let paris = site(&one).start().await;
-    let (rennes, nantes) = tokio::join!(site(&two).bootstrap(&paris).start(), site(&three).bootstrap(&paris).start());
+    let [paris, rennes, nantes] = nodes(&lab, [&one, &two, &three], &[]).await;
     let sites = [&paris, &rennes, &nantes];
-    lab.met(&sites).await;
     let (all, web) = ([&one, &two, &three], ["deployment", "web"]);
     let scope = "paris & rennes & nantes";
     let body =

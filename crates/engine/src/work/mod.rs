@@ -1,9 +1,12 @@
 //! What this site does about a replicant: how far its replica is, and what the driver is told next.
 
 mod done;
+mod looks;
 mod next;
+mod places;
 mod queue;
 mod report;
+mod resume;
 mod same;
 
 pub(crate) use self::next::{may_reset, says_nothing, wanted};

@@ -1,29 +1,19 @@
 //! What the driver is to do next. Decided anew after every step and every change.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use khufu_crdt::{
-    Capabilities, ChangeHash, Fate, Operation, OperationId, OperationReport, Outcome, Policy, Recovery, ReplicantId,
-    Resolved, Status, Step, clip_output, plan,
+    Capabilities, ChangeHash, Fate, OperationId, OperationReport, Outcome, Policy, ReplicantId, Resolved, Status, Step,
+    clip_output, plan,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::resume::{Next, Pause, call_for, name, resume};
 use super::same::essence;
 use super::{Doing, Doubt, Side, UNKNOWN, Work};
 use crate::timers::Due;
 use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
-
-/// What comes next for one replicant.
-enum Next {
-    /// Nothing: the replica is as it should be, or waits for something.
-    Nothing { settled: bool },
-    /// Call the driver.
-    Call(Doing, DriverCall),
-    /// The work changed without the driver: look again.
-    Again,
-}
 
 /// SHA-256 of a value, in hexadecimal.
 pub(crate) fn digest(value: &Value) -> String {
@@ -51,108 +41,12 @@ pub(crate) fn may_reset(capabilities: &Capabilities, wanted: bool, resolved: &Re
     capabilities.reset && (!capabilities.reset_is_loss || wanted || resolved.list.is_empty())
 }
 
-/// A pause between two attempts at the same thing. Something else is not held up by it.
-#[derive(Clone, Copy)]
-struct Pause {
-    until_us: Option<u64>,
-}
-
-impl Pause {
-    /// Whether this must wait. If not, it is what is tried from now on.
-    fn holds(self, work: &mut Work, what: &str) -> bool {
-        if work.trying == what {
-            return self.until_us.is_some();
-        }
-        what.clone_into(&mut work.trying);
-        work.attempt = 0;
-        false
-    }
-}
-
-fn name(step: &Step) -> String {
-    match step {
-        Step::Run(op) | Step::Rebase(op) => format!("run {op}"),
-        Step::Undo(op) => format!("undo {op}"),
-        Step::Reset => "reset".into(),
-        Step::Forget(op) => format!("forget {op}"),
-    }
-}
-
-fn call_for(step: &Step, operation: impl Fn(&OperationId) -> Option<Operation>) -> Option<DriverCall> {
-    match step {
-        Step::Run(op) | Step::Rebase(op) => operation(op).map(DriverCall::Operation),
-        Step::Undo(op) => operation(op).map(DriverCall::Undo),
-        Step::Reset => Some(DriverCall::Reset),
-        Step::Forget(_) => None,
-    }
-}
-
 impl Work {
     /// The override of this site does not fit the desired state: why.
     fn does_not_fit(&mut self, output: String, at: u64) {
         if self.desired_report.as_ref().is_none_or(|report| report.output != output) {
             self.desired_report = Some(OperationReport { status: Status::Failed, output, attempt: 0, at });
         }
-    }
-}
-
-/// A crash, or a driver that gave no answer, left an intent behind. It counts as executed until it is known, so it is
-/// never just forgotten: what may be done twice is done again, as often as the policy says, and else the platform is asked.
-fn resume(
-    work: &mut Work,
-    step: &Step,
-    recovery: Recovery,
-    operation: impl Fn(&OperationId) -> Option<Operation>,
-    pause: Pause,
-    (attempts, observe): (u32, bool),
-    anew: impl FnOnce() -> (Doing, DriverCall),
-) -> Next {
-    let tried_enough = work.attempt >= attempts && work.trying == name(step);
-    let recovery = match (recovery, step) {
-        (Recovery::Repeat, Step::Run(_) | Step::Rebase(_))
-            if observe && (tried_enough || work.doubt == Doubt::Failed) =>
-        {
-            Recovery::Observe
-        }
-        _ => recovery,
-    };
-    match (recovery, call_for(step, operation)) {
-        (Recovery::Repeat, Some(call)) => {
-            if pause.holds(work, &name(step)) {
-                return Next::Nothing { settled: false };
-            }
-            work.doubt = Doubt::Repeated;
-            let (doing, call) = if *step == Step::Reset { anew() } else { (Doing::Step, call) };
-            Next::Call(doing, call)
-        }
-        (Recovery::Observe, _) => {
-            if pause.until_us.is_some() {
-                return Next::Nothing { settled: false };
-            }
-            Next::Call(Doing::Lookup, DriverCall::Observe)
-        }
-        // Nobody can say whether it was done: start over.
-        (Recovery::Repeat | Recovery::Ask, _) => {
-            work.give_up_knowing();
-            Next::Again
-        }
-    }
-}
-
-/// The calls that are under way.
-struct Busy {
-    all: usize,
-    most: usize,
-    /// The most of one kind.
-    share: usize,
-    of: BTreeMap<Arc<str>, usize>,
-}
-
-impl Busy {
-    /// Whether another driver call may begin: not too many in all, and not so many of one kind that a platform which does not
-    /// answer holds up the others.
-    fn leaves_room_for(&self, kind: &str) -> bool {
-        self.all < self.most && self.of.get(kind).is_none_or(|calls| *calls < self.share)
     }
 }
 
@@ -165,7 +59,7 @@ impl Engine {
             if resident.call.is_some() {
                 break;
             }
-            if !self.busy(false).leaves_room_for(&self.kind_of(id)) {
+            if !self.may_call(id) {
                 self.wait_for_call(id.clone());
                 break;
             }
@@ -248,43 +142,6 @@ impl Engine {
             // The one replica of what spans sites does not go before there can be another.
             placement.sites().iter().filter(has_it).any(|site| placement.has_replica(site))
         })
-    }
-
-    fn kind_of(&self, id: &ReplicantId) -> Arc<str> {
-        self.replicants.index.get(id).map(|entry| entry.kind.clone()).unwrap_or_default()
-    }
-
-    /// Waits for a place for a driver call.
-    pub(crate) fn wait_for_call(&mut self, id: ReplicantId) {
-        let kind = self.kind_of(&id);
-        self.waiting_calls.push(id, kind);
-    }
-
-    /// What keeps drivers busy, and, where that is asked, what will as soon as it is read from disk.
-    fn busy(&self, soon: bool) -> Busy {
-        let (most, kinds) = (self.config.calls, self.config.kinds.len());
-        let called = self.calls.values().map(|(id, _)| self.kind_of(id));
-        let mut busy =
-            Busy { all: 0, most, share: if kinds > 1 { (most * 3 / 4).max(1) } else { most }, of: BTreeMap::new() };
-        for kind in called.chain(self.waiting_calls.reading().filter(|_| soon).cloned()) {
-            busy.all += 1;
-            *busy.of.entry(kind).or_default() += 1;
-        }
-        busy
-    }
-
-    /// A place for a driver call has become free.
-    pub(crate) fn next_waiting_call(&mut self) {
-        // Whoever is next may need none any more; then it is for the one after. No more are read from disk than may then
-        // have something done.
-        loop {
-            let busy = self.busy(true);
-            let Some((id, kind)) = self.waiting_calls.pop(|kind| busy.leaves_room_for(kind)) else { return };
-            if self.replicants.index.contains_key(&id) && !self.replicants.resident.contains_key(&id) {
-                self.waiting_calls.reads(&id, kind);
-            }
-            self.run(id, crate::engine::Task::Work);
-        }
     }
 
     /// Calls a driver, once the intent is on disk.

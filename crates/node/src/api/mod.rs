@@ -5,7 +5,6 @@ mod events;
 mod extract;
 mod guard;
 mod health;
-mod patient;
 mod problem;
 mod replicants;
 mod server;
@@ -27,9 +26,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-#[cfg(feature = "kubernetes")]
-pub(crate) use patient::Patient;
-pub(crate) use server::{Server, bind};
+pub(crate) use self::server::{Server, bind};
 
 use self::bulk::Inner;
 use self::guard::{Caller, Guard};

@@ -123,15 +123,14 @@ pub(crate) struct Listening {
 /// Takes the address, and reads all that is needed.
 pub(crate) async fn listen(config: &FrontConfig, data: Option<&Path>) -> Result<Listening, FrontError> {
     let upstream = Upstream::new(config.kubeconfig.clone(), config.context.clone()).await?;
-    let server = server::Server::bind(config.address)
-        .await
-        .map_err(|source| FrontError::Address { address: config.address, source })?;
+    let listener =
+        server::bind(config.address).await.map_err(|source| FrontError::Address { address: config.address, source })?;
     let tls = match (&config.certificate, data) {
         (Some((certificate, key)), _) => tls::load(certificate, key)?,
-        (None, Some(data)) => tls::make(&data.join("kubernetes-front"), server.address())?,
+        (None, Some(data)) => tls::make(&data.join("kubernetes-front"), listener.address())?,
         (None, None) => return Err(FrontError::NoData),
     };
-    Ok(Listening { server: server.with_tls(tls), upstream })
+    Ok(Listening { server: server::Server::new(listener, tls), upstream })
 }
 
 impl Listening {

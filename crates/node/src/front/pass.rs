@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use super::Front;
 use super::answer::{Body, Refusal, boxed};
 use super::headers;
-use super::server::Place;
 use super::target::parameters;
+use crate::listen::Place;
 
 /// The most bytes of a write that is looked into: API servers take no more.
 const MAX_WRITE: usize = 3 << 20;

@@ -30,7 +30,11 @@ async fn told(changes: &mut khufu_drivers::Changes) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_goes_away_is_said_to_and_what_happened_meanwhile_is_seen_where_it_is_then() {
     let Some(mut cluster) = Cluster::start("away") else { return };
-    let driver = KubernetesDriver::from_kubeconfig(&cluster.kubeconfig(ADMIN), None).await.unwrap();
+    // The driver hears later than the cluster's own tools where it is.
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("kubeconfig");
+    std::fs::copy(cluster.kubeconfig(ADMIN), &kubeconfig).unwrap();
+    let driver = KubernetesDriver::from_kubeconfig(&kubeconfig, None).await.unwrap();
     let (mut changes, mut reachable) = (driver.watch().unwrap(), driver.reachable().unwrap());
     assert!(*reachable.borrow());
     let names = ["changed", "gone", "same"];
@@ -50,10 +54,14 @@ async fn an_api_server_that_goes_away_is_said_to_and_what_happened_meanwhile_is_
 
     cluster.kill();
     tokio::time::timeout(Duration::from_secs(60), reachable.wait_for(|reachable| !reachable)).await.unwrap().unwrap();
-    // It is somewhere else, where the file says.
+    // It is somewhere else, where the file says after all this has happened.
     cluster.move_to_another_port();
     kubectl(&cluster, &["annotate", "configmap", "changed", "at=night"]);
     kubectl(&cluster, &["delete", "configmap", "gone"]);
+    assert!(!*reachable.borrow());
+    let moved = dir.path().join("moved");
+    std::fs::copy(cluster.kubeconfig(ADMIN), &moved).unwrap();
+    std::fs::rename(&moved, &kubeconfig).unwrap();
     tokio::time::timeout(Duration::from_secs(60), reachable.wait_for(|reachable| *reachable)).await.unwrap().unwrap();
     let mut seen = BTreeSet::new();
     until("both changes are told of", async || {

@@ -53,7 +53,9 @@ async fn values_that_a_server_writes_in_its_own_way_are_the_same() {
     assert_eq!(seen.health.unwrap().condition, khufu_drivers::Condition::InProgress);
     let before = scene.get("deployment", "web").unwrap();
     // Times in objects have seconds: something written twice in one of them may leave no trace.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let made = second();
+    until("it is another second", async || second() > made).await;
     let done = scene.made(&mut replica, &desired).await;
     assert_eq!(done.output, "1 objects: 0 created, 0 changed, 0 removed");
     let after = scene.get("deployment", "web").unwrap();
