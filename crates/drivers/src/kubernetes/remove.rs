@@ -1,14 +1,21 @@
 //! Removing objects, and finding those that are to be removed.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use kube::core::ObjectMeta;
 
 use super::health;
 use super::kinds::{Kind, is_missing};
 use super::manifest::{Key, rank};
 use super::options::Options;
 use super::replicas::{LOOK_EVERY, PATIENCE, Replicas, Used, inventory, mark, uid};
+use super::server::PAGE;
 use super::stamp::{self, Mark};
 use crate::{Done, DriverError, Replica};
+
+/// The most objects of one kind that are found by the label of a replicant.
+const MAX_FOUND: usize = 10_000;
 
 /// What was made last goes first.
 fn in_order(mut found: Vec<(Kind, Key)>) -> Vec<(Kind, Key)> {
@@ -101,8 +108,7 @@ impl Replicas {
         kind: &Kind,
         namespaces: &BTreeSet<String>,
     ) -> Result<Vec<Key>, DriverError> {
-        let selector = stamp::selector(&replica.id);
-        match self.server.labelled(kind, &selector, None).await {
+        match self.marked(replica, kind, None).await {
             Err(DriverError::Refused { reason, .. }) if !kind.namespaced || namespaces.is_empty() => {
                 kind.is_not_looked_for(&reason);
                 return Ok(Vec::new());
@@ -112,11 +118,38 @@ impl Replicas {
         }
         let mut found = Vec::new();
         for namespace in namespaces {
-            match self.server.labelled(kind, &selector, Some(namespace)).await {
+            match self.marked(replica, kind, Some(namespace)).await {
                 Ok(objects) => found.extend(objects),
                 Err(DriverError::Refused { reason, .. }) => kind.is_not_looked_for(&reason),
                 Err(error) => return Err(error),
             }
+        }
+        Ok(found)
+    }
+
+    /// Those with the label that are no copies.
+    ///
+    /// # Errors
+    /// Also where there are too many: nobody is to believe that what was not listed is not there.
+    async fn marked(&self, replica: &Replica, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Key>, DriverError> {
+        let selector = stamp::selector(&replica.id);
+        let mut found = Vec::new();
+        let look = |object: ObjectMeta| {
+            let key = kind.of(object.namespace.clone().unwrap_or_default(), object.name.clone().unwrap_or_default());
+            if stamp::is_marked(&key, &object, mark(replica)) {
+                found.push(key);
+            }
+            if found.len() > MAX_FOUND { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.server.each(kind, &selector, namespace, PAGE, look).await?;
+        if found.len() > MAX_FOUND {
+            let name = &kind.resource.kind;
+            let reason = format!(
+                "more than {MAX_FOUND} objects of the kind {name} are marked as this replicant's, and a replicant makes at most \
+                 1,000: see who makes them, and remove by hand those that are not wanted (kubectl delete {} -A -l {selector})",
+                kind.resource.plural
+            );
+            return Err(DriverError::Unavailable { reason, retry_after: None });
         }
         Ok(found)
     }

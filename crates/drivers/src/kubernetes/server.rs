@@ -1,5 +1,6 @@
 //! What is asked of one API server: a few things at once, with a time limit for each.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -34,9 +35,7 @@ const READY_LIMIT: Duration = Duration::from_secs(5);
 /// The longest silence on a connection: servers end watches after less than five minutes.
 const SILENCE: Duration = Duration::from_secs(295);
 /// Objects of one page of a list.
-const PAGE: u32 = 500;
-/// The most objects that are listed as those of one replicant.
-const MAX_LISTED: usize = 10_000;
+pub(super) const PAGE: u32 = 500;
 
 /// Where it is written how the API server is reached: a file, and one of its contexts.
 pub(super) struct Source {
@@ -255,31 +254,21 @@ impl Server {
         }
     }
 
-    /// All objects of a kind with these labels, in one namespace or in all.
-    pub(super) async fn labelled(
+    /// Looks at the metadata of all objects of a kind with these labels, in one namespace or in all, one page after the other
+    /// until enough was seen. However many there are, no more than a page is in memory; whoever asks has a time limit.
+    pub(super) async fn each(
         &self,
         kind: &Kind,
         labels: &str,
         namespace: Option<&str>,
-    ) -> Result<Vec<Key>, DriverError> {
-        let found = self.list(kind, labels, namespace).await?;
-        let key = |metadata: ObjectMeta| Some(kind.of(metadata.namespace.unwrap_or_default(), metadata.name?));
-        Ok(found.into_iter().filter_map(key).collect())
-    }
-
-    /// The same, with their metadata.
-    pub(super) async fn list(
-        &self,
-        kind: &Kind,
-        labels: &str,
-        namespace: Option<&str>,
-    ) -> Result<Vec<ObjectMeta>, DriverError> {
+        page: u32,
+        mut look: impl FnMut(ObjectMeta) -> ControlFlow<()> + Send,
+    ) -> Result<(), DriverError> {
         let api: Api<DynamicObject> = match namespace {
             Some(namespace) => Api::namespaced_with(self.client(), namespace, &kind.resource),
             None => Api::all_with(self.client(), &kind.resource),
         };
-        let mut found = Vec::new();
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams::default().limit(page);
         if !labels.is_empty() {
             params = params.labels(labels);
         }
@@ -294,10 +283,12 @@ impl Server {
                 }
                 Err(error) => return Err(answer::error(&all, error)),
             };
-            found.extend(page.items.into_iter().map(|object| object.metadata));
+            if page.items.into_iter().try_for_each(|object| look(object.metadata)).is_break() {
+                return Ok(());
+            }
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) if found.len() < MAX_LISTED => params.continue_token = Some(next),
-                _ => return Ok(found),
+                Some(next) => params.continue_token = Some(next),
+                None => return Ok(()),
             }
         }
     }
@@ -309,12 +300,29 @@ impl Server {
     pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
         let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
         let all = Key { group, kind, namespace: String::new(), name: "*".into() };
-        let definitions = self.labelled(&self.kind(&all, None).await?, "", None).await?;
         // They are called by the plural and the group.
         let lower = key.kind.to_lowercase();
         let begin = lower.get(..lower.len().saturating_sub(1)).unwrap_or(&lower);
         let end = format!(".{}", key.group);
-        Ok(definitions.iter().any(|known| known.name.starts_with(begin) && known.name.ends_with(&end)))
+        let is_it = |name: &str| name.starts_with(begin) && name.ends_with(&end);
+        self.any(&self.kind(&all, None).await?, "", PAGE, |known| known.name.as_deref().is_some_and(is_it)).await
+    }
+
+    /// Whether an object of a kind with these labels is one that is looked for.
+    async fn any(
+        &self,
+        kind: &Kind,
+        labels: &str,
+        page: u32,
+        is_it: impl Fn(&ObjectMeta) -> bool + Send + Sync,
+    ) -> Result<bool, DriverError> {
+        let mut found = false;
+        let look = |object: ObjectMeta| {
+            found = is_it(&object);
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.each(kind, labels, None, page, look).await?;
+        Ok(found)
     }
 
     /// The kinds of which there are objects with these labels, of those that can be listed and removed here; and whether all
@@ -323,9 +331,9 @@ impl Server {
         let mut found = Vec::new();
         let (kinds, mut complete) = self.all_kinds().await?;
         for kind in kinds {
-            match self.labelled(&kind, labels, None).await {
-                Ok(objects) if objects.is_empty() => {}
-                Ok(_) => found.push(kind),
+            match self.any(&kind, labels, 1, |_| true).await {
+                Ok(false) => {}
+                Ok(true) => found.push(kind),
                 Err(DriverError::Refused { reason, .. }) => kind.is_not_looked_for(&reason),
                 // It has just gone.
                 Err(error) if kinds::is_missing(&error) => {}

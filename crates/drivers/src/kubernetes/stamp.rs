@@ -1,6 +1,7 @@
 //! What tells whose an object is: a label by which all of a replicant are found, and annotations.
 
 use khufu_crdt::{OperationId, ReplicantId, SiteName};
+use kube::core::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::manifest::Key;
@@ -59,6 +60,11 @@ pub(super) fn owner<'a>(key: &Key, object: &'a Value) -> Option<(&'a str, &'a st
 /// Whether an object is one of those that are meant.
 pub(super) fn is_of(key: &Key, object: &Value, mark: Mark<'_>) -> bool {
     owner(key, object) == Some((mark.id.as_str(), mark.site.as_str()))
+}
+
+/// The same by the metadata alone.
+pub(super) fn is_marked(key: &Key, metadata: &ObjectMeta, mark: Mark<'_>) -> bool {
+    is_of(key, &json!({"metadata": {"annotations": metadata.annotations}}), mark)
 }
 
 /// Whether what was applied last to an object is what is to be applied now.

@@ -1,11 +1,14 @@
 //! What would go with an object and is somebody else's: the objects in a namespace, and those of a defined kind.
 
+use std::ops::ControlFlow;
+
 use kube::core::ObjectMeta;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::kinds::{Kind, is_missing};
 use super::manifest::Key;
 use super::replicas::Replicas;
+use super::server::PAGE;
 use super::stamp::{self, Mark};
 use crate::DriverError;
 
@@ -31,7 +34,7 @@ fn is_strange(kind: &Kind, object: &ObjectMeta, mark: Mark<'_>, in_namespace: bo
     let going = object.deletion_timestamp.is_some();
     // A copy, or what another site has made in the same cluster, is not.
     let key = kind.of(object.namespace.clone().unwrap_or_default(), name.to_owned());
-    let ours = stamp::is_of(&key, &json!({"metadata": {"annotations": object.annotations}}), mark);
+    let ours = stamp::is_marked(&key, object, mark);
     !(owned || by_itself || going || ours)
 }
 
@@ -68,18 +71,21 @@ impl Replicas {
         };
         let mut named = Vec::new();
         for kind in &kinds {
-            let objects = match self.server.list(kind, "", namespace).await {
-                Ok(objects) => objects,
-                Err(error) if is_missing(&error) => continue,
+            let look = |object: ObjectMeta| {
+                if is_strange(kind, &object, mark, namespace.is_some()) {
+                    let key = kind.of(object.namespace.unwrap_or_default(), object.name.unwrap_or_default());
+                    named.push(key.to_string());
+                }
+                if named.len() >= MAX_NAMED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            match self.server.each(kind, "", namespace, PAGE, look).await {
+                Ok(()) => {}
+                Err(error) if is_missing(&error) => {}
                 Err(DriverError::Refused { reason, .. }) => {
                     return Err(refused(key, &format!("whether it holds objects of others cannot be seen: {reason}")));
                 }
                 Err(error) => return Err(error),
-            };
-            let strange = objects.into_iter().filter(|object| is_strange(kind, object, mark, namespace.is_some()));
-            let name =
-                |object: ObjectMeta| kind.of(object.namespace.unwrap_or_default(), object.name.unwrap_or_default());
-            named.extend(strange.map(|object| name(object).to_string()).take(MAX_NAMED));
+            }
             if named.len() >= MAX_NAMED {
                 break;
             }
@@ -87,7 +93,6 @@ impl Replicas {
         if named.is_empty() {
             return Ok(());
         }
-        named.truncate(MAX_NAMED);
         Err(refused(key, &format!("objects that are not of this replicant would go with it: {}", named.join(", "))))
     }
 }

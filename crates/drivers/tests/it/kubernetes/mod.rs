@@ -7,6 +7,7 @@ mod kinds;
 mod merge_keys;
 mod operate;
 mod owned;
+mod paged;
 mod rbac;
 mod watch;
 mod write;

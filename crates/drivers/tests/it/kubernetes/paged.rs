@@ -1,0 +1,180 @@
+//! More objects than fit into a page of a list, or into memory. What takes a real API server minutes to hold, one that is made
+//! up says at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// Config maps by their names, in the namespace `shop`; and the namespace, called with its slash.
+type Objects = Arc<Mutex<BTreeMap<String, Value>>>;
+
+const NAMESPACE: &str = "/shop";
+
+struct Made {
+    objects: Objects,
+    driver: KubernetesDriver,
+    _folder: tempfile::TempDir,
+}
+
+/// An object with the label of the replicant `web`; a copy of one is not its.
+fn marked(kind: &str, name: &str, is_copy: bool) -> Value {
+    let namespace = if kind == "Namespace" { "" } else { "shop" };
+    let called = if is_copy { format!("{kind}/{namespace}/original") } else { format!("{kind}/{namespace}/{name}") };
+    json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": name, "annotations":
+        {"khufu.dev/replicant": "web", "khufu.dev/site": "paris", "khufu.dev/object": called}}})
+}
+
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn answer(objects: &Objects, method: &str, path: &str, query: &str) -> (u16, Value) {
+    let resource = |name: &str, kind: &str, namespaced: bool| {
+        json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs":
+            ["get", "list", "create", "patch", "delete"]})
+    };
+    let mut objects = objects.lock().unwrap();
+    let all = path.trim_start_matches("/api/v1/");
+    let name = match all.trim_start_matches("namespaces/") {
+        "shop" => Some(NAMESPACE),
+        within => within.strip_prefix("shop/configmaps/"),
+    };
+    match (path, name) {
+        ("/readyz", _) => (200, json!("ok")),
+        ("/api", _) => (200, json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
+        ("/apis", _) => (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})),
+        ("/api/v1", _) => {
+            let all = [resource("configmaps", "ConfigMap", true), resource("namespaces", "Namespace", false)];
+            (200, json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": all}))
+        }
+        (_, Some(name)) if method == "DELETE" => match objects.remove(name) {
+            Some(object) => (200, object),
+            None => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
+        },
+        (_, Some(name)) => match objects.get(name) {
+            Some(object) => (200, object.clone()),
+            None => {
+                let details = json!({"name": name, "kind": "configmaps"});
+                let status = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404,
+                    "message": "not found", "details": details});
+                (404, status)
+            }
+        },
+        (_, None) => {
+            let limit: usize = parameter(query, "limit").unwrap().parse().unwrap();
+            assert!(limit <= 500);
+            let first: usize = parameter(query, "continue").map_or(0, |next| next.parse().unwrap());
+            let kind = if all == "namespaces" { "Namespace" } else { "ConfigMap" };
+            let of_kind: Vec<_> = objects.values().filter(|object| object["kind"] == kind).collect();
+            let page: Vec<_> = of_kind.iter().skip(first).take(limit).collect();
+            let next = (first + limit < of_kind.len()).then(|| (first + limit).to_string());
+            let metadata = json!({"continue": next.unwrap_or_default(), "resourceVersion": "1"});
+            (
+                200,
+                json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                "items": page}),
+            )
+        }
+    }
+}
+
+async fn serve(objects: Objects, stream: TcpStream) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    // Whoever is gone needs no answer.
+    if stream.read_line(&mut line).await.is_err() || line.is_empty() {
+        return;
+    }
+    let (mut length, mut header) = (0, String::new());
+    while stream.read_line(&mut header).await.unwrap_or(0) > 2 {
+        if let Some(bytes) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = bytes.trim().parse().unwrap();
+        }
+        header.clear();
+    }
+    let _ = stream.read_exact(&mut vec![0; length]).await;
+    let mut words = line.split(' ');
+    let (method, url) = (words.next().unwrap(), words.next().unwrap());
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let (code, value) = answer(&objects, method, path.trim_end_matches('/'), query);
+    let body = value.to_string();
+    let head = format!("HTTP/1.1 {code} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await;
+}
+
+async fn made(all: impl IntoIterator<Item = Value>) -> Made {
+    let name = |object: &Value| match object["kind"].as_str() {
+        Some("Namespace") => NAMESPACE.to_owned(),
+        _ => object["metadata"]["name"].as_str().unwrap().to_owned(),
+    };
+    let objects: Objects = Arc::new(Mutex::new(all.into_iter().map(|object| (name(&object), object)).collect()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = objects.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(server.clone(), stream));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": url}}], "users": [{"name": "it", "user": {}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}]});
+    std::fs::write(&path, config.to_string()).unwrap();
+    let driver = KubernetesDriver::from_kubeconfig(&path, None).await.unwrap();
+    Made { objects, driver, _folder: folder }
+}
+
+fn web() -> Replica {
+    Replica::new("web".parse().unwrap(), "paris".parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_behind_ten_thousand_copies_is_found() {
+    let copies = (0..10_500).map(|number| marked("ConfigMap", &format!("copy-{number}"), true));
+    let server = made(copies.chain([marked("ConfigMap", "ours", false)])).await;
+    let seen = server.driver.observe(&web()).await.unwrap();
+    // And copies are nothing that is gone.
+    assert_eq!((seen.exists, seen.drift), (true, None));
+    let done = server.driver.delete(&web()).await.unwrap();
+    assert_eq!(done.output, "1 objects removed, 0 left");
+    assert!(!server.objects.lock().unwrap().contains_key("ours"));
+    assert_eq!(server.objects.lock().unwrap().len(), 10_500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_more_objects_than_are_looked_at_is_told_and_nothing_is_believed_to_be_gone() {
+    let server = made((0..10_001).map(|number| marked("ConfigMap", &format!("n-{number}"), false))).await;
+    for error in [
+        server.driver.delete(&web()).await.map(drop).unwrap_err(),
+        server.driver.observe(&web()).await.map(drop).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains("more than 10000") && text.contains("kubectl delete configmaps"), "{text}");
+    }
+    assert_eq!(server.objects.lock().unwrap().len(), 10_001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_behind_ten_thousand_objects_keeps_a_namespace() {
+    let unmarked = |name: &str, owners: Value| {
+        let mut object = marked("ConfigMap", name, true);
+        object["metadata"]["annotations"] = json!({});
+        object["metadata"]["ownerReferences"] = owners;
+        object
+    };
+    // What belongs to something else goes with it, and is nobody's.
+    let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]);
+    let owned = (0..10_500).map(|number| unmarked(&format!("n-{number}"), owner.clone()));
+    let server = made(owned.chain([unmarked("stranger", json!([])), marked("Namespace", "shop", false)])).await;
+    let mut replica = web();
+    replica.local_id = Some("Namespace/shop".into());
+    let error = server.driver.delete(&replica).await.unwrap_err();
+    assert!(error.to_string().contains("ConfigMap/shop/stranger"), "{error}");
+    assert!(server.objects.lock().unwrap().contains_key(NAMESPACE));
+}
