@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::fields;
 use super::health::{self, rolled_up};
+use super::kinds::Kind;
 use super::manifest::Key;
 use super::operate::Held;
 use super::options::Options;
@@ -26,6 +27,7 @@ const MAX_SHOWN_BYTES: usize = 32 << 10;
 /// An object that was looked at.
 struct Seen {
     key: Key,
+    kind: Option<Kind>,
     live: Option<Value>,
     part: Option<Value>,
     drift: Vec<String>,
@@ -49,6 +51,12 @@ impl Replicas {
         }
         let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
         let seen = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // Only now: of a look that fails nobody hears what was seen.
+        for Seen { kind, live, .. } in &seen {
+            if let (Some(kind), Some(live)) = (kind, live) {
+                self.watcher.saw(kind, &replica.id, live);
+            }
+        }
         let exists = seen.iter().any(|seen| seen.live.is_some());
         let parts = seen.iter().filter_map(|seen| Some((seen.key.to_string(), seen.part.clone()?)));
         let parts: BTreeMap<_, _> = parts.collect();
@@ -84,11 +92,10 @@ impl Replicas {
                     let wanted = Wanted { kind: kind.clone(), key: key.clone(), rank: manifest.rank(), value };
                     drift = self.drift(&wanted, &live, mark, options).await?;
                 }
-                self.watcher.saw(&kind, mark.id, &live);
-                return Ok(Seen { key, part, live: Some(live), drift });
+                return Ok(Seen { key, kind: Some(kind), part, live: Some(live), drift });
             }
         };
-        Ok(Seen { key, live: None, part: None, drift: vec![said] })
+        Ok(Seen { key, kind: None, live: None, part: None, drift: vec![said] })
     }
 
     /// How an object differs from what is asked for, and who did it.

@@ -88,3 +88,39 @@ async fn a_kind_that_goes_and_comes_back_is_watched_again() {
     until("all is made again", async || scene.apply(&replica, &desired).await.is_ok()).await;
     watched(&mut changes).await;
 }
+
+#[tokio::test]
+async fn what_a_look_that_failed_has_seen_is_told_all_the_same() {
+    let Some(scene) = Scene::new("unseen").await else { return };
+    scene.kubectl(&["label", "namespace", "unseen", "name=unseen"]);
+    let mut changes = scene.driver.watch().unwrap();
+    let ours = async |changes: &mut khufu_drivers::Changes, within: u64| {
+        let told = async { while changes.recv().await.unwrap().as_str() != "unseen" {} };
+        tokio::time::timeout(Duration::from_millis(within), told).await.is_ok()
+    };
+    let mut replica = scene.replica("unseen");
+    let both = json!({"objects": [scene.config_map("a", json!({"x": "1"})), deployment(&scene, "web")]});
+    scene.made(&mut replica, &both).await;
+    until("the watch runs", async || {
+        scene.kubectl(&["annotate", "configmap", "a", "--overwrite", &format!("at={:?}", Instant::now())]);
+        ours(&mut changes, 900).await
+    })
+    .await;
+    // How the server would write the deployment cannot be asked any more.
+    scene.kubectl(&["set", "image", "deployment/web", "web=nginx:2"]);
+    let rule =
+        json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["UPDATE"]});
+    scene.apply_by_hand(&json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "unseen"}, "webhooks": [{"name": "unseen.example.org", "rules": [rule], "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "namespaceSelector": {"matchLabels": {"name": "unseen"}}}]}));
+    until("looks fail", async || scene.driver.observe(&replica).await.is_err()).await;
+    while ours(&mut changes, 1_500).await {}
+    scene.kubectl(&["patch", "configmap", "a", "--type=merge", "-p", r#"{"data":{"x":"2"}}"#]);
+    let error = scene.driver.observe(&replica).await.unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+    assert!(ours(&mut changes, 30_000).await);
+    // One that succeeds says it, and then nobody need look.
+    scene.kubectl(&["delete", "validatingwebhookconfiguration", "unseen"]);
+    until("looks succeed", async || scene.driver.observe(&replica).await.is_ok()).await;
+}
