@@ -54,6 +54,12 @@ fn operated(object: &Object, marker: Option<(u64, &OperationId)>) -> Object {
     Object { value: stamp::operated(&object.value, marker), ..object.clone() }
 }
 
+/// What an object of a manifest is called, as far as that is known before the server is asked of its kind.
+fn key_of(object: &Object, options: &Options) -> Key {
+    let [group, kind, name] = [&object.group, &object.kind, &object.name].map(String::clone);
+    Key { group, kind, namespace: object.namespace.clone().unwrap_or_else(|| options.namespace().to_owned()), name }
+}
+
 /// The names of all objects, by which a replica is known that operations have run on.
 fn named(keys: impl Iterator<Item = Key>) -> Result<String, DriverError> {
     let mut keys = keys.peekable();
@@ -61,7 +67,8 @@ fn named(keys: impl Iterator<Item = Key>) -> Result<String, DriverError> {
         return Ok(String::new());
     }
     local_id(keys).filter(|names| names != MANY).ok_or_else(|| {
-        let reason = "the replicant has too many objects for operations that change which there are";
+        let reason =
+            "the names of all objects are longer than 16 KiB, too long for operations that change which there are";
         DriverError::invalid("payload", format!("{reason}: change its desired state instead"))
     })
 }
@@ -131,6 +138,7 @@ impl Replicas {
         let marker = Some((number, &operation.id));
         let (output, names) = match action {
             Action::Apply(objects) => {
+                named(objects.iter().map(|object| key_of(object, &options)))?;
                 if options.create_namespaces {
                     self.make_namespaces(&objects, &options).await?;
                 }
@@ -231,18 +239,12 @@ impl Replicas {
         operation: &Operation,
         options: &Options,
     ) -> Result<(), DriverError> {
-        let key = |object: &Object| {
-            let [group, kind, name] = [&object.group, &object.kind, &object.name].map(String::clone);
-            Key {
-                group,
-                kind,
-                namespace: object.namespace.clone().unwrap_or_else(|| options.namespace().to_owned()),
-                name,
-            }
-        };
-        let keys: Vec<_> = objects.iter().map(key).collect();
+        let keys: Vec<_> = objects.iter().map(|object| key_of(object, options)).collect();
         match Action::read(operation, options)? {
-            Action::Apply(all) => *objects = all,
+            Action::Apply(all) => {
+                named(all.iter().map(|object| key_of(object, options)))?;
+                *objects = all;
+            }
             Action::Change(target, change) => {
                 let place = place(target.as_ref(), keys.iter())?.ok_or_else(|| nothing(target.as_ref()))?;
                 if let (Some(object), Some(key)) = (objects.get_mut(place), keys.get(place)) {

@@ -311,3 +311,29 @@ async fn strategic_merge_patches_do_what_the_server_does() {
     }
     scene.kubectl(&["patch", "deployment", "theirs", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
 }
+
+#[tokio::test]
+async fn an_operation_with_more_names_than_are_remembered_is_refused_and_changes_nothing() {
+    let Some(scene) = Scene::new("names").await else { return };
+    let mut replica = scene.replica("names");
+    scene
+        .made(&mut replica, &json!({"objects": [scene.config_map("a", json!({})), scene.config_map("b", json!({}))]}))
+        .await;
+    let name = |number: usize| format!("{}-{number}", "n".repeat(200));
+    let all = |count: usize| {
+        let objects: Vec<_> = (0..count).map(|number| scene.config_map(&name(number), json!({}))).collect();
+        json!({"manifest": {"objects": objects}})
+    };
+    let shown = scene.driver.diff(&replica, &[Work::Operation(operation("o0", "apply", all(100)))]).await;
+    for error in
+        [scene.operate(&replica, "o1", "apply", all(100)).await.map(drop), shown.map(drop)].map(Result::unwrap_err)
+    {
+        assert!(error.is_permanent(), "{error}");
+        assert!(error.to_string().contains("16 KiB") && error.to_string().contains("desired state"), "{error}");
+    }
+    assert_eq!((scene.get("configmap", &name(0)), scene.look(&replica).await.drift), (None, None));
+    // Of fewer it is known which there are.
+    scene.ran(&mut replica, "o2", "apply", all(10)).await;
+    assert_eq!((scene.get("configmap", "a"), scene.look(&replica).await.drift), (None, None));
+    assert!(scene.get("configmap", &name(9)).is_some());
+}
