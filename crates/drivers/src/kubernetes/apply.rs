@@ -177,6 +177,7 @@ impl Replicas {
             tidy.insert(replica.id.clone());
         }
         let health = rolled_up(made.iter().map(|made| (&made.key, &made.health)));
+        let health = self.watcher.with_blind(health, made.iter().map(|made| &made.key));
         Ok(Done { output, local_id, digest: Some(digest_of(&parts)), health })
     }
 

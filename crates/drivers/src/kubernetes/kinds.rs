@@ -21,7 +21,7 @@ const MISSED: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A kind as a server serves it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) resource: ApiResource,
     pub(super) namespaced: bool,

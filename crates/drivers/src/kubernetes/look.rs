@@ -66,6 +66,7 @@ impl Replicas {
         let doing = |seen: &Seen| seen.live.as_ref().map_or_else(health::not_found, health::of);
         let healths: Vec<_> = seen.iter().map(|seen| (&seen.key, doing(seen))).collect();
         let health = rolled_up(healths.iter().map(|(key, health)| (key, health)));
+        let health = self.watcher.with_blind(health, seen.iter().map(|seen| &seen.key));
         let live: Vec<_> = seen.iter().filter_map(|seen| seen.live.as_ref()).map(plain).collect();
         let shown = cut(&json!(live).to_string(), MAX_SHOWN_BYTES);
         Ok(Observed {

@@ -4,6 +4,7 @@ mod answer;
 mod apply;
 mod diff;
 mod fields;
+mod follower;
 mod health;
 mod kinds;
 mod look;
@@ -26,6 +27,7 @@ mod strategic;
 mod watching;
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use khufu_crdt::Capabilities;
@@ -38,6 +40,7 @@ pub use own::{LABEL, MANAGER, Owner, check, cleaned, config, config_in_cluster, 
 pub use rbac::{Account, Needs, roles};
 use replicas::Replicas;
 use server::{Server, Source};
+use watching::Pace;
 
 /// Makes of each replicant the objects of its manifest: one, a `List`, or several in `objects`.
 ///
@@ -66,7 +69,7 @@ impl KubernetesDriver {
     pub async fn from_kubeconfig(path: &Path, context: Option<&str>) -> Result<Self, DriverError> {
         let source = Source { path: path.to_owned(), context: context.map(str::to_owned) };
         let config = source.read().await?;
-        Self::new(config, Some(source))
+        Self::new(config, Some(source), Pace::default())
     }
 
     /// A driver for the API server of the cluster that this process runs in, with its service account, and for no other.
@@ -75,7 +78,7 @@ impl KubernetesDriver {
     /// [`DriverError::Invalid`] if this process does not run in a cluster.
     pub fn in_cluster() -> Result<Self, DriverError> {
         let config = own::config_in_cluster()?;
-        Self::new(config, None)
+        Self::new(config, None, Pace::default())
     }
 
     /// A driver for the API server that kubectl would use: that of `KUBECONFIG` or `~/.kube/config`, else that of the cluster
@@ -85,11 +88,23 @@ impl KubernetesDriver {
     /// [`DriverError::Invalid`] if there is none.
     pub async fn from_environment() -> Result<Self, DriverError> {
         let config = Config::infer().await.map_err(|error| DriverError::invalid("kubeconfig", error.to_string()))?;
-        Self::new(config, None)
+        Self::new(config, None, Pace::default())
     }
 
-    fn new(config: Config, source: Option<Source>) -> Result<Self, DriverError> {
-        Ok(Self { replicas: Replicas::new(Server::new(config, source)?) })
+    fn new(config: Config, source: Option<Source>, pace: Pace) -> Result<Self, DriverError> {
+        Ok(Self { replicas: Replicas::new(Server::new(config, source)?, pace) })
+    }
+
+    /// The same as [`from_kubeconfig`](Self::from_kubeconfig), with fewer watches and shorter pauses between attempts at them.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    pub async fn hurried(path: &Path, watches: usize, longest: Duration) -> Result<Self, DriverError> {
+        let source = Source { path: path.to_owned(), context: None };
+        let config = source.read().await?;
+        let first = longest / 10;
+        Self::new(config, Some(source), Pace { watches, first, longest, well: longest / 2 })
     }
 }
 

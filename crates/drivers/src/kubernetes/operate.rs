@@ -207,6 +207,7 @@ impl Replicas {
             .map(|held| (&held.key, held.live.as_ref().map_or_else(health::not_found, health::of)))
             .collect();
         let health = rolled_up(healths.iter().map(|(key, health)| (key, health)));
+        let health = self.watcher.with_blind(health, held.iter().map(|held| &held.key));
         let digest = (!parts.is_empty()).then(|| digest_of(&parts));
         Ok(Done { output, local_id: now.local_id, digest, health })
     }

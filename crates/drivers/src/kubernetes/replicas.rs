@@ -16,7 +16,7 @@ use super::options::Options;
 use super::pulse::Pulse;
 use super::server::{MANAGER, Server};
 use super::stamp::{self, Mark};
-use super::watching::Watcher;
+use super::watching::{Pace, Watcher};
 use crate::{DriverError, Replica, digest};
 
 /// How many objects of one replicant are worked on at once.
@@ -92,9 +92,9 @@ pub(super) fn mark(replica: &Replica) -> Mark<'_> {
 }
 
 impl Replicas {
-    pub(super) fn new(server: Server) -> Self {
+    pub(super) fn new(server: Server, pace: Pace) -> Self {
         let pulse = Pulse::new();
-        let watcher = Arc::new(Watcher::new(pulse.suspect()));
+        let watcher = Arc::new(Watcher::new(pulse.suspect(), pace));
         Self {
             server: Arc::new(server),
             watcher,

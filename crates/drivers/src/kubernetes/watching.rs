@@ -1,90 +1,180 @@
 //! Watching objects: who changed one that is a replicant's is to be looked at.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt as _, pin_mut};
-use khufu_crdt::ReplicantId;
-use kube::api::{Api, DynamicObject};
-use kube::core::PartialObjectMeta;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use khufu_crdt::{Health, ReplicantId};
 use serde_json::Value;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
+use super::follower::Follower;
 use super::kinds::Kind;
+use super::manifest::Key;
 use super::server::Server;
-use super::stamp;
 
 /// So many changes are kept for a receiver that is slow.
 const CAPACITY: usize = 4096;
-/// The most watches; objects of other kinds are looked at now and then.
-const MAX_WATCHES: usize = 128;
-/// Objects of one page when a watch begins.
-const PAGE: u32 = 500;
-/// What changes again within this time is looked at once.
-const SETTLE: Duration = Duration::from_millis(500);
-/// Of so many objects of a kind it is remembered how they were when they were last looked at.
+/// Of so many objects of a kind it is remembered how they were when they were last looked at or told of.
 const MAX_SEEN: usize = 50_000;
-/// A watch that was refused is begun anew after so long, if its kind is still in use.
-const REFUSED: Duration = Duration::from_secs(60);
-
-type Meta = PartialObjectMeta<DynamicObject>;
+/// The most kinds and namespaces that are watched, or listed now and then.
+const MAX_PLACES: usize = 1_024;
 
 /// A group and a kind in it.
-type Name = (String, String);
+pub(super) type Name = (String, String);
 
 /// What is watched: a kind, in one namespace or in all.
-type Place = (Name, Option<String>);
+pub(super) type Place = (Name, Option<String>);
+
+/// How much is watched, and how often what is not is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// The most watches at once.
+    pub(super) watches: usize,
+    /// The first pause after a watch was refused; it doubles.
+    pub(super) first: Duration,
+    /// The longest pause, and the one between two lists of what is not watched.
+    pub(super) longest: Duration,
+    /// A watch that has been going on for so long is one.
+    pub(super) well: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let [first, longest, well] = [5, 300, 10].map(Duration::from_secs);
+        Self { watches: 128, first, longest, well }
+    }
+}
+
+/// Why something is not watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blind {
+    /// The rights do not suffice.
+    Refused,
+    /// The kind is not served any more as it was.
+    Gone,
+    /// The API server offers no watch of the kind.
+    NotOffered,
+    /// As much as may be is watched already.
+    TooMany,
+}
+
+impl Blind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "the API server does not let it be watched",
+            Self::Gone => "the API server does not serve it as it was watched",
+            Self::NotOffered => "the API server offers no watch of it",
+            Self::TooMany => "so many kinds and namespaces are watched already as may be",
+        }
+    }
+}
 
 /// Watches of kinds, one for each that is in use. Only objects with Khufu's label, and only their metadata.
-pub(super) struct Watcher {
-    changes: broadcast::Sender<ReplicantId>,
-    suspect: Arc<Notify>,
-    state: Arc<Mutex<State>>,
+pub(super) struct Watcher(Arc<Shared>);
+
+/// What all watches have in common.
+pub(super) struct Shared {
+    pub(super) changes: broadcast::Sender<ReplicantId>,
+    pub(super) suspect: Arc<Notify>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) pace: Pace,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     watches: HashMap<Place, Watch>,
     /// The kinds that may only be watched in single namespaces.
-    narrow: HashSet<Name>,
-    seen: HashMap<Name, Seen>,
+    pub(super) narrow: HashSet<Name>,
+    pub(super) seen: HashMap<Name, Seen>,
+    /// What is not watched now, and why.
+    blind: HashMap<Place, Blind>,
 }
 
 struct Watch {
     kind: Kind,
-    begun: Instant,
     task: AbortHandle,
+    wake: Arc<Notify>,
 }
 
-/// Objects of one kind by their uid, as they were when they were last written or looked at here.
-type Seen = HashMap<String, Known>;
+/// Objects of one kind by their uid, as they were when they were last written, looked at or told of here.
+pub(super) type Seen = HashMap<String, Known>;
 
-struct Known {
-    id: ReplicantId,
-    namespace: String,
-    version: String,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) struct Known {
+    pub(super) id: ReplicantId,
+    pub(super) namespace: String,
+    pub(super) version: String,
 }
 
 fn name(kind: &Kind) -> Name {
     (kind.resource.group.clone(), kind.resource.kind.clone())
 }
 
+impl Shared {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether it is seen there when objects of this namespace change.
+    fn sees(&self, place: &Place) -> bool {
+        self.watches.contains_key(place) && !self.blind.contains_key(place)
+    }
+
+    /// Nobody need be told of this version of an object.
+    pub(super) fn know(&mut self, name: &Name, uid: String, known: Known) {
+        let seen = self.seen.entry(name.clone()).or_default();
+        if seen.len() >= MAX_SEEN {
+            seen.clear();
+        }
+        seen.insert(uid, known);
+    }
+
+    /// Whose objects of a place are seen by no other watch.
+    pub(super) fn unseen(&self, (name, within): &Place) -> BTreeSet<ReplicantId> {
+        let of = |known: &&Known| match within {
+            Some(namespace) => *namespace == known.namespace,
+            None => !self.sees(&(name.clone(), Some(known.namespace.clone()))),
+        };
+        self.seen.get(name).into_iter().flat_map(HashMap::values).filter(of).map(|known| known.id.clone()).collect()
+    }
+
+    /// A place is watched from now on, or is not any more. Whether that is new.
+    pub(super) fn set_blind(&mut self, place: &Place, blind: Option<Blind>) -> bool {
+        match blind {
+            Some(blind) => self.blind.insert(place.clone(), blind) != Some(blind),
+            None => self.blind.remove(place).is_some(),
+        }
+    }
+
+    /// A kind may be watched in all namespaces: watches of single ones are of no use any more.
+    pub(super) fn widen(&mut self, name: &Name) {
+        if !self.narrow.remove(name) {
+            return;
+        }
+        let is_narrow = |place: &Place| place.0 == *name && place.1.is_some();
+        self.blind.retain(|place, _| !is_narrow(place));
+        self.watches.retain(|place, watch| {
+            if is_narrow(place) {
+                watch.task.abort();
+            }
+            !is_narrow(place)
+        });
+    }
+}
+
 impl Watcher {
-    pub(super) fn new(suspect: Arc<Notify>) -> Self {
+    pub(super) fn new(suspect: Arc<Notify>, pace: Pace) -> Self {
         let (changes, _) = broadcast::channel(CAPACITY);
-        Self { changes, suspect, state: Arc::default() }
+        let slots = Arc::new(Semaphore::new(pace.watches));
+        Self(Arc::new(Shared { changes, suspect, slots, pace, state: Mutex::default() }))
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<ReplicantId> {
-        self.changes.subscribe()
+        self.0.changes.subscribe()
     }
 
     /// An object was written or looked at here: nobody need look because of this version of it.
@@ -95,224 +185,86 @@ impl Watcher {
             namespace: text("/metadata/namespace"),
             version: text("/metadata/resourceVersion"),
         };
-        let mut state = lock(&self.state);
-        let seen = state.seen.entry(name(kind)).or_default();
-        if seen.len() >= MAX_SEEN {
-            seen.clear();
-        }
-        seen.insert(text("/metadata/uid"), known);
+        self.0.state().know(&name(kind), text("/metadata/uid"), known);
     }
 
-    /// Watches a kind from now on, if it can be: where the rights do not suffice for all namespaces, in this one.
+    /// Watches a kind from now on: where the rights do not suffice for all namespaces, in this one. What cannot be watched is
+    /// listed now and then.
     pub(super) fn watch(&self, server: &Arc<Server>, kind: &Kind, namespace: &str) {
-        if !kind.watched {
-            return;
+        let mut state = self.0.state();
+        self.begin(&mut state, server, kind, None, false);
+        if !namespace.is_empty() && state.narrow.contains(&name(kind)) {
+            self.begin(&mut state, server, kind, Some(namespace.to_owned()), false);
         }
-        let mut state = lock(&self.state);
-        let narrow = !namespace.is_empty() && state.narrow.contains(&name(kind));
-        self.begin(&mut state, server, kind, narrow.then(|| namespace.to_owned()), false);
     }
 
     fn begin(&self, state: &mut State, server: &Arc<Server>, kind: &Kind, namespace: Option<String>, again: bool) {
         let place = (name(kind), namespace);
         let again = match state.watches.get(&place) {
-            Some(watch) if !again && !watch.task.is_finished() => return,
-            // One that cannot be is not tried with every object.
-            Some(watch) if !again && watch.begun.elapsed() < REFUSED => return,
+            // One kind may be served in several versions: another is watched once the one that is watched is gone.
+            Some(watch) if !again && (watch.kind == *kind || state.blind.get(&place) != Some(&Blind::Gone)) => {
+                // And what was gone may be back.
+                watch.wake.notify_one();
+                return;
+            }
             Some(watch) => {
                 watch.task.abort();
                 true
             }
-            None if state.watches.values().filter(|watch| !watch.task.is_finished()).count() >= MAX_WATCHES => {
+            None if state.watches.len() >= MAX_PLACES => {
                 tracing::warn!(
                     kind = place.0.1,
-                    "changes by hand are not seen: there are too many kinds to watch them all"
+                    "changes by hand are not seen: too many kinds and namespaces are in use"
                 );
                 return;
             }
             None => false,
         };
-        let api: Api<Meta> = match &place.1 {
-            Some(namespace) => Api::namespaced_with(server.client(), namespace, &kind.resource),
-            None => Api::all_with(server.client(), &kind.resource),
-        };
-        let follower = Follower {
-            place: place.clone(),
-            changes: self.changes.clone(),
-            suspect: self.suspect.clone(),
-            state: self.state.clone(),
-            due: BTreeMap::new(),
-            listed: None,
-            complete: again,
-        };
-        let task = tokio::spawn(follower.follow(api)).abort_handle();
-        state.watches.insert(place, Watch { kind: kind.clone(), begun: Instant::now(), task });
+        let wake = Arc::new(Notify::new());
+        let follower = Follower::new(place.clone(), kind.clone(), server.clone(), self.0.clone(), wake.clone(), again);
+        let task = tokio::spawn(follower.follow()).abort_handle();
+        state.watches.insert(place, Watch { kind: kind.clone(), task, wake });
     }
 
     /// Watches all anew: the server is reached in another way.
     pub(super) fn begin_anew(&self, server: &Arc<Server>) {
-        let mut state = lock(&self.state);
+        let mut state = self.0.state();
         let all: Vec<_> =
             state.watches.iter().map(|((_, namespace), watch)| (watch.kind.clone(), namespace.clone())).collect();
         for (kind, namespace) in all {
             self.begin(&mut state, server, &kind, namespace, true);
         }
     }
+
+    /// Says of a replica what of it is not watched: it may be another than it seems.
+    pub(super) fn with_blind<'k>(&self, health: Option<Health>, keys: impl Iterator<Item = &'k Key>) -> Option<Health> {
+        let mut health = health?;
+        let state = self.0.state();
+        let blind = |key: &Key| {
+            let name = (key.group.clone(), key.kind.clone());
+            let places = [(name.clone(), None), (name, Some(key.namespace.clone()))];
+            if places.iter().any(|place| state.sees(place)) {
+                return None;
+            }
+            let why = places.iter().rev().find_map(|place| state.blind.get(place).copied());
+            let is_listed = places.iter().any(|place| state.watches.contains_key(place));
+            Some((key.kind.clone(), why.unwrap_or(Blind::TooMany), is_listed))
+        };
+        let Some((kind, why, is_listed)) = { keys }.find_map(blind) else { return Some(health) };
+        let often = if is_listed {
+            format!("only every {} s", self.0.pace.longest.as_secs())
+        } else {
+            "only when the replicas are compared".to_owned()
+        };
+        let said = format!("changes of {kind} by hand are looked for {often}: {}", why.as_str());
+        let before = if health.message.is_empty() { String::new() } else { format!("{}; ", health.message) };
+        health.message = format!("{before}{said}");
+        Some(health)
+    }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        lock(&self.state).watches.values().for_each(|watch| watch.task.abort());
-    }
-}
-
-/// One watch.
-struct Follower {
-    place: Place,
-    changes: broadcast::Sender<ReplicantId>,
-    suspect: Arc<Notify>,
-    state: Arc<Mutex<State>>,
-    /// Who is to be looked at, when, and because of which versions of which objects.
-    due: BTreeMap<ReplicantId, (Instant, BTreeMap<String, String>)>,
-    /// The objects that are there, while they are being listed.
-    listed: Option<BTreeSet<String>>,
-    /// They were listed before.
-    complete: bool,
-}
-
-impl Follower {
-    /// Follows for ever: lost connections and versions that are gone are made good, with a pause that grows. Ends when the
-    /// kind is served no more, or may not be watched.
-    async fn follow(mut self, api: Api<Meta>) {
-        let config = watcher::Config::default().labels(stamp::REPLICANT).page_size(PAGE);
-        let events = watcher(api, config).default_backoff();
-        pin_mut!(events);
-        loop {
-            let first = self.due.values().map(|(at, _)| *at).min();
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(Ok(event)) => self.event(event),
-                    Some(Err(error)) => if self.is_over(&error) {
-                        break;
-                    },
-                    None => break,
-                },
-                () = until(first) => self.tell(Instant::now()),
-            }
-        }
-        // What happens from now on is not seen: who looks begins another watch.
-        let known =
-            lock(&self.state).seen.get(&self.place.0).map(|seen| seen.values().map(|known| known.id.clone()).collect());
-        let known: BTreeSet<ReplicantId> = known.unwrap_or_default();
-        known.into_iter().chain(self.due.into_keys()).for_each(|id| drop(self.changes.send(id)));
-    }
-
-    /// Whether it is of no use to go on.
-    fn is_over(&self, error: &watcher::Error) -> bool {
-        let code = match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            | watcher::Error::WatchFailed(kube::Error::Api(status))
-            | watcher::Error::WatchError(status) => status.code,
-            _ => 0,
-        };
-        let ((group, kind), namespace) = &self.place;
-        match code {
-            404 => {
-                tracing::info!(group, kind, "the API server does not serve the kind any more as it was watched");
-                true
-            }
-            403 => {
-                tracing::warn!(group, kind, namespace, %error, "changes by hand are not seen: the kind may not be watched");
-                if namespace.is_none() {
-                    lock(&self.state).narrow.insert(self.place.0.clone());
-                }
-                true
-            }
-            _ => {
-                tracing::debug!(group, kind, namespace, %error, "a watch is begun anew");
-                if code == 0 || code == 401 || code >= 500 {
-                    self.suspect.notify_one();
-                }
-                false
-            }
-        }
-    }
-
-    fn event(&mut self, event: watcher::Event<Meta>) {
-        match event {
-            watcher::Event::Apply(object) => self.changed(object, false),
-            watcher::Event::Delete(object) => self.changed(object, true),
-            watcher::Event::Init => self.listed = Some(BTreeSet::new()),
-            watcher::Event::InitApply(object) => {
-                let uid = object.metadata.uid.clone().unwrap_or_default();
-                let seen = || lock(&self.state).seen.get(&self.place.0).is_some_and(|seen| seen.contains_key(&uid));
-                // What is there when the first watch begins, and nobody has looked at yet, is looked at anyway.
-                if self.complete || seen() {
-                    self.changed(object, false);
-                }
-                if let Some(listed) = &mut self.listed {
-                    listed.insert(uid);
-                }
-            }
-            watcher::Event::InitDone => {
-                self.complete = true;
-                let listed = self.listed.take().unwrap_or_default();
-                self.gone(&listed);
-            }
-        }
-    }
-
-    /// What was there and is not in the list was removed while nobody watched.
-    fn gone(&mut self, listed: &BTreeSet<String>) {
-        let mut state = lock(&self.state);
-        let Some(seen) = state.seen.get_mut(&self.place.0) else { return };
-        let here = |known: &Known| self.place.1.as_ref().is_none_or(|namespace| *namespace == known.namespace);
-        let at = Instant::now() + SETTLE;
-        seen.retain(|uid, known| {
-            let is_gone = here(known) && !listed.contains(uid);
-            if is_gone {
-                let due = self.due.entry(known.id.clone()).or_insert_with(|| (at, BTreeMap::new()));
-                due.1.insert(uid.clone(), String::new());
-            }
-            !is_gone
-        });
-    }
-
-    /// Somebody has written or removed an object.
-    fn changed(&mut self, mut object: Meta, gone: bool) {
-        let annotation = object.metadata.annotations.as_mut().and_then(|all| all.remove(stamp::REPLICANT));
-        let uid = object.metadata.uid.unwrap_or_default();
-        // Somebody may have taken away what says whose it is.
-        let known = || lock(&self.state).seen.get(&self.place.0)?.get(&uid).map(|known| known.id.clone());
-        let Some(id) = annotation.and_then(|id| id.parse().ok()).or_else(known) else { return };
-        let version = object.metadata.resource_version.filter(|_| !gone).unwrap_or_default();
-        if gone && let Some(seen) = lock(&self.state).seen.get_mut(&self.place.0) {
-            seen.remove(&uid);
-        }
-        let due = self.due.entry(id).or_insert_with(|| (Instant::now() + SETTLE, BTreeMap::new()));
-        due.1.insert(uid, version);
-    }
-
-    /// Tells of whom it is time to look at: not if what has changed was written or seen here meanwhile.
-    fn tell(&mut self, now: Instant) {
-        let state = lock(&self.state);
-        let seen = state.seen.get(&self.place.0);
-        let is_seen = |(uid, version): (&String, &String)| {
-            seen.and_then(|seen| seen.get(uid)).is_some_and(|known| known.version == *version)
-        };
-        self.due.retain(|id, (at, versions)| {
-            if *at <= now && !versions.iter().all(is_seen) {
-                let _ = self.changes.send(id.clone());
-            }
-            *at > now
-        });
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
+        self.0.state().watches.values().for_each(|watch| watch.task.abort());
     }
 }

@@ -1,6 +1,7 @@
 //! The driver `kubernetes` with a real API server. Each test has a namespace of its own.
 
 mod away;
+mod blind;
 mod broken;
 mod drift;
 mod kinds;
@@ -28,6 +29,10 @@ const ACCOUNTS: [&str; 2] = ["system:serviceaccount:accounts:whole", "system:ser
 /// The user who has rights in single namespaces.
 const NARROW: &str = "narrow";
 
+/// Users whose rights grow.
+const LATE: &str = "late";
+const WIDER: &str = "wider";
+
 /// The cluster that tests share; none where there are no servers. It lives in a thread of its own, since it ends with the
 /// thread that has started it.
 fn cluster() -> Option<&'static Cluster> {
@@ -36,7 +41,8 @@ fn cluster() -> Option<&'static Cluster> {
         .get_or_init(|| {
             let (sender, receiver) = mpsc::channel();
             std::thread::spawn(move || {
-                let builder = Cluster::builder("paris").user(NOBODY, &[]).user(NARROW, &[]);
+                let builder =
+                    Cluster::builder("paris").user(NOBODY, &[]).user(NARROW, &[]).user(LATE, &[]).user(WIDER, &[]);
                 let builder = ACCOUNTS.into_iter().fold(builder, |builder, account| builder.user(account, &[]));
                 sender.send(builder.start()).unwrap();
                 loop {
