@@ -3,6 +3,7 @@
 mod apart;
 mod rough;
 mod server_side;
+mod turns;
 
 use std::process::Output;
 
@@ -13,6 +14,7 @@ use super::kubernetes::{NAMES, nodes};
 use crate::support::{Lab, Site, until};
 
 const ALL: &str = "paris & rennes & nantes";
+const FRONT: &[&str] = &["--kubernetes-front", "127.0.0.1:0"];
 
 /// Runs kubectl as a user through the front of a site, whose path may begin with a scope.
 fn through(
@@ -94,9 +96,15 @@ async fn all_have(desks: &[&Desk<'_>], what: &[&str], path: &str, wanted: &str) 
     .await;
 }
 
-/// Nodes that are a way in for kubectl.
+/// A node that is a way in for kubectl.
+async fn one(lab: &Lab, cluster: &Cluster) -> Site {
+    let [site] = nodes(lab, [cluster], FRONT).await;
+    site
+}
+
+/// Nodes that are.
 async fn three(lab: &Lab, clusters: [&Cluster; 3]) -> [Site; 3] {
-    nodes(lab, clusters, &["--kubernetes-front", "127.0.0.1:0"]).await
+    nodes(lab, clusters, FRONT).await
 }
 
 fn deployment(name: &str, scope: Option<&str>) -> Value {

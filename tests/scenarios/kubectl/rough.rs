@@ -22,7 +22,7 @@ async fn tcp(site: &Site) -> TcpStream {
     TcpStream::connect(front.trim_start_matches("https://")).await.expect("it listens")
 }
 
-async fn tls(site: &Site) -> TlsStream<TcpStream> {
+pub(super) async fn tls(site: &Site) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(site.front().1).expect("a certificate")).expect("an authority");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -35,7 +35,7 @@ async fn tls(site: &Site) -> TlsStream<TcpStream> {
 }
 
 /// Sends this, and reads until the connection is closed or so much has come.
-async fn said(site: &Site, text: &[u8], most: usize) -> String {
+pub(super) async fn said(site: &Site, text: &[u8], most: usize) -> String {
     let mut stream = tls(site).await;
     // It may be closed before all was sent.
     let _ = stream.write_all(text).await;

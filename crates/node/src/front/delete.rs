@@ -266,18 +266,10 @@ pub(super) async fn delete_all(front: &Front, captured: &Captured) -> Result<Res
     if !tried.status.is_success() || said.is_dry() {
         return Ok(tried.pass());
     }
-    for live in &ours {
-        let Some(named) = Named::of(live) else { continue };
-        let path = path_of(&captured.target, named);
-        // A copy has the label, and is nobody's.
-        if let Here::Of(own) = front.here(live).await? {
-            remove(front, captured, &said, &path, live, &own).await?;
-        }
-        if stays(front, captured, &path, live).await? {
-            let answer = said.here(front, captured, path, live).await?;
-            if !answer.status.is_success() && answer.status != StatusCode::NOT_FOUND {
-                return Ok(answer.pass());
-            }
+    for listed in &ours {
+        let Some(named) = Named::of(listed) else { continue };
+        if let Some(refused) = delete_listed(front, captured, &said, listed, named).await? {
+            return Ok(refused);
         }
     }
     let others = format!("!{}", khufu_drivers::kubernetes::LABEL);
@@ -286,6 +278,45 @@ pub(super) async fn delete_all(front: &Front, captured: &Captured) -> Result<Res
         None => others,
     };
     front.pass_body(captured, &with_parameter(&captured.query, "labelSelector", &selector), captured.body.clone()).await
+}
+
+/// One of the objects of a list, in its turn: as it is then, and unless another has taken its place. What the API server says
+/// if it refuses.
+async fn delete_listed(
+    front: &Front,
+    captured: &Captured,
+    said: &Said,
+    listed: &Value,
+    named: Named<'_>,
+) -> Result<Option<Response<Body>>, Refusal> {
+    let path = path_of(&captured.target, named);
+    let target = Target { name: Some(named.name.to_owned()), ..captured.target.clone() };
+    let target = Target { namespace: Some(named.namespace.to_owned()).filter(|name| !name.is_empty()), ..target };
+    let _turn = match target.turn() {
+        Some(object) => Some(front.turns.take(object).await?),
+        None => None,
+    };
+    let read = front.read(captured, path.clone()).await?;
+    match read.status {
+        StatusCode::NOT_FOUND => return Ok(None),
+        status if !status.is_success() => return Ok(Some(read.pass())),
+        _ => {}
+    }
+    let live = &read.json();
+    if live.pointer("/metadata/uid") != listed.pointer("/metadata/uid") {
+        return Ok(None);
+    }
+    // A copy has the label, and is nobody's.
+    if let Here::Of(own) = front.here(live).await? {
+        remove(front, captured, said, &path, live, &own).await?;
+    }
+    if stays(front, captured, &path, live).await? {
+        let answer = said.here(front, captured, path, live).await?;
+        if !answer.status.is_success() && answer.status != StatusCode::NOT_FOUND {
+            return Ok(Some(answer.pass()));
+        }
+    }
+    Ok(None)
 }
 
 fn has_label(object: &Value) -> bool {
