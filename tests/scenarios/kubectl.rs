@@ -4,6 +4,7 @@ mod apart;
 mod rough;
 mod server_side;
 mod turns;
+mod upgraded;
 
 use std::process::Output;
 
