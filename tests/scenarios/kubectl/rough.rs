@@ -1,12 +1,15 @@
 //! What is not meant for a front, or is no request at all; and what only passes through.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::process::Stdio;
 use std::sync::Arc;
 
 use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
@@ -14,15 +17,27 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{Desk, through};
+use super::{Desk, text, through};
 use crate::support::{Lab, PATIENCE, Site, until};
 
 async fn tcp(site: &Site) -> TcpStream {
+    tcp_from(site, Ipv4Addr::LOCALHOST).await
+}
+
+/// From one of the addresses of this machine.
+async fn tcp_from(site: &Site, address: Ipv4Addr) -> TcpStream {
     let (front, _) = site.front();
-    TcpStream::connect(front.trim_start_matches("https://")).await.expect("it listens")
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((address, 0).into()).expect("a free port");
+    let front = front.trim_start_matches("https://").parse().expect("an address");
+    socket.connect(front).await.expect("it listens")
 }
 
 pub(super) async fn tls(site: &Site) -> TlsStream<TcpStream> {
+    tls_from(site, Ipv4Addr::LOCALHOST).await
+}
+
+async fn tls_from(site: &Site, address: Ipv4Addr) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(site.front().1).expect("a certificate")).expect("an authority");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -31,7 +46,10 @@ pub(super) async fn tls(site: &Site) -> TlsStream<TcpStream> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from("127.0.0.1").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, tcp(site).await).await.expect("its certificate is good")
+    TlsConnector::from(Arc::new(config))
+        .connect(name, tcp_from(site, address).await)
+        .await
+        .expect("its certificate is good")
 }
 
 /// Sends this, and reads until the connection is closed or so much has come.
@@ -115,23 +133,33 @@ async fn garbage_stops_nothing_and_streams_and_other_protocols_pass() {
         let answer = said(&site, request.as_bytes(), 16).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     }
-    // Whoever is nobody cannot keep others from writing with what never comes in.
+    // Whoever is nobody cannot keep others from writing with what never comes in: not from one address, and not from many.
     let slow = format!("{begin}Content-Length: 1000\r\n\r\n{{");
-    let mut refused = 0;
-    let mut unheard = Vec::new();
-    for number in 0..140 {
-        let mut stream = tls(&site).await;
-        stream.write_all(slow.as_bytes()).await.expect("it is sent");
-        let mut answer = [0; 12];
-        if number >= 128 {
-            let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("it is told");
-            refused += usize::from(read.is_ok() && answer.ends_with(b"429"));
+    let unknown = format!("{begin}Authorization: Bearer nobody\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n");
+    let (told, mut codes) = mpsc::unbounded_channel();
+    let mut open = async |from: Range<u8>, each: usize, refused: usize| {
+        for number in from.flat_map(|network| std::iter::repeat_n(network, each)).enumerate() {
+            let (number, network) = number;
+            let mut stream = tls_from(&site, Ipv4Addr::new(127, 0, 0, network)).await;
+            stream.write_all(if number % 2 == 0 { &slow } else { &unknown }.as_bytes()).await.expect("it is sent");
+            let told = told.clone();
+            tokio::spawn(async move {
+                let mut answer = [0; 12];
+                let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer)).await;
+                let code = read.map(|read| read.map(|_| text(&answer[9..])));
+                told.send(format!("{code:?}")).expect("the test waits");
+            });
         }
-        unheard.push(stream);
-    }
-    assert!(refused > 0, "half is for whom the API server knows");
+        for _ in 0..refused {
+            assert_eq!(codes.recv().await.expect("it is told"), "Ok(Ok(\"429\"))");
+        }
+    };
+    open(1..2, 10, 6).await;
+    open(2..12, 5, 22).await;
     desk.scoped("/scope/paris", &["create", "configmap", "meanwhile"], None);
-    drop(unheard);
+    for _ in 0..32 {
+        assert_eq!(codes.recv().await.expect("it is told"), "Ok(Ok(\"408\"))", "it does not wait for ever");
+    }
     // Who says nothing of himself is nobody: the node's own rights are not his.
     let answer = said(&site, b"GET /api/v1/secrets HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 16).await;
     assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");

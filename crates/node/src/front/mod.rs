@@ -7,6 +7,7 @@
 
 mod annotate;
 mod answer;
+mod bodies;
 mod capture;
 mod delete;
 mod difference;
@@ -54,8 +55,6 @@ const MAX_SCOPES: usize = 1_000;
 const MAX_SCOPE: usize = 1024;
 /// Captured writes at once, but for those that only wait until they are made; further ones wait a while.
 const MAX_CAPTURED: usize = 64;
-/// Writes at once that come in; of further ones nothing is read. Half of these are for whom the API server knows.
-const MAX_READ: usize = 256;
 /// Answers at once to which is added how it is elsewhere; further ones come without.
 const MAX_ANNOTATED: usize = 8;
 
@@ -148,7 +147,7 @@ impl Listening {
             scopes: Mutex::default(),
             who: who::Known::default(),
             places: Arc::new(Semaphore::new(MAX_CAPTURED)),
-            bodies: Semaphore::new(MAX_READ),
+            bodies: bodies::Bodies::default(),
             annotated: Semaphore::new(MAX_ANNOTATED),
             turns: turns::Turns::default(),
         };
@@ -163,7 +162,7 @@ struct Front {
     scopes: Mutex<BTreeSet<String>>,
     who: who::Known,
     places: Arc<Semaphore>,
-    bodies: Semaphore,
+    bodies: bodies::Bodies,
     annotated: Semaphore,
     turns: turns::Turns,
 }
@@ -214,14 +213,8 @@ impl Front {
         scope: Option<String>,
     ) -> Result<Response<Body>, Refusal> {
         let (parts, body) = request.into_parts();
-        let body = {
-            let too_many = |_| Refusal::too_many(format!("{MAX_READ} writes come in already"));
-            let _reading = self.bodies.try_acquire().map_err(too_many)?;
-            if self.bodies.available_permits() < MAX_READ / 2 {
-                who::is_known(self, &parts.headers).await?;
-            }
-            pass::whole(body, &parts.headers).await?
-        };
+        let peer = parts.extensions.get::<bodies::Peer>().copied();
+        let (body, _held) = bodies::read(self, &parts.headers, peer, body).await?;
         let method = parts.method.clone();
         let place = Mutex::default();
         let turn = target.turn();

@@ -15,9 +15,7 @@ use super::target::parameters;
 use crate::listen::Place;
 
 /// The most bytes of a write that is looked into: API servers take no more.
-const MAX_WRITE: usize = 3 << 20;
-/// How long it may take to come in.
-const WRITE: Duration = Duration::from_secs(30);
+pub(super) const MAX_WRITE: usize = 3 << 20;
 
 /// How long it may take until an answer begins that has an end.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -29,16 +27,21 @@ fn is_endless(path: &str) -> bool {
     asks("watch") || asks("follow") || path.contains("/watch/") || path.contains("/proxy")
 }
 
-/// Reads what is to be written.
-pub(super) async fn whole(body: Incoming, headers: &HeaderMap) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::too_large(format!("a write has at most {MAX_WRITE} bytes"));
+/// Refuses what says of itself that it is longer than a write may be.
+pub(super) fn is_short_enough(headers: &HeaderMap) -> Result<(), Refusal> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > MAX_WRITE) {
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(WRITE, Limited::new(body, MAX_WRITE).collect()).await;
+    if length.is_some_and(|length| length > MAX_WRITE) { Err(too_large()) } else { Ok(()) }
+}
+
+fn too_large() -> Refusal {
+    Refusal::too_large(format!("a write has at most {MAX_WRITE} bytes"))
+}
+
+/// Reads what is to be written, which may take so long to come in.
+pub(super) async fn whole(body: Incoming, limit: Duration) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(limit, Limited::new(body, MAX_WRITE).collect()).await;
     let read = read.map_err(|_| {
-        let message = format!("what is to be written has not come in within {} s", WRITE.as_secs());
+        let message = format!("what is to be written has not come in within {} s", limit.as_secs());
         Refusal::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
     })?;
     match read {

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::Front;
+use super::bodies::Peer;
 use crate::listen::{Limits, Listener, Place, Serving};
 
 /// How long it may take to agree on keys.
@@ -51,6 +52,7 @@ impl Server {
 }
 
 async fn connection(stream: TcpStream, place: Place, serving: Serving, acceptor: TlsAcceptor, front: Arc<Front>) {
+    let Ok(peer) = stream.peer_addr() else { return };
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -62,6 +64,7 @@ async fn connection(stream: TcpStream, place: Place, serving: Serving, acceptor:
     let service = service_fn(move |mut request: Request<Incoming>| {
         // What becomes another protocol outlives its request.
         request.extensions_mut().insert(kept.clone());
+        request.extensions_mut().insert(Peer(peer.ip()));
         let front = front.clone();
         let answer: BoxFuture<'static, _> = Box::pin(async move { Ok::<_, Infallible>(front.serve(request).await) });
         answer

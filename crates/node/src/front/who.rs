@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 use super::Front;
 use super::answer::Refusal;
@@ -19,14 +20,27 @@ const NOBODY: &str = "kubernetes-front";
 const BELIEVED: Duration = Duration::from_secs(60);
 /// Of so many.
 const MAX_KNOWN: usize = 1_000;
+/// So many are asked about at once, and others wait so long.
+const MAX_ASKED: usize = 32;
+const TURN: Duration = Duration::from_secs(10);
 /// The longest name that is written down.
 const MAX_NAME: usize = 256;
 /// Where it is asked, the newest first.
 const PLACES: [&str; 2] = ["authentication.k8s.io/v1", "authentication.k8s.io/v1beta1"];
 
 /// Who is known by which credentials, which are kept as digests.
-#[derive(Default)]
-pub(super) struct Known(Mutex<BTreeMap<[u8; 32], (Instant, String)>>);
+pub(super) struct Known {
+    names: Mutex<BTreeMap<[u8; 32], (Instant, String)>>,
+    /// Of whom the API server has said so.
+    trusted: Mutex<BTreeMap<[u8; 32], Instant>>,
+    asking: Semaphore,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { names: Mutex::default(), trusted: Mutex::default(), asking: Semaphore::new(MAX_ASKED) }
+    }
+}
 
 fn digest(headers: &HeaderMap) -> [u8; 32] {
     let mut digest = Sha256::new();
@@ -45,7 +59,7 @@ fn digest(headers: &HeaderMap) -> [u8; 32] {
 /// The name of whoever sends these headers; asked after the API server has let him do something.
 pub(super) async fn of(front: &Front, headers: &HeaderMap) -> String {
     let key = digest(headers);
-    let known = || front.who.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = || front.who.names.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((at, name)) = known().get(&key)
         && at.elapsed() < BELIEVED
     {
@@ -64,8 +78,18 @@ pub(super) async fn of(front: &Front, headers: &HeaderMap) -> String {
     name
 }
 
-/// Refuses whom the API server does not know: that his turn comes is not owed to him.
-pub(super) async fn is_known(front: &Front, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Whether the API server knows whoever sends these headers.
+pub(super) async fn is_known(front: &Front, headers: &HeaderMap) -> Result<bool, Refusal> {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Ok(false);
+    }
+    let key = digest(headers);
+    let trusted = || front.who.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+    if trusted().get(&key).is_some_and(|at| at.elapsed() < BELIEVED) {
+        return Ok(true);
+    }
+    let _turn = tokio::time::timeout(TURN, front.who.asking.acquire()).await;
+    let _turn = _turn.map_err(|_| Refusal::too_many("too many ask whom the API server may not know"))?;
     let attributes = json!({"nonResourceAttributes": {"path": "/", "verb": "get"}});
     let review =
         json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": attributes});
@@ -76,10 +100,15 @@ pub(super) async fn is_known(front: &Front, headers: &HeaderMap) -> Result<(), R
         body: Some((HeaderValue::from_static("application/json"), Bytes::from(review.to_string()))),
         accept: None,
     });
-    match answer.await?.status.is_success() {
-        true => Ok(()),
-        false => Err(Refusal::too_many("many writes come in, and the API server does not know who asks")),
+    let is_known = answer.await?.status.is_success();
+    if is_known {
+        let mut trusted = trusted();
+        if trusted.len() >= MAX_KNOWN {
+            trusted.clear();
+        }
+        trusted.insert(key, Instant::now());
     }
+    Ok(is_known)
 }
 
 /// Asks the API server. Those before 1.27 do not say.

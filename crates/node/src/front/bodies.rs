@@ -1,0 +1,167 @@
+//! What comes in of writes: so many at once, and so many bytes. Whom the API server does not know has little of both, and
+//! that apart from all others, so that nobody without credentials can keep those out who have some.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::http::{HeaderMap, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::Refusal;
+use super::pass::{self, MAX_WRITE};
+use super::{Front, who};
+
+/// Writes at once of those whom the API server knows, and their bytes, in KiB.
+const MAX_KNOWN: usize = 224;
+const MAX_KNOWN_KIB: usize = 128 << 10;
+/// How long a write of such waits until there is room for it.
+const ROOM: Duration = Duration::from_secs(10);
+/// How long what is written may take to come in.
+const KNOWN: Duration = Duration::from_secs(30);
+/// The same for all others: altogether, and from one address.
+const MAX_STRANGERS: usize = 32;
+const MAX_OF_ADDRESS: usize = 4;
+const STRANGER: Duration = Duration::from_secs(10);
+
+/// Who asks, as far as the connection says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What comes in.
+pub(super) struct Bodies {
+    places: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+    strangers: Strangers,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(MAX_KNOWN)),
+            room: Arc::new(Semaphore::new(MAX_KNOWN_KIB)),
+            strangers: Strangers::default(),
+        }
+    }
+}
+
+/// The place and the room of a write, for as long as there is anything of it.
+pub(super) enum Held {
+    Known {
+        #[expect(dead_code, reason = "they are free again when they are dropped")]
+        permits: [OwnedSemaphorePermit; 2],
+    },
+    Stranger {
+        #[expect(dead_code, reason = "it is free again when it is dropped")]
+        stranger: Stranger,
+    },
+}
+
+/// Reads what is to be written, once there is room for it.
+pub(super) async fn read(
+    front: &Front,
+    headers: &HeaderMap,
+    peer: Option<Peer>,
+    body: Incoming,
+) -> Result<(Bytes, Held), Refusal> {
+    let bodies = &front.bodies;
+    pass::is_short_enough(headers)?;
+    let (held, limit) = if who::is_known(front, headers).await? {
+        let too_many = |_| Refusal::too_many(format!("{MAX_KNOWN} writes come in already"));
+        let place = bodies.places.clone().try_acquire_owned().map_err(too_many)?;
+        let room = tokio::time::timeout(ROOM, bodies.room.clone().acquire_many_owned(kib(headers))).await;
+        let room = room.map_err(|_| Refusal::too_many("the writes under way are as long as they can be altogether"))?;
+        let room = room.map_err(|error| Refusal::busy(error.to_string()))?;
+        (Held::Known { permits: [place, room] }, KNOWN)
+    } else {
+        let too_many = "many writes come in from whom the API server does not know, and it does not know who asks";
+        let stranger = bodies.strangers.enter(peer).ok_or_else(|| Refusal::too_many(too_many))?;
+        (Held::Stranger { stranger }, STRANGER)
+    };
+    Ok((pass::whole(body, limit).await?, held))
+}
+
+/// The most room that a body may need.
+fn kib(headers: &HeaderMap) -> u32 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes = length.unwrap_or(MAX_WRITE).min(MAX_WRITE);
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// How many there are from each address.
+#[derive(Debug, Clone, Default)]
+struct Strangers(Arc<Mutex<BTreeMap<Option<IpAddr>, usize>>>);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    all: Strangers,
+    network: Option<IpAddr>,
+}
+
+/// The addresses of which one may have any: of the newer kind, everybody is given 2⁶⁴.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address => address,
+    }
+}
+
+impl Strangers {
+    /// One more, if there may be.
+    fn enter(&self, peer: Option<Peer>) -> Option<Stranger> {
+        let network = peer.map(|Peer(address)| network(address));
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = counts.get(&network).copied().unwrap_or_default();
+        if here >= MAX_OF_ADDRESS || counts.values().sum::<usize>() >= MAX_STRANGERS {
+            return None;
+        }
+        counts.insert(network, here + 1);
+        Some(Stranger { all: self.clone(), network })
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn peer(address: &str) -> Option<Peer> {
+        Some(Peer(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn strangers_have_few_places_and_fewer_from_one_address() {
+        let strangers = Strangers::default();
+        let mut inside: Vec<_> = (0..MAX_OF_ADDRESS).map(|_| strangers.enter(peer("192.0.2.1")).unwrap()).collect();
+        assert!(strangers.enter(peer("192.0.2.1")).is_none());
+        assert!(strangers.enter(peer("::ffff:192.0.2.1")).is_none(), "it is the same");
+        for number in 0..MAX_STRANGERS - MAX_OF_ADDRESS {
+            inside.push(strangers.enter(peer(&format!("2001:db8:0:{:x}::{number}", number / 3))).unwrap());
+        }
+        assert!(strangers.enter(peer("192.0.2.2")).is_none(), "there are as many as there may be");
+        drop(inside);
+        assert!(strangers.0.lock().unwrap().is_empty());
+        assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::ffff:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_does_not_say_how_long_it_is_may_be_as_long_as_any() {
+        let of = |length: &str| kib(&HeaderMap::from_iter([(header::CONTENT_LENGTH, length.parse().unwrap())]));
+        assert_eq!([of("0"), of("1"), of("1025"), of("x"), kib(&HeaderMap::new())], [0, 1, 2, 3072, 3072]);
+    }
+}
