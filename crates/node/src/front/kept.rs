@@ -1,7 +1,7 @@
 //! Keeping an edit: the engine takes it, the driver here makes it so, and whoever asked is told in the API server's words.
 
 use hyper::Response;
-use hyper::http::{HeaderMap, Method};
+use hyper::http::{HeaderMap, Method, StatusCode};
 use khufu_crdt::Policy;
 use khufu_drivers::kubernetes::{check, cleaned};
 use khufu_engine::{Put, ReplicantView, Request, Response as Said};
@@ -15,9 +15,6 @@ use super::remembered::{self, Fields};
 use super::settled::{Settled, now_ms};
 use super::upstream::{Answer, Question};
 use super::{annotate, who};
-
-/// What is said where an edit was kept and this site cannot make it so.
-const KEPT: &str = "the edit is kept all the same, and goes to the other sites; this one tries again now and then";
 
 /// How an edit is answered.
 pub(super) struct Telling<'a> {
@@ -66,6 +63,8 @@ impl Front {
         };
         captured.leave_place();
         let settled = self.settled(&id, events, since, None).await?;
+        // How it has gone here and elsewhere is known better now.
+        let view = self.view(&id).await?.unwrap_or(view);
         self.tell(captured, &view, settled, telling).await
     }
 
@@ -78,21 +77,29 @@ impl Front {
         telling: Telling<'_>,
     ) -> Result<Response<Body>, Refusal> {
         let Telling { tried, path, mut warnings, written } = telling;
-        let here = match settled {
-            Settled::Applied => true,
-            Settled::Failed(words) => return Err(Refusal::of_driver(&words, KEPT)),
-            Settled::Elsewhere => {
-                let site = self.handle.site();
-                warnings.push(format!("{} is not kept at {site}: it lives at {}", view.id, view.scope));
-                false
+        let site = self.handle.site();
+        // It is accepted, and is so elsewhere, or will be: an error would be taken for nothing having been done.
+        let (status, warning) = match settled {
+            Settled::Applied => (None, None),
+            Settled::Failed(words) => {
+                let message = format!(
+                    "{} is kept, but {site} cannot make it now: {words}. It is tried again now and then",
+                    view.id
+                );
+                (Some(StatusCode::ACCEPTED), Some(message))
             }
             Settled::Late(words) => {
-                warnings.push(format!("{} is kept, and not made here yet: {words}", view.id));
-                false
+                let message = format!("{} is kept, and not made at {site} yet: {words}", view.id);
+                (Some(StatusCode::ACCEPTED), Some(message))
+            }
+            Settled::Elsewhere => {
+                let message = format!("{} is not kept at {site}: it lives at {}", view.id, view.scope);
+                (Some(tried.status), Some(message))
             }
         };
-        let mut response = match here {
-            true => {
+        warnings.extend(warning);
+        let mut response = match status {
+            None => {
                 let (live, now) = self.live(captured, &path, tried, view).await?;
                 let not_so = written.map(|written| written.not_so(&now, Keys(&view.policy.list_keys)));
                 if let Some(fields) = not_so.filter(|fields| !fields.is_empty() && !now.is_null()) {
@@ -104,7 +111,7 @@ impl Front {
                 }
                 live
             }
-            false => shown(tried, view),
+            Some(status) => shown(tried, status, view),
         };
         pass_warnings(&tried.headers, response.headers_mut());
         for warning in &warnings {
@@ -127,7 +134,7 @@ impl Front {
         let mut answer = self.upstream.ask(question).await?;
         if !answer.status.is_success() {
             // It may be created and not be read by whoever asks.
-            return Ok((shown(tried, view), Value::Null));
+            return Ok((shown(tried, tried.status, view), Value::Null));
         }
         let now = answer.json();
         answer.status = tried.status;
@@ -158,10 +165,10 @@ impl Front {
 }
 
 /// What the API server would have made, with what people said.
-fn shown(tried: &Answer, view: &ReplicantView) -> Response<Body> {
+fn shown(tried: &Answer, status: StatusCode, view: &ReplicantView) -> Response<Body> {
     let mut object = tried.json();
     annotate::add(&mut object, view, serde_json::Map::new());
-    json_answer(tried.status, &object)
+    json_answer(status, &object)
 }
 
 /// Passes on what the API server has warned of.
