@@ -1,6 +1,7 @@
 //! An unmodified kubectl at each of three sites with a Kubernetes API server of its own: what it writes with a scope is at all.
 
 mod apart;
+mod defaults;
 mod refused;
 mod rough;
 mod server_side;

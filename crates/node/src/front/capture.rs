@@ -305,8 +305,7 @@ pub(super) async fn adopt_or_make(
         None => {
             let mut all = std::collections::BTreeMap::new();
             if let Some(sent) = &sent {
-                let fields = remembered::fields(&khufu_drivers::kubernetes::cleaned(sent), Keys::default());
-                all.insert(captured.manager(), fields);
+                all.insert(captured.manager(), remembered::applied(sent));
             }
             if captured.is_apply() {
                 remembered::write(&mut manifest, &all);
@@ -338,7 +337,8 @@ pub(super) async fn adopt_or_make(
             let mut object = kept.clone();
             let keys = Keys(&policy.list_keys);
             if let Some(applied) = marks::last_applied(&kept).map(|applied| wanted::as_sent(&applied, &kept)) {
-                super::difference::Write { before: &applied, after: &manifest, sent: None, keys }.carry(&mut object);
+                let (before, after) = (&applied, &manifest);
+                super::difference::Write { before, after, sent: None, is_whole: false, keys }.carry(&mut object);
             }
             overlay(&mut object, &manifest, keys);
             let cleaned = khufu_drivers::kubernetes::cleaned;

@@ -10,16 +10,144 @@ pub(super) struct Write<'a> {
     pub(super) before: &'a Value,
     pub(super) after: &'a Value,
     /// What was sent, where that has the shape of an object: what is new is taken as it was written there, and without
-    /// what the server adds.
+    /// what the server adds. What is null there is not asked for any more, whatever the server puts in its place.
     pub(super) sent: Option<&'a Value>,
+    /// What was sent is all that is asked for: what is not in it was left out.
+    pub(super) is_whole: bool,
     pub(super) keys: Keys<'a>,
 }
 
 impl Write<'_> {
     /// Makes the same change in what is asked for, and leaves the rest of it as it is.
     pub(super) fn carry(&self, desired: &mut Value) {
-        let changed = changed(Some(desired), Some(self.before), Some(self.after), self.sent, self.keys);
+        let changed = self.changed(Some(desired), Some(self.before), Some(self.after), self.sent);
         *desired = changed.unwrap_or(Value::Null);
+    }
+}
+
+/// What stands for a field that was left out.
+const LEFT_OUT: &Value = &Value::Null;
+
+impl Write<'_> {
+    /// What was sent of a field.
+    fn field<'s>(&self, sent: Option<&'s Value>, name: &str) -> Option<&'s Value> {
+        let left_out = || (self.is_whole && sent.is_some_and(Value::is_object)).then_some(LEFT_OUT);
+        sent.and_then(|sent| sent.get(name)).or_else(left_out)
+    }
+
+    /// What was sent of an element of a list.
+    fn element<'s>(&self, sent: Option<&'s Value>, key: &str, name: &Value) -> Option<&'s Value> {
+        let list = sent?.as_array()?;
+        // The key itself may be what the server has put in.
+        let left_out = || (self.is_whole && list.iter().all(|value| value.get(key).is_some())).then_some(LEFT_OUT);
+        element(list, key, name).or_else(left_out)
+    }
+
+    fn changed(
+        &self,
+        desired: Option<&Value>,
+        before: Option<&Value>,
+        after: Option<&Value>,
+        sent: Option<&Value>,
+    ) -> Option<Value> {
+        // What stands there then is the server's, and not asked for.
+        let after = after.filter(|after| after.is_null() || sent.is_none_or(|sent| !sent.is_null()));
+        // Something in it may be asked for and left out in what was sent.
+        let is_looked_into = sent.is_some()
+            && matches!(
+                (desired, after),
+                (Some(Value::Object(_)), Some(Value::Object(_))) | (Some(Value::Array(_)), Some(Value::Array(_)))
+            );
+        if before == after && !is_looked_into {
+            return desired.cloned();
+        }
+        match (before, after) {
+            (Some(Value::Object(before)), Some(Value::Object(after))) => {
+                let known = desired.and_then(Value::as_object);
+                let mut fields = known.cloned().unwrap_or_default();
+                for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {
+                    let sent = self.field(sent, name);
+                    let value = self.changed(fields.get(name), before.get(name), after.get(name), sent);
+                    set(&mut fields, name, value);
+                }
+                (known.is_some() || !fields.is_empty()).then_some(Value::Object(fields))
+            }
+            (Some(Value::Object(before)), None) => {
+                let mut fields = desired?.as_object()?.clone();
+                for (name, old) in before {
+                    let value = self.changed(fields.get(name), Some(old), None, None);
+                    set(&mut fields, name, value);
+                }
+                (!fields.is_empty()).then_some(Value::Object(fields))
+            }
+            (Some(Value::Array(before)), Some(Value::Array(_)) | None) => {
+                let list = |value: Option<&'_ Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+                let (known, new) = (list(desired), list(after));
+                match self.keys.of(&[&known, before, &new]) {
+                    Some(key) => {
+                        let elements = self.elements(&known, before, &new, sent, key);
+                        let stays = (desired.is_some() && after.is_some()) || !elements.is_empty();
+                        stays.then_some(Value::Array(elements))
+                    }
+                    None if new == *before && after.is_some() => desired.cloned(),
+                    None => after.map(|after| as_sent(sent, after, self.keys)),
+                }
+            }
+            (None, Some(after)) => {
+                let new = as_sent(sent, after, self.keys);
+                Some(match desired {
+                    Some(desired) => {
+                        let mut value = desired.clone();
+                        overlay(&mut value, &new, self.keys);
+                        value
+                    }
+                    None => new,
+                })
+            }
+            (_, after) => after.map(|after| as_sent(sent, after, self.keys)),
+        }
+    }
+
+    /// The same for the elements of a list.
+    fn elements(
+        &self,
+        desired: &[Value],
+        before: &[Value],
+        after: &[Value],
+        sent: Option<&Value>,
+        key: &str,
+    ) -> Vec<Value> {
+        let of = |value: &Value| value.get(key).cloned().unwrap_or_default();
+        let place = |list: &[Value], name: &Value| list.iter().position(|value| of(value) == *name);
+        let is_left_out = |name: &Value| self.element(sent, key, name).is_some_and(Value::is_null);
+        let mut all = Vec::new();
+        for value in desired {
+            let name = of(value);
+            let (old, new) = (element(before, key, &name), element(after, key, &name));
+            if old.is_none() || (new.is_some() && !is_left_out(&name)) {
+                all.extend(self.changed(Some(value), old, new, self.element(sent, key, &name)));
+            }
+        }
+        let stay: Vec<usize> = before.iter().filter_map(|value| place(after, &of(value))).collect();
+        if !stay.is_sorted() {
+            reorder(&mut all, |value| place(after, &of(value)));
+        }
+        for (at, value) in after.iter().enumerate() {
+            let name = of(value);
+            if place(&all, &name).is_some() || is_left_out(&name) {
+                continue;
+            }
+            let old = element(before, key, &name);
+            let Some(mut new) = self.changed(None, old, Some(value), self.element(sent, key, &name)) else { continue };
+            if let Some(fields) = new.as_object_mut() {
+                fields.insert(key.to_owned(), name);
+            }
+            // After the nearest of those before it that is there.
+            let mut earlier = after.iter().take(at).rev().filter_map(|value| place(&all, &of(value)));
+            let next = earlier.next().map_or(0, |at| at + 1);
+            all.insert(next, new);
+        }
+        all
     }
 }
 
@@ -28,103 +156,6 @@ fn set(fields: &mut Map<String, Value>, name: &str, value: Option<Value>) {
         Some(value) => drop(fields.insert(name.to_owned(), value)),
         None => drop(fields.remove(name)),
     }
-}
-
-fn changed(
-    desired: Option<&Value>,
-    before: Option<&Value>,
-    after: Option<&Value>,
-    sent: Option<&Value>,
-    keys: Keys<'_>,
-) -> Option<Value> {
-    if before == after {
-        return desired.cloned();
-    }
-    match (before, after) {
-        (Some(Value::Object(before)), Some(Value::Object(after))) => {
-            let known = desired.and_then(Value::as_object);
-            let mut fields = known.cloned().unwrap_or_default();
-            for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {
-                let sent = sent.and_then(|sent| sent.get(name));
-                let value = changed(fields.get(name), before.get(name), after.get(name), sent, keys);
-                set(&mut fields, name, value);
-            }
-            (known.is_some() || !fields.is_empty()).then_some(Value::Object(fields))
-        }
-        (Some(Value::Object(before)), None) => {
-            let mut fields = desired?.as_object()?.clone();
-            for (name, old) in before {
-                let value = changed(fields.get(name), Some(old), None, None, keys);
-                set(&mut fields, name, value);
-            }
-            (!fields.is_empty()).then_some(Value::Object(fields))
-        }
-        (Some(Value::Array(before)), Some(Value::Array(_)) | None) => {
-            let list = |value: Option<&'_ Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-            let (known, new) = (list(desired), list(after));
-            match keys.of(&[&known, before, &new]) {
-                Some(key) => {
-                    let elements = elements(&known, before, &new, sent, key, keys);
-                    (after.is_some() || !elements.is_empty()).then_some(Value::Array(elements))
-                }
-                None => after.map(|after| as_sent(sent, after, keys)),
-            }
-        }
-        (None, Some(after)) => {
-            let new = as_sent(sent, after, keys);
-            Some(match desired {
-                Some(desired) => {
-                    let mut value = desired.clone();
-                    overlay(&mut value, &new, keys);
-                    value
-                }
-                None => new,
-            })
-        }
-        (_, after) => after.map(|after| as_sent(sent, after, keys)),
-    }
-}
-
-/// The same for the elements of a list.
-fn elements(
-    desired: &[Value],
-    before: &[Value],
-    after: &[Value],
-    sent: Option<&Value>,
-    key: &str,
-    keys: Keys<'_>,
-) -> Vec<Value> {
-    let of = |value: &Value| value.get(key).cloned().unwrap_or_default();
-    let place = |list: &[Value], name: &Value| list.iter().position(|value| of(value) == *name);
-    let sent = sent.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut all = Vec::new();
-    for value in desired {
-        let name = of(value);
-        let (old, new) = (element(before, key, &name), element(after, key, &name));
-        if new.is_some() || old.is_none() {
-            all.extend(changed(Some(value), old, new, element(sent, key, &name), keys));
-        }
-    }
-    let stay: Vec<usize> = before.iter().filter_map(|value| place(after, &of(value))).collect();
-    if !stay.is_sorted() {
-        reorder(&mut all, |value| place(after, &of(value)));
-    }
-    for (at, value) in after.iter().enumerate() {
-        let name = of(value);
-        if place(&all, &name).is_some() {
-            continue;
-        }
-        let old = element(before, key, &name);
-        let Some(mut new) = changed(None, old, Some(value), element(sent, key, &name), keys) else { continue };
-        if let Some(fields) = new.as_object_mut() {
-            fields.insert(key.to_owned(), name);
-        }
-        // After the nearest of those before it that is there.
-        let mut earlier = after.iter().take(at).rev().filter_map(|value| place(&all, &of(value)));
-        let next = earlier.next().map_or(0, |at| at + 1);
-        all.insert(next, new);
-    }
-    all
 }
 
 /// Sorts those that have a rank, and leaves the others where they are.
@@ -261,7 +292,8 @@ mod tests {
 
     fn carry(desired: Value, before: Value, after: Value) -> Value {
         let mut desired = desired;
-        Write { before: &before, after: &after, sent: None, keys: Keys::default() }.carry(&mut desired);
+        Write { before: &before, after: &after, sent: None, is_whole: false, keys: Keys::default() }
+            .carry(&mut desired);
         desired
     }
 
@@ -344,6 +376,65 @@ mod tests {
         }
     }
 
+    /// What an API server makes of a manifest: what is left out has a value of its own.
+    fn with_defaults(value: &Value) -> Value {
+        let default = |value: Option<&Value>| value.map_or(json!("default"), with_defaults);
+        match value {
+            Value::Object(fields) => {
+                let names = ["a", "b", "c", "d"].into_iter().chain(fields.keys().map(String::as_str));
+                Value::Object(names.map(|name| (name.to_owned(), default(fields.get(name)))).collect())
+            }
+            Value::Array(list) => Value::Array(list.iter().map(with_defaults).collect()),
+            value => value.clone(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        /// Whoever sends a whole object asks for what he has sent, and for no default of the server.
+        #[test]
+        fn what_a_whole_object_leaves_out_is_not_asked_for(first in object(), second in object()) {
+            let (before, after) = (with_defaults(&first), with_defaults(&second));
+            let mut desired = first;
+            let write = Write { before: &before, after: &after, sent: Some(&second), is_whole: true, keys: Keys::default() };
+            write.carry(&mut desired);
+            prop_assert_eq!(desired, second);
+        }
+
+        /// Whoever sends back what he has read asks for nothing else.
+        #[test]
+        fn what_was_read_and_is_sent_back_changes_nothing(desired in object(), other in object()) {
+            for live in [with_defaults(&desired), other] {
+                let mut again = desired.clone();
+                let write = Write { before: &live, after: &live, sent: Some(&live), is_whole: true, keys: Keys::default() };
+                write.carry(&mut again);
+                prop_assert_eq!(&again, &desired);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_null_is_not_asked_for_whatever_the_server_puts_there() {
+        let carry = |desired: Value, before: Value, after: Value, sent: Value, is_whole: bool| {
+            let mut desired = desired;
+            let write = Write { before: &before, after: &after, sent: Some(&sent), is_whole, keys: Keys::default() };
+            write.carry(&mut desired);
+            desired
+        };
+        let spec = |replicas: u64| json!({"spec": {"replicas": replicas, "paused": true}});
+        let rest = json!({"spec": {"paused": true}});
+        let null = json!({"spec": {"replicas": null}});
+        assert_eq!(carry(spec(3), spec(3), spec(1), null.clone(), false), rest);
+        assert_eq!(carry(spec(1), spec(1), spec(1), null, false), rest, "also where it is the default");
+        assert_eq!(carry(spec(3), spec(3), spec(1), json!({}), false)["spec"]["replicas"], 1);
+        assert_eq!(carry(spec(1), spec(1), spec(1), rest.clone(), true), rest);
+        // What is not here, since the site has a value of its own above it, was not left out.
+        assert_eq!(carry(spec(1), rest.clone(), rest.clone(), rest.clone(), true), spec(1));
+        let list = |names: &[&str]| json!({"l": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()});
+        let both = list(&["a", "side"]);
+        assert_eq!(carry(both.clone(), both.clone(), both, list(&["a"]), true), list(&["a"]), "it is put in again");
+    }
+
     #[test]
     fn fields_that_the_server_has_added_do_not_come_in() {
         let desired = json!({"spec": {"containers": [{"name": "web", "image": "a:1"}]}});
@@ -374,7 +465,8 @@ mod tests {
         let new = json!({"name": "b", "cpu": "0.5", "gone": null, "$patch": "x"});
         let sent = json!({"list": [new], "$setElementOrder/list": []});
         let mut desired = json!({"list": [{"name": "a"}]});
-        Write { before: &before, after: &after, sent: Some(&sent), keys: Keys::default() }.carry(&mut desired);
+        Write { before: &before, after: &after, sent: Some(&sent), is_whole: false, keys: Keys::default() }
+            .carry(&mut desired);
         assert_eq!(desired, json!({"list": [{"name": "a"}, {"name": "b", "cpu": "0.5"}]}));
     }
 

@@ -18,8 +18,10 @@ use super::marks::{self, SCOPE, annotation};
 use super::place::{Named, Place};
 use super::settled::Settled;
 use super::target::{Verb, parameters};
-use super::{Front, delete, policy, remembered, scope, wanted};
+use super::{Front, delete, policy, remembered, removed, scope, wanted};
 
+/// The manager under which kubectl applies unless it is told another.
+const KUBECTL: &str = "kubectl";
 /// How often it is tried again where somebody else has written in between.
 const TRIES: usize = 5;
 
@@ -121,8 +123,8 @@ async fn adopt(front: &Front, captured: &Captured, live: &Value) -> Result<Optio
         (_, Some(applied)) => {
             let mut manifest = wanted::as_sent(&applied, &after);
             let (before, now) = (cleaned(live), cleaned(&after));
-            let write = Write { before: &before, after: &now, sent: sent.as_ref(), keys: Default::default() };
-            write.carry(&mut manifest);
+            let (sent, keys) = (sent.as_ref(), Keys::default());
+            Write { before: &before, after: &now, sent, is_whole: false, keys }.carry(&mut manifest);
             manifest
         }
         _ => wanted::as_there(&after),
@@ -181,13 +183,24 @@ async fn change(
         )));
     }
     let mut changed = Changed { before: cleaned(live), after: cleaned(&after), object: object.clone() };
-    changed.carry(captured, sent.as_ref().filter(|sent| sent.is_object() && !scale), view)?;
+    let is_whole = captured.verb == Verb::Update;
+    let carried = match &sent {
+        Some(sent) if is_whole => Some(wanted::whole(sent, &after)),
+        Some(Value::Array(patch)) if !scale => removed::read(patch, live),
+        sent => sent.clone().filter(|sent| sent.is_object() && !scale),
+    };
+    changed.carry(captured, carried.as_ref(), view)?;
     object = changed.object;
     // What people say is kept as well: it is shown to them again.
     let kept = place.get(&view.desired).cloned().unwrap_or_default();
     let said = marks::newly_said(&after, &[live, &kept]);
-    let merges = captured.verb == Verb::Patch && !captured.is_apply();
-    let unsaid = sent.as_ref().filter(|_| merges).map(marks::unsaid).unwrap_or_default();
+    let unsaid = match (&sent, captured.verb) {
+        (Some(sent), Verb::Update) => marks::left_out(sent, &kept),
+        // What he had applied himself is gone already.
+        (Some(_), Verb::Patch) if captured.is_apply() => marks::no_more(&object, &kept),
+        (Some(_), Verb::Patch) => carried.as_ref().map(marks::unsaid).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     marks::take_away(&mut object, &unsaid);
     marks::annotate(&mut object, said.clone());
     let mut policy = view.policy.clone();
@@ -293,15 +306,21 @@ impl Changed {
         if captured.is_apply() && !parameters(&captured.query, "force").any(|force| force == "true") {
             refuse_conflicts(&differing, applied.iter().filter(|(other, _)| **other != manager))?;
         }
-        Write { before: &self.before, after: &self.after, sent, keys }.carry(&mut self.object);
+        // An API server writes there, too, what is applied now.
+        let client_side = marks::last_applied(&self.object);
+        let is_whole = captured.verb == Verb::Update;
+        Write { before: &self.before, after: &self.after, sent, is_whole, keys }.carry(&mut self.object);
         // Whoever sets a field has it from then on.
         for set in applied.values_mut() {
             *set = remembered::without(set, &differing);
         }
         if let Some(sent) = sent.filter(|_| captured.is_apply()) {
-            let now = remembered::fields(&cleaned(sent), named);
-            let mut gone =
-                remembered::without(&remembered::read(&self.object).remove(&manager).unwrap_or_default(), &now);
+            let now = remembered::applied(sent);
+            let earlier = remembered::read(&self.object).remove(&manager);
+            // kubectl takes over what it has applied in the other way.
+            let client_side = client_side.filter(|_| manager == KUBECTL);
+            let earlier = earlier.or_else(|| Some(remembered::applied(&client_side?)));
+            let mut gone = remembered::without(&earlier.unwrap_or_default(), &now);
             for (other, set) in &applied {
                 if *other != manager {
                     gone = remembered::without(&gone, set);

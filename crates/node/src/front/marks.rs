@@ -1,5 +1,6 @@
 //! The annotations by which people say what they want, and are told how it is.
 
+use khufu_drivers::kubernetes::LABEL;
 use serde_json::{Map, Value};
 
 use super::difference::empty;
@@ -49,6 +50,22 @@ pub(super) fn say_only(object: &mut Value, said: &Map<String, Value>) {
     if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.retain(|name, _| ![SCOPE, OPTIONS, DRIFT].contains(&name.as_str()) || said.contains_key(name));
     }
+}
+
+/// What a write of a whole object takes back of what was said, by leaving it out.
+pub(super) fn left_out(sent: &Value, kept: &Value) -> Vec<&'static str> {
+    let has_mark = |name: &str| annotation(sent, name).is_some();
+    // What was read in a watch has the driver's marks, and not what is only shown: nobody has left anything out.
+    if has_mark(LABEL) && !has_mark(LIVES_AT) {
+        return Vec::new();
+    }
+    [SCOPE, OPTIONS, DRIFT].into_iter().filter(|name| annotation(kept, name).is_some() && !has_mark(name)).collect()
+}
+
+/// What was said in an object as it was kept, and is not in it any more.
+pub(super) fn no_more(object: &Value, kept: &Value) -> Vec<&'static str> {
+    let [now, before] = [object, kept].map(|object| move |name: &&str| annotation(object, name).is_some());
+    [SCOPE, OPTIONS, DRIFT].into_iter().filter(|name| before(name) && !now(name)).collect()
 }
 
 /// Takes annotations away.
@@ -162,6 +179,16 @@ mod tests {
         assert_eq!(kept, object(json!({DRIFT: "correct", "x": "y"})));
         take_away(&mut kept, &[DRIFT]);
         assert_eq!(kept, object(json!({"x": "y"})));
+    }
+
+    #[test]
+    fn what_a_whole_object_leaves_out_is_taken_back_unless_it_was_never_seen() {
+        let object = |annotations: Value| json!({"metadata": {"annotations": annotations, "labels": {LABEL: "x"}}});
+        let kept = object(json!({OPTIONS: "{}", SCOPE: "all"}));
+        let left_out = |annotations: Value| left_out(&object(annotations), &kept);
+        assert_eq!(left_out(json!({SCOPE: "all"})), [OPTIONS], "a manifest");
+        assert_eq!(left_out(json!({LABEL: "web", LIVES_AT: "all", OPTIONS: "{}"})), [SCOPE], "it was shown");
+        assert_eq!(left_out(json!({LABEL: "web"})), [""; 0], "it was read in a watch");
     }
 
     #[test]

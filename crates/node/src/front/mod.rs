@@ -22,6 +22,7 @@ mod pass;
 mod place;
 mod policy;
 mod remembered;
+mod removed;
 mod scope;
 mod server;
 mod settled;

@@ -8,9 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::difference::empty;
 use super::keys::Keys;
+use super::marks;
 
 /// What the annotations begin with under which it is kept; the name of the manager follows.
 const APPLIED_BY: &str = "khufu.dev/applied-by.";
+
+/// What stands in a set for a map itself.
+const ITSELF: &str = ".";
 
 /// A set of fields. Without fields below it, it stands for a whole value.
 pub(super) type Fields = Value;
@@ -29,6 +33,14 @@ pub(super) fn fields(manifest: &Value, keys: Keys<'_>) -> Fields {
     set
 }
 
+/// The fields that an apply sets, with what is said in it as annotations of Khufu.
+pub(super) fn applied(sent: &Value) -> Fields {
+    let mut manifest = khufu_drivers::kubernetes::cleaned(sent);
+    marks::annotate(&mut manifest, marks::said(sent));
+    // What is remembered must be understood also when the policy is another.
+    fields(&manifest, Keys::default())
+}
+
 fn field(name: &str) -> String {
     format!("f:{name}")
 }
@@ -39,6 +51,8 @@ fn entry(key: &str, value: Option<&Value>) -> String {
 
 fn below(value: &Value, keys: Keys<'_>) -> Fields {
     match value {
+        // That there is a map says nothing of what is in it.
+        Value::Object(fields) if fields.is_empty() => json!({ITSELF: {}}),
         Value::Object(fields) => {
             Value::Object(fields.iter().map(|(name, value)| (field(name), below(value, keys))).collect())
         }
@@ -219,6 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn a_map_without_anything_in_it_keeps_nothing() {
+        let annotated = |annotations: Value| json!({"metadata": {"annotations": annotations}});
+        let all = annotated(json!({"a": "b"}));
+        let gone = without(&fields(&all, KEYS), &fields(&annotated(json!({})), KEYS));
+        let mut desired = annotated(json!({"a": "b", "c": "d"}));
+        take_out(&mut desired, &gone);
+        assert_eq!(desired, annotated(json!({"c": "d"})));
+        // A map that is applied no more goes when nobody has anything in it.
+        let volume = json!({"v": {"emptyDir": {}}});
+        let mut desired = volume.clone();
+        take_out(&mut desired, &without(&fields(&volume, KEYS), &fields(&json!({"v": {"x": 1}}), KEYS)));
+        assert_eq!(desired, json!({}));
+    }
+
+    #[test]
     fn what_another_has_applied_as_well_stays() {
         let gone = without(&fields(&web(), KEYS), &fields(&json!({"kind": "Deployment"}), KEYS));
         let other = fields(&json!({"spec": {"containers": [{"name": "two", "image": "b"}]}}), KEYS);
@@ -273,7 +302,7 @@ mod tests {
 
     fn fields_of(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
         let name = prop::sample::select(vec!["a", "b", "c"]);
-        prop::collection::btree_map(name, inner, 1..3).prop_map(|map| json!(map))
+        prop::collection::btree_map(name, inner, 0..3).prop_map(|map| json!(map))
     }
 
     fn tree() -> impl Strategy<Value = Value> {

@@ -32,6 +32,15 @@ pub(super) fn as_sent(sent: &Value, after: &Value) -> Value {
     wanted
 }
 
+/// All that was sent of an object that is there, by its name.
+pub(super) fn whole(sent: &Value, after: &Value) -> Value {
+    let mut sent = sent.clone();
+    secret_text(&mut sent, after);
+    let mut whole = cleaned(&sent);
+    name(&mut whole, after);
+    whole
+}
+
 /// What is there of an object, as far as it means something elsewhere.
 pub(super) fn as_there(live: &Value) -> Value {
     let mut wanted = cleaned(live);
