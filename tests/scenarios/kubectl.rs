@@ -2,6 +2,7 @@
 
 mod apart;
 mod defaults;
+mod drift;
 mod refused;
 mod rough;
 mod server_side;

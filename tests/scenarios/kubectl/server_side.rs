@@ -48,13 +48,15 @@ async fn what_a_manager_applies_no_more_goes_and_what_was_there_is_taken_over() 
     })
     .await;
 
-    // What the driver cannot do here is said in its words. The edit is kept, and made where it can be.
+    // What somebody has set by hand is taken from him by whoever writes it here, and not by what comes from other sites.
     assert!(one.kubectl(&["label", "deployment", "web", "team=hand"]).status.success());
-    let label = ["label", "--overwrite", "deployment", "web", "team=green"];
-    let told = a.kubectl(&label, None);
-    assert!(told.contains("others have set fields") && told.contains("metadata.labels.team"), "{told}");
+    b.kubectl(&["label", "deployment", "web", "team=green"], None);
     all_have(&[b, c], &web, "{.metadata.labels.team}", "green").await;
     assert_eq!(a.has(&web, "{.metadata.labels.team}"), "hand");
+    a.kubectl(&["label", "--overwrite", "deployment", "web", "team=blue"], None);
+    all_have(&all, &web, "{.metadata.labels.team}", "blue").await;
+    assert!(one.kubectl(&["label", "--overwrite", "deployment", "web", "team=hand"]).status.success());
+    b.kubectl(&["label", "--overwrite", "deployment", "web", "team=green"], None);
     a.kubectl(&["annotate", "deployment", "web", "khufu.dev/options={\"force\": true}"], None);
     all_have(&all, &web, "{.metadata.labels.team}", "green").await;
 

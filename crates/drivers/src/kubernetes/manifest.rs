@@ -24,7 +24,7 @@ const SERVERS_OWN: [&str; 9] = [
     "ownerReferences",
 ];
 /// What labels and annotations of Khufu begin with.
-const OURS: &str = "khufu.dev/";
+pub(super) const OURS: &str = "khufu.dev/";
 
 /// One object, by kind and name: what a replica is known by at its site. The version is left out, since the same object is
 /// served in several.

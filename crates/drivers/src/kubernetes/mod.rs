@@ -36,7 +36,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{Changes, Done, Driver, DriverError, Observed, Replica, Work};
-pub use own::{LABEL, MANAGER, Owner, check, cleaned, config, config_in_cluster, owner};
+pub use own::{LABEL, MANAGER, Owner, check, cleaned, config, config_in_cluster, owner, taken};
 pub use rbac::{Account, Needs, roles};
 use replicas::Replicas;
 use server::{Server, Source};

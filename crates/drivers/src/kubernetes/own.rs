@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use khufu_crdt::{ReplicantId, SiteName};
 use kube::Config;
 use serde_json::{Map, Value};
 
-use super::manifest::{self, Key};
+use super::fields;
+use super::manifest::{self, Key, OURS, Object};
 use super::options::Options;
+use super::replicas::as_applied;
 use super::server::Source;
-use super::stamp;
+use super::stamp::{self, Mark};
 use crate::DriverError;
 
 /// The label of all objects of replicants.
@@ -27,17 +30,22 @@ pub struct Owner<'a> {
     pub adopted: bool,
 }
 
-/// Whose an object is, if it is a replicant's. A copy of such an object is nobody's.
-#[must_use]
-pub fn owner(object: &Value) -> Option<Owner<'_>> {
+/// What an object that is there is called.
+fn key(object: &Value) -> Option<Key> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-    let key = Key {
-        group: String::new(),
+    let version = text("/apiVersion").unwrap_or_default();
+    Some(Key {
+        group: version.split_once('/').map(|(group, _)| group).unwrap_or_default().to_owned(),
         kind: text("/kind")?.to_owned(),
         namespace: text("/metadata/namespace").unwrap_or_default().to_owned(),
         name: text("/metadata/name")?.to_owned(),
-    };
-    let (replicant, site) = stamp::owner(&key, object)?;
+    })
+}
+
+/// Whose an object is, if it is a replicant's. A copy of such an object is nobody's.
+#[must_use]
+pub fn owner(object: &Value) -> Option<Owner<'_>> {
+    let (replicant, site) = stamp::owner(&key(object)?, object)?;
     Some(Owner { replicant, site, adopted: stamp::is_adopted(object) })
 }
 
@@ -49,6 +57,38 @@ pub fn cleaned(object: &Value) -> Value {
         manifest::clean(map);
     }
     object
+}
+
+/// What the driver would apply to an object that is there, but with the values that the object has after a write. Applied under
+/// [`MANAGER`] by force, it makes the fields that are asked for the driver's, whoever had set them, and changes none that the
+/// write has not.
+///
+/// # Errors
+/// [`DriverError`] where what is asked for cannot be applied to this object.
+pub fn taken(
+    wanted: &Value,
+    live: &Value,
+    after: &Value,
+    replicant: &ReplicantId,
+    site: &SiteName,
+    options: &Map<String, Value>,
+) -> Result<Value, DriverError> {
+    let options = Options::read(options)?;
+    let nothing = || DriverError::invalid("metadata.name", "is missing: a Kubernetes object names it");
+    let Object { value, .. } = manifest::objects(wanted, &options)?.pop().ok_or_else(nothing)?;
+    let mark = Mark { id: replicant, site };
+    let marked = as_applied(&key(live).ok_or_else(nothing)?, &value, Some(live), mark, &options)?;
+    let mut taken = fields::part(after, &marked);
+    for field in ["labels", "annotations"] {
+        let marks = marked.pointer(&format!("/metadata/{field}")).and_then(Value::as_object).into_iter().flatten();
+        let marks = marks.filter(|(name, _)| name.starts_with(OURS));
+        let metadata = taken.get_mut("metadata").and_then(Value::as_object_mut).ok_or_else(nothing)?;
+        let all = metadata.entry(field).or_insert_with(|| Value::Object(Map::new()));
+        if let Some(all) = all.as_object_mut() {
+            all.extend(marks.map(|(name, mark)| (name.clone(), mark.clone())));
+        }
+    }
+    Ok(taken)
 }
 
 /// Whether a desired state and the options of a policy can be understood by the driver.

@@ -91,6 +91,33 @@ pub(super) fn mark(replica: &Replica) -> Mark<'_> {
     Mark { id: &replica.id, site: &replica.site }
 }
 
+/// The manifest of an object as it is to be applied to what is there.
+pub(super) fn as_applied(
+    key: &Key,
+    manifest: &Value,
+    live: Option<&Value>,
+    mark: Mark<'_>,
+    options: &Options,
+) -> Result<Value, DriverError> {
+    let adopted = match live {
+        Some(live) => stamp::take_over(key, live, mark, options.adopt)?,
+        None => false,
+    };
+    let mut value = stamp::stamped(key, manifest, mark, adopted)?;
+    if let Some(live) = live {
+        for difference in differences(live, &value) {
+            if !options.ignores(&fields::written(&difference.path)) {
+                continue;
+            }
+            match difference.is {
+                Some(_) => fields::copy(&mut value, live, &difference.path),
+                None => fields::remove(&mut value, &difference.path),
+            }
+        }
+    }
+    Ok(value)
+}
+
 impl Replicas {
     pub(super) fn new(server: Server, pace: Pace) -> Self {
         let pulse = Pulse::new();
@@ -159,23 +186,7 @@ impl Replicas {
         mark: Mark<'_>,
         options: &Options,
     ) -> Result<Value, DriverError> {
-        let adopted = match live {
-            Some(live) => stamp::take_over(&wanted.key, live, mark, options.adopt)?,
-            None => false,
-        };
-        let mut value = stamp::stamped(&wanted.key, &wanted.value, mark, adopted)?;
-        if let Some(live) = live {
-            for difference in differences(live, &value) {
-                if !options.ignores(&fields::written(&difference.path)) {
-                    continue;
-                }
-                match difference.is {
-                    Some(_) => fields::copy(&mut value, live, &difference.path),
-                    None => fields::remove(&mut value, &difference.path),
-                }
-            }
-        }
-        Ok(value)
+        as_applied(&wanted.key, &wanted.value, live, mark, options)
     }
 
     /// Where an object is not as it is to be, in the values that the server would write: it writes some in another way than

@@ -25,7 +25,7 @@ use super::upstream::{Answer, Question};
 use super::{Front, delete, edit, id, pass, policy, remembered, scope, wanted};
 
 /// What an apply is sent as.
-const APPLY: &str = "application/apply-patch+yaml";
+pub(super) const APPLY: &str = "application/apply-patch+yaml";
 /// How long a write waits for its place among those under way.
 const PLACE: Duration = Duration::from_secs(10);
 /// The deepest nesting of what is read as YAML; JSON has the same bound.

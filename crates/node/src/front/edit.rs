@@ -17,6 +17,7 @@ use super::keys::Keys;
 use super::marks::{self, SCOPE, annotation};
 use super::place::{Named, Place};
 use super::settled::Settled;
+use super::take::{Taken, Taking};
 use super::target::{Verb, parameters};
 use super::{Front, delete, policy, remembered, removed, scope, wanted};
 
@@ -224,32 +225,10 @@ async fn change(
         return Ok(Some(refused));
     }
     let mut desired = view.desired.clone();
-    place.set(&mut desired, object);
+    place.set(&mut desired, object.clone());
     let path = if scale { captured.path("") } else { captured.target.path.clone() };
     let is_asked_for = desired == view.desired && scope.is_none() && !policy_edited;
-    // It is asked for, and not so here: somebody has changed it by hand. Where something of this site stands above it, it stays.
-    let stands_above = view.overrides.contains_key(front.handle.site()) || !view.operations.is_empty();
-    let has_drifted = is_asked_for && changed.before != changed.after && !stands_above;
-    // A whole object may be without the driver's marks, and they must not be written by anybody else.
-    let body = body(captured, sent.as_ref());
-    if has_drifted && captured.verb != Verb::Update && !marks::may_be_in(&body) {
-        let written = front.write_it(captured, body, &captured.query).await?;
-        if !written.status.is_success() {
-            return Ok(Some(written.pass()));
-        }
-    }
-    let telling = Telling {
-        tried: &tried,
-        path,
-        warnings: elsewhere(captured, view),
-        written: Some(Written {
-            fields: remembered::differing(&changed.before, &changed.after, keys(&view.policy)),
-            after: changed.after,
-        }),
-    };
-    if is_asked_for {
-        return front.tell(captured, view, Settled::Applied, telling).await.map(Some);
-    }
+    let leaves = scope.is_some();
     let put = Put {
         id: view.id.clone(),
         kind: None,
@@ -259,6 +238,31 @@ async fn change(
         overrides: None,
         base: Some(view.heads.clone()),
     };
+    let (before_it, after_it) = (marks::others_own(live), marks::others_own(&after));
+    let touched = remembered::differing(&before_it, &after_it, Keys::default());
+    // Where something of this site stands above what is asked for, it stays.
+    let stands_above = view.overrides.contains_key(front.handle.site()) || !view.operations.is_empty();
+    let taking = Taking { view, policy: &policy, was: &kept, wanted: &object, live, after: &after, touched: &touched };
+    if !stands_above && !leaves && taking.is_needed() {
+        front.may_keep(captured, &put, &policy).await?;
+        match taking.take(front, captured).await? {
+            Taken::Done => {}
+            Taken::Moved => return Ok(None),
+            Taken::Refused(answer) => return Ok(Some(answer)),
+        }
+    }
+    let telling = Telling {
+        tried: &tried,
+        path,
+        warnings: elsewhere(captured, view),
+        written: Some(Written {
+            fields: remembered::differing(&before_it, &after_it, keys(&view.policy)),
+            after: after_it,
+        }),
+    };
+    if is_asked_for {
+        return front.tell(captured, view, Settled::Applied, telling).await.map(Some);
+    }
     front.keep(captured, put, &policy, telling).await.map(Some)
 }
 

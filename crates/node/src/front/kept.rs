@@ -3,7 +3,7 @@
 use hyper::Response;
 use hyper::http::{HeaderMap, Method, StatusCode};
 use khufu_crdt::Policy;
-use khufu_drivers::kubernetes::{check, cleaned};
+use khufu_drivers::kubernetes::check;
 use khufu_engine::{Put, ReplicantView, Request, Response as Said};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use super::keys::Keys;
 use super::remembered::{self, Fields};
 use super::settled::{Settled, now_ms};
 use super::upstream::{Answer, Question};
-use super::{annotate, who};
+use super::{annotate, marks, who};
 
 /// How an edit is answered.
 pub(super) struct Telling<'a> {
@@ -38,7 +38,7 @@ pub(super) struct Written {
 impl Written {
     /// The fields that are not as they were written.
     fn not_so(&self, now: &Value, keys: Keys<'_>) -> Vec<String> {
-        remembered::common(&self.fields, &remembered::differing(&cleaned(now), &self.after, keys))
+        remembered::common(&self.fields, &remembered::differing(&marks::others_own(now), &self.after, keys))
     }
 }
 
@@ -51,10 +51,7 @@ impl Front {
         policy: &Policy,
         telling: Telling<'_>,
     ) -> Result<Response<Body>, Refusal> {
-        if let Some(desired) = &put.desired {
-            check(desired, &policy.options).map_err(|error| Refusal::invalid(error.to_string()))?;
-        }
-        self.allowed(captured, policy, put.policy.is_some()).await?;
+        self.may_keep(captured, &put, policy).await?;
         let who = who::of(self, &captured.headers).await;
         let (events, since, id) = (self.handle.follow(None), now_ms(), put.id.clone());
         let view = match self.handle.request(who, Request::Put(put)).await? {
@@ -66,6 +63,14 @@ impl Front {
         // How it has gone here and elsewhere is known better now.
         let view = self.view(&id).await?.unwrap_or(view);
         self.tell(captured, &view, settled, telling).await
+    }
+
+    /// Refuses an edit that the driver could make nothing of, or that whoever asks may not make.
+    pub(super) async fn may_keep(&self, captured: &Captured, put: &Put, policy: &Policy) -> Result<(), Refusal> {
+        if let Some(desired) = &put.desired {
+            check(desired, &policy.options).map_err(|error| Refusal::invalid(error.to_string()))?;
+        }
+        self.allowed(captured, policy, put.policy.is_some()).await
     }
 
     /// What whoever asked expects to be told.

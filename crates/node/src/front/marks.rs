@@ -68,6 +68,20 @@ pub(super) fn no_more(object: &Value, kept: &Value) -> Vec<&'static str> {
     [SCOPE, OPTIONS, DRIFT].into_iter().filter(|name| before(name) && !now(name)).collect()
 }
 
+/// Gives an object those marks of Khufu that another has, and no others.
+pub(super) fn as_in(object: &mut Value, other: &Value) {
+    for field in ["labels", "annotations"] {
+        let of = |object: &Value| object.pointer(&format!("/metadata/{field}")).and_then(Value::as_object).cloned();
+        let mut all = of(object).unwrap_or_default();
+        all.retain(|name, _| !name.starts_with(OURS));
+        all.extend(of(other).unwrap_or_default().into_iter().filter(|(name, _)| name.starts_with(OURS)));
+        let metadata = object.as_object_mut().map(|fields| fields.entry("metadata").or_insert_with(empty));
+        if let Some(metadata) = metadata.and_then(Value::as_object_mut) {
+            metadata.insert(field.to_owned(), Value::Object(all));
+        }
+    }
+}
+
 /// Takes annotations away.
 pub(super) fn take_away(object: &mut Value, names: &[&str]) {
     if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
@@ -122,6 +136,17 @@ pub(super) fn may_be_in(text: &[u8]) -> bool {
     // In a JSON patch the slash is written in another way.
     let begin = OURS.trim_end_matches('/').as_bytes();
     text.windows(begin.len()).any(|window| window == begin)
+}
+
+/// An object without Khufu's marks, to be compared with another: one that has no other marks is not one that has none.
+pub(super) fn others_own(object: &Value) -> Value {
+    let mut object = khufu_drivers::kubernetes::cleaned(object);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["labels", "annotations"] {
+            metadata.entry(field).or_insert_with(empty);
+        }
+    }
+    object
 }
 
 /// What `kubectl apply` has applied last, if it has.
@@ -189,6 +214,9 @@ mod tests {
         assert_eq!(left_out(json!({SCOPE: "all"})), [OPTIONS], "a manifest");
         assert_eq!(left_out(json!({LABEL: "web", LIVES_AT: "all", OPTIONS: "{}"})), [SCOPE], "it was shown");
         assert_eq!(left_out(json!({LABEL: "web"})), [""; 0], "it was read in a watch");
+        let mut other = object(json!({"a": "b", SITES: "{}"}));
+        as_in(&mut other, &object(json!({LABEL: "web"})));
+        assert_eq!(other, object(json!({"a": "b", LABEL: "web"})));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod removed;
 mod scope;
 mod server;
 mod settled;
+mod take;
 mod target;
 mod tls;
 mod turns;

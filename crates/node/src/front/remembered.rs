@@ -140,6 +140,29 @@ fn collect(one: &Fields, other: &Fields, path: &str, found: &mut Vec<String>) {
     }
 }
 
+/// Whether an object has one of these fields from somebody else than a manager who has applied it, as its `managedFields` say.
+pub(super) fn others_have(object: &Value, set: &Fields, manager: &str) -> bool {
+    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let text = |entry: &'_ Value, field: &str| entry.get(field).and_then(Value::as_str).map(str::to_owned);
+    let others = managers.into_iter().flatten().filter(|entry| {
+        text(entry, "manager").as_deref() != Some(manager) || text(entry, "operation").as_deref() != Some("Apply")
+    });
+    others.filter_map(|entry| entry.get("fieldsV1")).any(|theirs| meet(set, theirs))
+}
+
+/// Whether two sets have a field in common. An API server names the elements of some lists by more than one field.
+fn meet(one: &Fields, other: &Fields) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return false };
+    let key = |name: &str| name.strip_prefix("k:").and_then(|key| serde_json::from_str::<Map<String, Value>>(key).ok());
+    one.iter().filter(|(name, _)| *name != ITSELF).any(|(name, value)| match key(name) {
+        None => other.get(name).is_some_and(|other| is_leaf(value) || is_leaf(other) || meet(value, other)),
+        Some(wanted) => other.iter().any(|(name, other)| {
+            key(name).is_some_and(|key| wanted.iter().all(|(name, value)| key.get(name) == Some(value)))
+                && (is_leaf(value) || is_leaf(other) || meet(value, other))
+        }),
+    })
+}
+
 /// Takes fields out of what is asked for, and what is empty without them.
 pub(super) fn take_out(desired: &mut Value, gone: &Fields) {
     let Some(gone) = gone.as_object() else { return };
@@ -286,6 +309,21 @@ mod tests {
         let image = ".spec.containers[\"name\"=\"two\"].image";
         assert_eq!(paths, [".metadata.labels.b", ".metadata.labels.c", image, ".spec.replicas"]);
         assert_eq!(common(&set, &fields(&json!({"spec": {"replicas": 1}}), KEYS)), [".spec.replicas"]);
+    }
+
+    #[test]
+    fn what_somebody_else_has_set_is_found_in_what_the_server_says_of_managers() {
+        let entry = |manager: &str, operation: &str, fields: Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
+        let ports = json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}}});
+        let object = json!({"metadata": {"managedFields": [
+            entry("khufu", "Apply", json!({"f:spec": {"f:replicas": {}}})),
+            entry("khufu", "Update", json!({"f:spec": {"f:paused": {}}})),
+            entry("hand", "Update", ports)]}});
+        let others = |set: Value| others_have(&object, &fields(&json!({"spec": set}), KEYS), "khufu");
+        assert!(!others(json!({"replicas": 1})));
+        assert!(others(json!({"paused": true})), "what was not applied is another's");
+        assert!(others(json!({"ports": [{"port": 80}]})) && !others(json!({"ports": [{"port": 81}]})));
+        assert!(others(json!({"ports": []})) && !others(json!({})));
     }
 
     #[test]
