@@ -21,6 +21,7 @@ mod remove;
 mod replicas;
 mod server;
 mod shown;
+mod source;
 mod stamp;
 mod strangers;
 mod strategic;
@@ -39,7 +40,8 @@ use crate::{Changes, Done, Driver, DriverError, Observed, Replica, Work};
 pub use own::{LABEL, MANAGER, Owner, check, cleaned, config, config_in_cluster, owner, taken};
 pub use rbac::{Account, Needs, roles};
 use replicas::Replicas;
-use server::{Server, Source};
+use server::Server;
+use source::{Source, Sourced};
 use watching::Pace;
 
 /// Makes of each replicant the objects of its manifest: one, a `List`, or several in `objects`.
@@ -62,14 +64,14 @@ impl std::fmt::Debug for KubernetesDriver {
 
 impl KubernetesDriver {
     /// A driver for the API server of a file with clusters and credentials, and one of its contexts (the current one
-    /// unless given). The server need not be there yet, and may move: the file is read again when it has changed.
+    /// unless given). The server need not be there yet, and may move: the file is read again when it, or one that it names, has changed.
     ///
     /// # Errors
     /// [`DriverError::Invalid`] if the file cannot be read or has no such context.
     pub async fn from_kubeconfig(path: &Path, context: Option<&str>) -> Result<Self, DriverError> {
         let source = Source { path: path.to_owned(), context: context.map(str::to_owned) };
-        let config = source.read().await?;
-        Self::new(config, Some(source), Pace::default())
+        let (config, sourced) = source.followed().await?;
+        Self::new(config, Some(sourced), Pace::default())
     }
 
     /// A driver for the API server of the cluster that this process runs in, with its service account, and for no other.
@@ -91,8 +93,8 @@ impl KubernetesDriver {
         Self::new(config, None, Pace::default())
     }
 
-    fn new(config: Config, source: Option<Source>, pace: Pace) -> Result<Self, DriverError> {
-        Ok(Self { replicas: Replicas::new(Server::new(config, source)?, pace) })
+    fn new(config: Config, sourced: Option<Sourced>, pace: Pace) -> Result<Self, DriverError> {
+        Ok(Self { replicas: Replicas::new(Server::new(config, sourced)?, pace) })
     }
 
     /// The same as [`from_kubeconfig`](Self::from_kubeconfig), with fewer watches and shorter pauses between attempts at them.
@@ -102,9 +104,9 @@ impl KubernetesDriver {
     #[doc(hidden)]
     pub async fn hurried(path: &Path, watches: usize, longest: Duration) -> Result<Self, DriverError> {
         let source = Source { path: path.to_owned(), context: None };
-        let config = source.read().await?;
+        let (config, sourced) = source.followed().await?;
         let first = longest / 10;
-        Self::new(config, Some(source), Pace { watches, first, longest, well: longest / 2 })
+        Self::new(config, Some(sourced), Pace { watches, first, longest, well: longest / 2 })
     }
 }
 

@@ -10,7 +10,7 @@ use super::fields;
 use super::manifest::{self, Key, OURS, Object};
 use super::options::Options;
 use super::replicas::as_applied;
-use super::server::Source;
+use super::source::Source;
 use super::stamp::{self, Mark};
 use crate::DriverError;
 

@@ -1,13 +1,11 @@
 //! What is asked of one API server: a few things at once, with a time limit for each.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kube::api::Preconditions;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, ObjectMeta};
 use kube::discovery::{self, ApiCapabilities, Scope, verbs};
 use kube::{Client, Config};
@@ -19,6 +17,7 @@ use super::answer;
 use super::kinds::{self, Kind, Kinds};
 use super::manifest::Key;
 use super::options::Propagation;
+use super::source::Sourced;
 use crate::DriverError;
 
 /// The name under which fields are owned.
@@ -36,33 +35,6 @@ const READY_LIMIT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(295);
 /// Objects of one page of a list.
 pub(super) const PAGE: u32 = 500;
-
-/// Where it is written how the API server is reached: a file, and one of its contexts.
-pub(super) struct Source {
-    pub(super) path: PathBuf,
-    pub(super) context: Option<String>,
-}
-
-impl Source {
-    pub(super) async fn read(&self) -> Result<Config, DriverError> {
-        let wrong = |error: String| DriverError::invalid(self.path.display().to_string(), error);
-        let file = Kubeconfig::read_from(&self.path).map_err(|error| wrong(error.to_string()))?;
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(error.to_string()))
-    }
-
-    /// What tells that the file may be another.
-    fn written(&self) -> Option<(SystemTime, u64)> {
-        let metadata = std::fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    }
-}
-
-/// How the API server is reached, where that may change.
-struct Sourced {
-    source: Source,
-    written: std::sync::Mutex<Option<(SystemTime, u64)>>,
-}
 
 /// One API server.
 pub(super) struct Server {
@@ -89,8 +61,7 @@ fn client(mut config: Config) -> Result<Client, DriverError> {
 
 impl Server {
     /// The server of a configuration, and where that was read, if it is to be read again when it is written anew.
-    pub(super) fn new(config: Config, source: Option<Source>) -> Result<Self, DriverError> {
-        let sourced = source.map(|source| Sourced { written: std::sync::Mutex::new(source.written()), source });
+    pub(super) fn new(config: Config, sourced: Option<Sourced>) -> Result<Self, DriverError> {
         let client = RwLock::new(client(config)?);
         let next = Mutex::new(Instant::now());
         Ok(Self { client, sourced, kinds: Kinds::default(), slots: Semaphore::new(AT_ONCE), next })
@@ -102,29 +73,18 @@ impl Server {
 
     /// Takes up what has been written anew of how the server is reached. Whether anything has.
     pub(super) async fn reload(&self) -> bool {
-        let Some(Sourced { source, written }) = &self.sourced else { return false };
-        let now = source.written();
-        if now.is_none() || *written.lock().unwrap_or_else(PoisonError::into_inner) == now {
-            return false;
-        }
-        let config = match source.read().await {
-            Ok(config) => config,
-            // It may be half written.
-            Err(error) => {
-                tracing::warn!(%error, "the API server is reached as before");
-                return false;
-            }
-        };
+        let Some(sourced) = &self.sourced else { return false };
+        let Some((config, files)) = sourced.anew().await else { return false };
         match client(config) {
             Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
             Err(error) => {
-                tracing::warn!(%error, "the API server is reached as before");
+                sourced.failed(files, &error);
                 return false;
             }
         }
-        *written.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        sourced.took(files);
         self.forget_kinds();
-        tracing::info!(file = %source.path.display(), "the API server is reached as is written there now");
+        tracing::info!(file = %sourced.path().display(), "the API server is reached as is written there now");
         true
     }
 

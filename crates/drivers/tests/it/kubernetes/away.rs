@@ -78,3 +78,25 @@ async fn an_api_server_that_goes_away_is_said_to_and_what_happened_meanwhile_is_
     cluster.resume();
     tokio::time::timeout(Duration::from_secs(60), reachable.wait_for(|reachable| *reachable)).await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_only_named_is_read_again_when_it_is_written_anew() {
+    let Some(cluster) = cluster() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    // Another authority than that of the server.
+    write("ca.crt", &rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem());
+    write("token", cluster.admin_token());
+    let it = json!({"server": cluster.url(), "certificate-authority": "ca.crt"});
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": it}], "users": [{"name": "it", "user": {"tokenFile": "token"}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}]});
+    write("config", &config.to_string());
+    let driver = KubernetesDriver::from_kubeconfig(&folder.path().join("config"), None).await.unwrap();
+    let mut reachable = driver.reachable().unwrap();
+    let within = Duration::from_secs(60);
+    tokio::time::timeout(within, reachable.wait_for(|now| !now)).await.unwrap().unwrap();
+    write("ca.crt", cluster.ca_pem());
+    tokio::time::timeout(within, reachable.wait_for(|now| *now)).await.unwrap().unwrap();
+    made(&driver, "renewed").await;
+}
