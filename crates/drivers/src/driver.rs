@@ -155,9 +155,9 @@ pub trait Driver: Send + Sync + 'static {
         None
     }
 
-    /// Whether the platform can be reached, and when that changes. While it cannot, nobody believes what was last seen of
-    /// it. None if the driver cannot tell.
-    fn reachable(&self) -> Option<watch::Receiver<bool>> {
+    /// Whether the platform can be reached, and when that changes: nothing before that was asked for the first time. While it
+    /// cannot, or nobody knows, nobody believes what was last seen of it. None if the driver cannot tell.
+    fn reachable(&self) -> Option<watch::Receiver<Option<bool>>> {
         None
     }
 }

@@ -1,6 +1,6 @@
 //! What a node is told about itself, and how patient it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use khufu_crdt::{Capabilities, EpochRule, Limits, SiteName};
@@ -18,6 +18,9 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// The kinds of replicants that this node can drive, and how well.
     pub kinds: BTreeMap<String, Capabilities>,
+    /// Kinds whose driver will say whether its platform can be reached and has not yet: until it does, nobody knows how the
+    /// replicas are.
+    pub unsure: BTreeSet<String>,
     /// The version of the software, told to others.
     pub version: String,
     /// The storage was recovered from damage: any record may be missing, or older than what was written there last.
@@ -110,6 +113,7 @@ impl Config {
             node,
             labels: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             doubtful: false,
             limits: Limits::default(),

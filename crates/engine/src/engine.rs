@@ -146,7 +146,7 @@ impl Engine {
             addresses: Vec::new(),
             kinds: config.kinds.keys().cloned().collect(),
             version: config.version.clone(),
-            away: BTreeMap::new(),
+            away: config.unsure.iter().map(|kind| (kind.clone(), now.wall_ms)).collect(),
             seq,
         };
         let actor_tag = actor.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -49,14 +49,15 @@ pub(crate) async fn look(handle: Handle, kind: String, mut changes: Option<Chang
     }
 }
 
-/// Says when the platform of a kind cannot be reached, and when it can be again, until the node stops.
-pub(crate) async fn follow(handle: Handle, kind: String, mut reachable: watch::Receiver<bool>) {
+/// Says whether the platform of a kind can be reached once that is known, and whenever it changes, until the node stops.
+pub(crate) async fn follow(handle: Handle, kind: String, mut reachable: watch::Receiver<Option<bool>>) {
     let mut closed = handle.closed();
     let follow = async {
-        let mut is_reachable = true;
-        while reachable.wait_for(|now| *now != is_reachable).await.is_ok() {
-            is_reachable = !is_reachable;
-            let away_since = (!is_reachable).then(crate::clock::wall_ms);
+        let mut said = None;
+        loop {
+            let Ok(now) = reachable.wait_for(|now| now.is_some() && *now != said).await.map(|now| *now) else { return };
+            said = now;
+            let away_since = (now != Some(true)).then(crate::clock::wall_ms);
             if !handle.platform(kind.clone(), away_since).await {
                 return;
             }

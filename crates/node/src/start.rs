@@ -71,6 +71,12 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     engine_config.doubtful = doubtful;
     engine_config.labels = builder.labels;
     engine_config.kinds = registry_of_drivers.capabilities();
+    let watched: Vec<_> = registry_of_drivers
+        .iter()
+        .map(|(kind, driver)| (kind.to_owned(), driver.watch(), driver.reachable()))
+        .collect();
+    let unsure = watched.iter().filter(|(_, _, reachable)| reachable.is_some());
+    engine_config.unsure = unsure.map(|(kind, _, _)| kind.clone()).collect();
     if let Some(tune) = builder.engine {
         tune(&mut engine_config);
     }
@@ -118,8 +124,6 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         addresses: addresses_of_handle.clone(),
         listens,
     });
-    let watched = registry_of_drivers.iter();
-    let watched: Vec<_> = watched.map(|(kind, driver)| (kind.to_owned(), driver.watch(), driver.reachable())).collect();
     let calls = Calls::new(registry_of_drivers, builder.driver_timeout, metrics, inputs);
     let runner = Runner {
         engine,

@@ -152,7 +152,7 @@ impl Driver for KubernetesDriver {
         Some(self.replicas.watcher.subscribe())
     }
 
-    fn reachable(&self) -> Option<watch::Receiver<bool>> {
+    fn reachable(&self) -> Option<watch::Receiver<Option<bool>>> {
         Some(self.replicas.pulse.subscribe(&self.replicas.server, &self.replicas.watcher))
     }
 }

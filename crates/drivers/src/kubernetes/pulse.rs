@@ -18,14 +18,14 @@ const MISSED: u32 = 2;
 
 /// Asks an API server whether it is there, for as long as somebody may want to know.
 pub(super) struct Pulse {
-    reachable: watch::Sender<bool>,
+    reachable: watch::Sender<Option<bool>>,
     suspect: Arc<Notify>,
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
-        Self { reachable: watch::Sender::new(true), suspect: Arc::default(), task: Mutex::default() }
+        Self { reachable: watch::Sender::new(None), suspect: Arc::default(), task: Mutex::default() }
     }
 
     /// Something that may be because the server is away wakes this up.
@@ -33,8 +33,8 @@ impl Pulse {
         self.suspect.clone()
     }
 
-    /// Tells when the server goes away, and when it is back. What is written anew of how it is reached is taken up then.
-    pub(super) fn subscribe(&self, server: &Arc<Server>, watcher: &Arc<Watcher>) -> watch::Receiver<bool> {
+    /// Tells whether the server is there once it was asked, when it goes away, and when it is back. What is written anew of how it is reached is taken up then.
+    pub(super) fn subscribe(&self, server: &Arc<Server>, watcher: &Arc<Watcher>) -> watch::Receiver<Option<bool>> {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.is_none() {
             let beat = beat(server.clone(), watcher.clone(), self.reachable.clone(), self.suspect.clone());
@@ -52,7 +52,12 @@ impl Drop for Pulse {
     }
 }
 
-async fn beat(server: Arc<Server>, watcher: Arc<Watcher>, reachable: watch::Sender<bool>, suspect: Arc<Notify>) {
+async fn beat(
+    server: Arc<Server>,
+    watcher: Arc<Watcher>,
+    reachable: watch::Sender<Option<bool>>,
+    suspect: Arc<Notify>,
+) {
     let mut missed = 0_u32;
     let mut first = true;
     loop {
@@ -74,7 +79,7 @@ async fn beat(server: Arc<Server>, watcher: Arc<Watcher>, reachable: watch::Send
         let is_ready = server.is_ready().await;
         missed = if is_ready { 0 } else { missed.saturating_add(1) };
         if is_ready || missed >= MISSED {
-            reachable.send_if_modified(|was| std::mem::replace(was, is_ready) != is_ready);
+            reachable.send_if_modified(|was| was.replace(is_ready) != Some(is_ready));
         }
     }
 }

@@ -134,16 +134,17 @@ impl Engine {
         }
     }
 
-    /// The platform of a kind cannot be reached, or can be again.
+    /// The platform of a kind cannot be reached, or can be; both may be said for the first time.
     pub(crate) fn platform(&mut self, kind: &str, away_since: Option<u64>) {
-        let before = self.record.away.get(kind).copied();
-        // It is away since it was first said.
-        if before.is_some() == away_since.is_some() || !self.record.kinds.contains(kind) {
+        let is_first = self.config.unsure.remove(kind);
+        let is_news = self.record.away.contains_key(kind) != away_since.is_some();
+        if !(is_news || is_first) || !self.record.kinds.contains(kind) {
             return;
         }
         match away_since {
             Some(since) => {
-                self.record.away.insert(kind.to_owned(), since);
+                // It is away since it was first said, or since nobody knows.
+                self.record.away.entry(kind.to_owned()).or_insert(since);
                 self.warn(
                     None,
                     format!("the platform of kind {kind:?} cannot be reached: nobody knows how its replicas are"),
@@ -154,7 +155,9 @@ impl Engine {
                 tracing::info!(kind, "the platform can be reached again");
             }
         }
-        self.announce();
+        if is_news {
+            self.announce();
+        }
     }
 
     /// Tells all what this site is now.

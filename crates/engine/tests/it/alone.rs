@@ -24,10 +24,21 @@ pub(crate) struct Node {
 impl Node {
     /// Starts from a disk, with drivers of these kinds.
     pub(crate) fn start(disk: BTreeMap<Vec<u8>, Vec<u8>>, wall_ms: u64, kinds: &[&str]) -> Self {
+        Self::start_unsure(disk, wall_ms, kinds, &[])
+    }
+
+    /// The same where some of the drivers have yet to say whether they reach their platform.
+    pub(crate) fn start_unsure(
+        disk: BTreeMap<Vec<u8>, Vec<u8>>,
+        wall_ms: u64,
+        kinds: &[&str],
+        unsure: &[&str],
+    ) -> Self {
         let now = Time { monotonic_us: 0, wall_ms };
         let mut config = Config::fast("paris".parse().unwrap(), node("paris"));
         let able = |kind: &str| Capabilities { reset_is_loss: kind == "lasting", ..capabilities() };
         config.kinds = kinds.iter().map(|kind| ((*kind).to_owned(), able(kind))).collect();
+        config.unsure = unsure.iter().map(|kind| (*kind).to_owned()).collect();
         let restored = |(key, value): (&Vec<u8>, &Vec<u8>)| {
             let wanted = Engine::RESTORE_PREFIXES.into_iter().any(|prefix| key.starts_with(prefix));
             wanted.then(|| Record { key: key.clone(), value: value.clone() })

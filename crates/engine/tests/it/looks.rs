@@ -249,3 +249,30 @@ fn what_is_asked_for_while_the_platform_is_away_is_done_when_it_is_back() {
     paris.answer(Ok(well()));
     assert_eq!(paris.said(), Status::Applied);
 }
+
+#[test]
+fn after_a_start_nothing_is_called_well_before_the_platform_has_answered() {
+    let health = |paris: &mut Node| {
+        let view = paris.view();
+        (view.sites["paris"].health.clone().unwrap(), view.health.unwrap().condition)
+    };
+    let disk = made(json!({"a": 1}), json!({})).disk;
+    let began = 1_790_000_100_000;
+    for answers in [true, false] {
+        let mut paris = Node::start_unsure(disk.clone(), began, &["text"], &["text"]);
+        let (unknown, rolled_up) = health(&mut paris);
+        assert_eq!((unknown.condition, unknown.at, rolled_up), (Condition::Unknown, began, Condition::Unknown));
+        if answers {
+            paris.hand(Input::Platform { kind: "text".into(), away_since: None });
+            assert_eq!(health(&mut paris).0.condition, Condition::Current);
+            continue;
+        }
+        // It stays so since the start, until it answers.
+        paris.hand(Input::Platform { kind: "text".into(), away_since: Some(began + 5_000) });
+        assert_eq!(health(&mut paris).0.at, began);
+        paris.hand(Input::Platform { kind: "text".into(), away_since: None });
+        assert_eq!(health(&mut paris).0.condition, Condition::Current);
+        paris.hand(Input::Platform { kind: "text".into(), away_since: Some(began + 9_000) });
+        assert_eq!(health(&mut paris).0.at, began + 9_000);
+    }
+}

@@ -8,5 +8,6 @@ mod events;
 mod http;
 mod lifecycle;
 mod misbehave;
+mod platforms;
 mod replicants;
 mod sites;
