@@ -14,7 +14,7 @@ use super::answer::Refusal;
 use super::pass::{self, MAX_WRITE};
 use super::{Front, who};
 
-/// Writes at once of those whom the API server knows, and their bytes, in KiB.
+/// Writes that come in at once of those whom the API server knows, and the bytes of all that are under way, in KiB.
 const MAX_KNOWN: usize = 224;
 const MAX_KNOWN_KIB: usize = 128 << 10;
 /// How long a write of such waits until there is room for it.
@@ -32,7 +32,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 /// What comes in.
 pub(super) struct Bodies {
-    places: Arc<Semaphore>,
+    places: Semaphore,
     room: Arc<Semaphore>,
     strangers: Strangers,
 }
@@ -40,23 +40,19 @@ pub(super) struct Bodies {
 impl Default for Bodies {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(MAX_KNOWN)),
+            places: Semaphore::new(MAX_KNOWN),
             room: Arc::new(Semaphore::new(MAX_KNOWN_KIB)),
             strangers: Strangers::default(),
         }
     }
 }
 
-/// The place and the room of a write, for as long as there is anything of it.
+/// What a write takes up for as long as there is anything of it.
 pub(super) enum Held {
-    Known {
-        #[expect(dead_code, reason = "they are free again when they are dropped")]
-        permits: [OwnedSemaphorePermit; 2],
-    },
-    Stranger {
-        #[expect(dead_code, reason = "it is free again when it is dropped")]
-        stranger: Stranger,
-    },
+    /// The room for it.
+    Known(#[expect(dead_code, reason = "it is free again when it is dropped")] OwnedSemaphorePermit),
+    /// The place of somebody who is not known.
+    Stranger(#[expect(dead_code, reason = "it is free again when it is dropped")] Stranger),
 }
 
 /// Reads what is to be written, once there is room for it.
@@ -68,19 +64,17 @@ pub(super) async fn read(
 ) -> Result<(Bytes, Held), Refusal> {
     let bodies = &front.bodies;
     pass::is_short_enough(headers)?;
-    let (held, limit) = if who::is_known(front, headers).await? {
+    if who::is_known(front, headers).await? {
         let too_many = |_| Refusal::too_many(format!("{MAX_KNOWN} writes come in already"));
-        let place = bodies.places.clone().try_acquire_owned().map_err(too_many)?;
+        let _place = bodies.places.try_acquire().map_err(too_many)?;
         let room = tokio::time::timeout(ROOM, bodies.room.clone().acquire_many_owned(kib(headers))).await;
         let room = room.map_err(|_| Refusal::too_many("the writes under way are as long as they can be altogether"))?;
         let room = room.map_err(|error| Refusal::busy(error.to_string()))?;
-        (Held::Known { permits: [place, room] }, KNOWN)
-    } else {
-        let too_many = "many writes come in from whom the API server does not know, and it does not know who asks";
-        let stranger = bodies.strangers.enter(peer).ok_or_else(|| Refusal::too_many(too_many))?;
-        (Held::Stranger { stranger }, STRANGER)
-    };
-    Ok((pass::whole(body, limit).await?, held))
+        return Ok((pass::whole(body, KNOWN).await?, Held::Known(room)));
+    }
+    let too_many = "many writes come in from whom the API server does not know, and it does not know who asks";
+    let stranger = bodies.strangers.enter(peer).ok_or_else(|| Refusal::too_many(too_many))?;
+    Ok((pass::whole(body, STRANGER).await?, Held::Stranger(stranger)))
 }
 
 /// The most room that a body may need.
