@@ -115,3 +115,37 @@ pub async fn config(path: &Path, context: Option<&str>) -> Result<Config, Driver
 pub fn config_in_cluster() -> Result<Config, DriverError> {
     Config::incluster().map_err(|error| DriverError::invalid("in-cluster", error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_has_the_values_of_the_write_and_the_marks_of_what_is_asked_for() {
+        let object = |spec: Value| {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": spec})
+        };
+        let (id, site) = ("web".parse().unwrap(), "paris".parse().unwrap());
+        let stamped = |spec: Value| {
+            let [group, kind, namespace, name] = ["apps", "Deployment", "shop", "web"].map(str::to_owned);
+            let key = Key { group, kind, namespace, name };
+            stamp::stamped(&key, &object(spec), Mark { id: &id, site: &site }, false).unwrap()
+        };
+        // Somebody has set replicas and paused by hand; the write is about paused, and about what is nobody's.
+        let wanted = json!({"replicas": 2, "paused": false});
+        let live = stamped(json!({"replicas": 9, "paused": true, "more": 1}));
+        let mut after = live.clone();
+        after["spec"] = json!({"replicas": 9, "paused": false});
+        let taken = taken(&object(wanted.clone()), &live, &after, &id, &site, &Map::new()).unwrap();
+        assert_eq!(taken["spec"], json!({"replicas": 9, "paused": false}));
+        assert!(stamp::is_applied(&taken, &stamped(wanted)), "the driver has nothing to say of it otherwise");
+        assert_eq!(owner(&taken).unwrap().replicant, "web");
+        // What is another's is not taken.
+        let other = "other".parse().unwrap();
+        assert!(super::taken(&object(json!({})), &live, &after, &other, &site, &Map::new()).is_err());
+    }
+}
