@@ -41,6 +41,13 @@ pub enum DriverError {
         /// It asked to be left alone for so long.
         retry_after: Option<Duration>,
     },
+    /// What an operation was to change was taken away by somebody else. Whoever asked makes it anew first, with all that was
+    /// done before, and asks again.
+    #[error("{place} was removed by hand: it is put back first")]
+    Lost {
+        /// What is gone.
+        place: String,
+    },
     /// The platform did not answer in time. Whether it did what was asked is not known.
     #[error("the platform did not answer within {} ms", after.as_millis())]
     Timeout {

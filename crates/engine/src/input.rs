@@ -181,4 +181,7 @@ pub struct DriverFailure {
     pub retry_after_ms: Option<u64>,
     /// The driver gave no answer, so it may have done as told or not. The engine finds out before it goes on.
     pub unknown: bool,
+    /// What an operation was to change is not there any more: what was made by all before it is made anew first.
+    #[serde(default)]
+    pub lost: bool,
 }

@@ -103,11 +103,11 @@ async fn within(
         }
         Err(_) => format!("the driver did not answer within {} ms", limit.as_millis()),
     };
-    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true })
+    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true, lost: false })
 }
 
 fn failure(message: String, permanent: bool) -> DriverFailure {
-    DriverFailure { message, permanent, retry_after_ms: None, unknown: false }
+    DriverFailure { message, permanent, retry_after_ms: None, unknown: false, lost: false }
 }
 
 fn to_replica(replica: ReplicaRef) -> Replica {
@@ -147,6 +147,7 @@ fn refused(error: &DriverError) -> DriverFailure {
         permanent: error.is_permanent(),
         retry_after_ms: error.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         unknown: false,
+        lost: matches!(error, DriverError::Lost { .. }),
     }
 }
 

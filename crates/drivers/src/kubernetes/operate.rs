@@ -160,6 +160,10 @@ impl Replicas {
                     Some(held) if held.marker().is_some_and(|(_, last)| last == operation.id) => {
                         format!("{} was changed before", held.key)
                     }
+                    // Made from the manifest alone, it would be without what operations before this one have done.
+                    Some(Held { key, kind: Some(_), live: None, .. }) if replica.local_id.is_some() => {
+                        return Err(DriverError::Lost { place: key.to_string() });
+                    }
                     Some(Held { key, manifest: Some(manifest), .. }) => {
                         let changed = only(&change.make(key, &manifest.value)?, &options)?;
                         self.make(&operated(&changed, marker), mark(replica), &options).await?;

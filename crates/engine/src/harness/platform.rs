@@ -147,7 +147,7 @@ impl SimulatedPlatform {
 }
 
 fn failure(message: &str) -> DriverFailure {
-    DriverFailure { message: message.to_owned(), permanent: true, retry_after_ms: None, unknown: false }
+    DriverFailure { message: message.to_owned(), permanent: true, retry_after_ms: None, unknown: false, lost: false }
 }
 
 /// Whether nothing of what was there before is left.

@@ -468,10 +468,10 @@ impl World {
 
 fn no_answer() -> Result<DriverDone, DriverFailure> {
     let message = "no answer in time".to_owned();
-    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true })
+    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: true, lost: false })
 }
 
 fn busy() -> Result<DriverDone, DriverFailure> {
     let message = "the platform is busy".to_owned();
-    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: false })
+    Err(DriverFailure { message, permanent: false, retry_after_ms: None, unknown: false, lost: false })
 }

@@ -48,7 +48,7 @@ impl Engine {
         failure.permanent || resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1)
     }
 
-    fn noted(&self, status: Status, output: &str, attempt: u32) -> OperationReport {
+    pub(super) fn noted(&self, status: Status, output: &str, attempt: u32) -> OperationReport {
         OperationReport { status, output: clip_output(output), attempt, at: self.now.wall_ms }
     }
 
@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    fn note_operation(&mut self, id: &ReplicantId, op: OperationId, noted: OperationReport) {
+    pub(super) fn note_operation(&mut self, id: &ReplicantId, op: OperationId, noted: OperationReport) {
         if let Some(resident) = self.replicants.resident.get_mut(id) {
             resident.work.operations.insert(op, noted);
         }
@@ -182,6 +182,9 @@ impl Engine {
     }
 
     fn step_failed(&mut self, id: &ReplicantId, step: &Step, attempt: u32, failure: &DriverFailure) {
+        if self.was_lost(id, step, attempt, failure) {
+            return;
+        }
         let last = self.is_final(id, failure);
         let pause = self.pause_ms(id, failure);
         if failure.unknown {

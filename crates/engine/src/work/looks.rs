@@ -28,7 +28,8 @@ impl Engine {
         }
         if resident.side.len() >= MAX_SIDE {
             let message = "too many look at this replica: ask again later".to_owned();
-            let failure = DriverFailure { message, permanent: false, retry_after_ms: None, unknown: false };
+            let failure =
+                DriverFailure { message, permanent: false, retry_after_ms: None, unknown: false, lost: false };
             return self.side_answer(id, side, Err(failure));
         }
         let known = self.config.kinds.contains_key(&resident.doc.state().kind);
@@ -73,19 +74,7 @@ impl Engine {
     /// Has a replica put back, after a pause if that is done ever again: whoever changes it may be a program that puts it
     /// back, too.
     fn correct(&mut self, id: &ReplicantId) {
-        let at = self.now.wall_ms;
-        let Some(resident) = self.replicants.resident.get_mut(id) else { return };
-        let (times, last) = resident.work.corrected;
-        let since = at.saturating_sub(last);
-        // A clock that was ahead is set right one day.
-        let times = if since >= CALM_MS || last > at { 0 } else { times };
-        let pause = if times == 0 { 0 } else { (1000 << (times - 1).min(20)).min(MAX_CORRECT_MS) };
-        if since >= pause {
-            resident.work.corrected = (times.saturating_add(1), at);
-            resident.work.rebuild = true;
-            return;
-        }
-        let left = pause - since;
+        let Some((times, left)) = self.put_back(id) else { return };
         if times >= FIGHT {
             let message = format!(
                 "the replica was put back {times} times in a row, and is changed again: have whoever does so leave it alone, \
@@ -95,6 +84,24 @@ impl Engine {
             self.warn(Some(id.clone()), message);
         }
         self.look_again(id, left);
+    }
+
+    /// Has a replica made anew that somebody has changed. If that was done just now, how often in a row and how many
+    /// milliseconds are to pass before it is done again.
+    pub(super) fn put_back(&mut self, id: &ReplicantId) -> Option<(u32, u64)> {
+        let at = self.now.wall_ms;
+        let resident = self.replicants.resident.get_mut(id)?;
+        let (times, last) = resident.work.corrected;
+        let since = at.saturating_sub(last);
+        // A clock that was ahead is set right one day.
+        let times = if since >= CALM_MS || last > at { 0 } else { times };
+        let pause = if times == 0 { 0 } else { (1000 << (times - 1).min(20)).min(MAX_CORRECT_MS) };
+        if since < pause {
+            return Some((times, pause - since));
+        }
+        resident.work.corrected = (times.saturating_add(1), at);
+        resident.work.rebuild = true;
+        None
     }
 
     fn look_again(&mut self, id: &ReplicantId, pause_ms: u64) {

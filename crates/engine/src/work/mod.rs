@@ -2,6 +2,7 @@
 
 mod done;
 mod looks;
+mod lost;
 mod next;
 mod places;
 mod queue;

@@ -25,7 +25,8 @@ fn what_is_made_anew_under_another_kind_is_first_removed_by_the_driver_that_made
     assert_eq!(paris.told(), [("text", true)]);
     // Before the old one is gone, the name is used again.
     paris.put("other");
-    let failure = DriverFailure { message: "busy".into(), permanent: false, retry_after_ms: None, unknown: false };
+    let failure =
+        DriverFailure { message: "busy".into(), permanent: false, retry_after_ms: None, unknown: false, lost: false };
     paris.answer(Err(failure));
     paris.wait();
     assert_eq!(paris.told(), [("text", true)], "the driver of the new kind knows nothing of it");

@@ -21,7 +21,13 @@ fn changed() -> DriverDone {
 }
 
 fn failure() -> DriverFailure {
-    DriverFailure { message: "nobody there".into(), permanent: false, retry_after_ms: None, unknown: false }
+    DriverFailure {
+        message: "nobody there".into(),
+        permanent: false,
+        retry_after_ms: None,
+        unknown: false,
+        lost: false,
+    }
 }
 
 /// A node that has made a replica, which is well.
@@ -274,5 +280,47 @@ fn after_a_start_nothing_is_called_well_before_the_platform_has_answered() {
         assert_eq!(health(&mut paris).0.condition, Condition::Current);
         paris.hand(Input::Platform { kind: "text".into(), away_since: Some(began + 9_000) });
         assert_eq!(health(&mut paris).0.at, began + 9_000);
+    }
+}
+
+#[test]
+fn what_an_operation_does_not_find_any_more_is_made_anew_with_all_that_came_before() {
+    let lost = || DriverFailure { lost: true, ..failure() };
+    // From the desired state, or else from the last absolute operation on.
+    let described = {
+        let mut paris = made(json!({"a": 1}), json!({}));
+        paris.operate("add", "b");
+        paris.answer(Ok(well()));
+        paris
+    };
+    for (mut paris, desired) in [(described, true), (made_by_operations(), false)] {
+        paris.operate("more", "c");
+        assert_eq!(ran(&paris), Some("more"));
+        let put_back = |paris: &mut Node| {
+            paris.answer(Err(lost()));
+            if desired {
+                assert_eq!(called(paris), [&DriverCall::Desired(json!({"a": 1}))]);
+            } else {
+                assert_eq!(ran(paris), Some("set"), "{:?}", called(paris));
+            }
+        };
+        put_back(&mut paris);
+        paris.wait_ms(500);
+        assert_eq!(paris.said(), Status::Pending);
+        for next in ["add", "more"] {
+            paris.answer(Ok(well()));
+            assert_eq!(ran(&paris), Some(next), "{:?}", called(&paris));
+        }
+        // Gone again: whoever takes it away each time is not raced against.
+        paris.answer(Err(lost()));
+        assert!(called(&paris).is_empty(), "{:?}", called(&paris));
+        paris.wait_ms(10_000);
+        assert_eq!(ran(&paris), Some("more"));
+        put_back(&mut paris);
+        for _ in 0..3 {
+            paris.answer(Ok(well()));
+        }
+        assert!(called(&paris).is_empty(), "{:?}", called(&paris));
+        assert_eq!(paris.said(), Status::Applied);
     }
 }

@@ -337,3 +337,30 @@ async fn an_operation_with_more_names_than_are_remembered_is_refused_and_changes
     assert_eq!((scene.get("configmap", "a"), scene.look(&replica).await.drift), (None, None));
     assert!(scene.get("configmap", &name(9)).is_some());
 }
+
+#[tokio::test]
+async fn an_operation_on_what_was_removed_by_hand_has_it_put_back_first_with_all_that_was_done() {
+    let Some(scene) = Scene::new("lost").await else { return };
+    let mut replica = scene.replica("lost");
+    let both = json!({"objects": [deployment(&scene, "web"), scene.config_map("a", json!({}))]});
+    scene.made(&mut replica, &both).await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let scale = json!({"target": target, "replicas": 5});
+    scene.ran(&mut replica, "s1", "scale", scale.clone()).await;
+    scene.kubectl(&["delete", "deployment", "web"]);
+    // What the desired state says of it is not what it was.
+    let restart = json!({ "target": target });
+    let error = scene.operate(&replica, "r1", "restart", restart.clone()).await.unwrap_err();
+    assert!(matches!(&error, DriverError::Lost { place } if place == "Deployment.apps/lost/web"), "{error}");
+    assert!(!error.is_permanent() && scene.get("deployment", "web").is_none());
+    // Another object is still what it was.
+    let label = json!({"metadata": {"labels": {"tier": "back"}}});
+    let target = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a"});
+    scene.ran(&mut replica, "p1", "patch", json!({"target": target, "type": "merge", "patch": label})).await;
+    // The engine does it all again.
+    scene.made(&mut replica, &both).await;
+    scene.ran(&mut replica, "s1", "scale", scale).await;
+    scene.ran(&mut replica, "r1", "restart", restart).await;
+    assert_eq!(scene.deployment("web")["spec"]["replicas"], 5);
+    assert_eq!(scene.look(&replica).await.drift, None);
+}
