@@ -77,7 +77,7 @@ pub struct Config {
     pub resident: usize,
     /// The most sync sessions with one node at a time.
     pub sessions: usize,
-    /// The most driver calls at a time.
+    /// The most driver calls at a time; there is always a place for each kind that this node drives.
     pub calls: usize,
     /// The most user requests that wait for something.
     pub requests: usize,

@@ -83,3 +83,38 @@ fn a_platform_that_does_not_answer_holds_up_no_other() {
     }
     assert_eq!(done, (0..40).collect::<Vec<_>>());
 }
+
+#[test]
+fn however_many_platforms_do_not_answer_every_other_kind_has_a_place() {
+    // More than there are places, too.
+    for silent in [2, 3, 15, 30] {
+        let names: Vec<_> = (0..silent).map(|number| format!("silent{number:02}")).collect();
+        let kinds: Vec<&str> = names.iter().map(String::as_str).chain(["one", "two"]).collect();
+        let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &kinds);
+        for name in &names {
+            for number in 0..20 {
+                paris.put_as(&format!("{name}-{number}"), name, json!(number), json!({}));
+            }
+        }
+        for name in &names {
+            assert!(paris.told().iter().any(|(kind, _)| kind == name), "{name} of {silent}");
+        }
+        let held = paris.calls.len();
+        assert!(held <= 14.max(names.len()), "{held} of {silent}");
+        for kind in ["one", "two"] {
+            paris.put_as(kind, kind, json!(1), json!({}));
+            assert!(paris.told().iter().any(|(told, _)| *told == kind), "{kind} beside {silent}");
+        }
+        // They keep it.
+        for number in 0..5 {
+            paris.put_as(&format!("more-{number}"), "one", json!(number), json!({}));
+        }
+        for _ in 0..6 {
+            let nth = paris.told().iter().position(|(kind, _)| *kind == "one").unwrap();
+            let call = paris.calls.remove(nth);
+            paris.calls.insert(0, call);
+            paris.answer(Ok(DriverDone::default()));
+        }
+        assert_eq!(paris.calls.len(), held + 1);
+    }
+}
