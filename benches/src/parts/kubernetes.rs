@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
 use crate::Options;
@@ -163,13 +166,37 @@ fn deployment(name: &str) -> Value {
             "spec": {"containers": [{"name": "web", "image": "nginx:1"}]}}}})
 }
 
+/// Deployments as an API server serves them, for a program that keeps its connection.
+async fn deployments(mut kubeconfig: Kubeconfig, through: Option<(&str, &Path)>) -> Api<DynamicObject> {
+    if let Some((server, authority)) = through {
+        let cluster = kubeconfig.clusters[0].cluster.as_mut().expect("a kubeconfig has a cluster");
+        cluster.server = Some(server.to_owned());
+        cluster.certificate_authority = Some(authority.display().to_string());
+    }
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let client = kube::Client::try_from(config.expect("a kubeconfig")).expect("a client");
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
+    let api = Api::namespaced_with(client, "default", &kind);
+    // The connection is there from now on.
+    api.get_opt("none").await.expect("the API server answers");
+    api
+}
+
 /// What a captured `kubectl apply` takes until all have the object, beside a plain one, and the way without kubectl.
 async fn applied(options: &Options, table: &mut Table, clusters: &[Cluster; 3], network: &Network) {
     let times = if options.quick { 5 } else { 30 };
     let all: Vec<_> = clusters.iter().map(Arrivals::of).collect();
     let site = &network.sites[0];
-    let server = format!("--server={}/scope/all", site.front.as_deref().expect("a front"));
+    let server = format!("{}/scope/all", site.front.as_deref().expect("a front"));
     let authority = network.dir(&site.name).join("data/kubernetes-front/ca.crt");
+    let kubeconfig = Kubeconfig::read_from(clusters[0].kubeconfig(ADMIN)).expect("a kubeconfig");
+    let direct = deployments(kubeconfig.clone(), None).await;
+    let front = deployments(kubeconfig, Some((&server, &authority))).await;
+    let create = async |api: &Api<DynamicObject>, name: &str| {
+        let object = serde_json::from_value(deployment(name)).expect("an object");
+        api.create(&PostParams::default(), &object).await.expect("it is created");
+    };
+    let server = format!("--server={server}");
     let authority = format!("--certificate-authority={}", authority.display());
     let through = [server.as_str(), &authority, "apply", "-f", "-"];
     let kubectl = |arguments: &[&str], name: &str| {
@@ -177,6 +204,7 @@ async fn applied(options: &Options, table: &mut Table, clusters: &[Cluster; 3], 
         assert!(output.status.success(), "{output:?}");
     };
     let (mut plain, mut captured, mut put) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut created, mut created_through) = (Vec::new(), Vec::new());
     let mut client = site.client().await;
     // In turns, since the machine is not always as quick.
     for number in 0..times {
@@ -195,10 +223,24 @@ async fn applied(options: &Options, table: &mut Table, clusters: &[Cluster; 3], 
         let begun = Instant::now();
         kubectl(&through, &name);
         captured.push(arrived(&all, &name, begun));
+
+        let name = format!("created{number}");
+        let begun = Instant::now();
+        create(&direct, &name).await;
+        created.push(arrived(&all[..1], &name, begun));
+
+        let name = format!("through{number}");
+        let begun = Instant::now();
+        create(&front, &name).await;
+        created_through.push(arrived(&all, &name, begun));
     }
     let ratios = (0..times).map(|n| captured[n] / (plain[n] + put[n])).collect();
     table.add("kubectl apply of a new deployment, plain, until it is there", "ms", Goal::None, plain);
     table.add("the same put at one site, until it is at three", "ms", Goal::None, put);
     table.add_both("kubectl apply, captured, until it is at three", "ms", (Goal::None, Goal::Below(150.0)), captured);
     table.add("the last, as a part of the first two together", "", Goal::Below(1.5), ratios);
+    // What `kubectl` itself takes, most of all to start, is not in these.
+    table.add("a program's request to create one, plain, until it is there", "ms", Goal::None, created);
+    let goals = (Goal::None, Goal::Below(150.0));
+    table.add_both("the same, captured, until it is at three", "ms", goals, created_through);
 }
