@@ -104,7 +104,8 @@ pub trait Driver: Send + Sync + 'static {
     /// Does some work; makes the replica if there is none.
     ///
     /// # Errors
-    /// The contents are then what they were.
+    /// The contents are then what they were; of a desired state with several parts, some may be written. Whatever is wanted
+    /// then is written again.
     async fn apply(&self, replica: &Replica, work: Work) -> Result<Done, DriverError>;
 
     /// Takes back the operation that ran last. Only called if [`Capabilities::undo`] says so.

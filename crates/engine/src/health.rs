@@ -49,6 +49,24 @@ impl HealthView {
         Some(Self { condition, message, at: seen.at })
     }
 
+    /// What is known of a replica of which nobody has seen how it is doing, where that can be seen.
+    pub(crate) fn unseen(report: Option<&Report>, state: Liveness, at: u64) -> Option<Self> {
+        let (condition, message) = match report {
+            _ if state != Liveness::Alive => (Condition::Unknown, "the site cannot be reached".to_owned()),
+            None => (Condition::Unknown, "the site has said nothing of it yet".to_owned()),
+            Some(report) => {
+                let why = report.desired.as_ref().map(|desired| desired.output.clone()).unwrap_or_default();
+                match report.status {
+                    Status::Failed | Status::NeedsAttention => (Condition::Failed, why),
+                    Status::Pending => (Condition::InProgress, why),
+                    // There is nothing to see.
+                    Status::Applied | Status::Skipped | Status::Removed => return None,
+                }
+            }
+        };
+        Some(Self { condition, message, at })
+    }
+
     /// The worst of several sites, with the name of the first that is so.
     pub(crate) fn worst<'a>(sites: impl Iterator<Item = (&'a SiteName, &'a Self)>) -> Option<Self> {
         let worse = |worst: Option<(&'a SiteName, &'a Self)>, next: (&'a SiteName, &'a Self)| match worst {
@@ -115,6 +133,21 @@ mod tests {
         assert_eq!(alive("failed", Condition::InProgress), (Condition::Failed, "because".into(), 5));
         assert_eq!(alive("pending", Condition::Failed), (Condition::Failed, "two of three".into(), 5));
         assert_eq!(of("removed", Condition::Current, Liveness::Alive), None);
+    }
+
+    #[test]
+    fn a_replica_that_nobody_has_seen_is_as_it_is_reported() {
+        let of = |report: Option<&Report>, state| {
+            HealthView::unseen(report, state, 3).map(|view| (view.condition, view.message, view.at))
+        };
+        let alive = |status| of(Some(&report(status, Condition::Current)), Liveness::Alive);
+        assert_eq!(alive("failed"), Some((Condition::Failed, "because".into(), 3)));
+        assert_eq!(alive("needs-attention"), Some((Condition::Failed, "because".into(), 3)));
+        assert_eq!(alive("pending"), Some((Condition::InProgress, "because".into(), 3)));
+        assert_eq!(alive("applied"), None);
+        assert_eq!(alive("removed"), None);
+        assert_eq!(of(None, Liveness::Alive).unwrap().0, Condition::Unknown);
+        assert_eq!(of(Some(&report("failed", Condition::Current)), Liveness::Down).unwrap().0, Condition::Unknown);
     }
 
     #[test]

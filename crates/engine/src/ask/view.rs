@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Capabilities, Fate, ReplicantId, Step, plan};
+use khufu_crdt::{Capabilities, Fate, ReplicantId, SiteName, Step, plan};
 
 use crate::output::DiffWork;
-use crate::replicant::Placed;
+use crate::replicant::{Entry, Placed};
 use crate::request::sentences;
 use crate::{
     DriverDone, DriverFailure, Engine, HealthView, ListQuery, Liveness, OperationView, Page, ReplicantView,
@@ -135,7 +135,7 @@ impl Engine {
                 (site.clone(), status)
             })
             .collect();
-        Ok(ReplicantView {
+        let mut view = ReplicantView {
             id: id.clone(),
             epoch: entry.epoch,
             kind: state.kind.clone(),
@@ -150,11 +150,28 @@ impl Engine {
             heads: doc.heads(),
             conflicts: entry.conflicts,
             status: entry.status(),
-            health: HealthView::worst(sites.iter().filter_map(|(site, status)| Some((site, status.health.as_ref()?)))),
+            health: None,
             sites,
             bytes: doc.size(),
             warnings,
-        })
+        };
+        self.fill_health(&entry, &mut view.sites);
+        let healths = view.sites.iter().filter_map(|(site, status)| Some((site, status.health.as_ref()?)));
+        view.health = HealthView::worst(healths);
+        Ok(view)
+    }
+
+    /// Where some sites say how their replicas are doing, those that are to have one and say nothing are not well.
+    fn fill_health(&self, entry: &Entry, sites: &mut BTreeMap<SiteName, SiteStatus>) {
+        if sites.values().all(|status| status.health.is_none()) {
+            return;
+        }
+        let has_replica = |site: &SiteName| entry.placement.as_ref().is_some_and(|placed| placed.has_replica(site));
+        for (site, status) in sites.iter_mut().filter(|(site, status)| status.health.is_none() && has_replica(site)) {
+            let heard_at = self.members.view(site, self.now).seen_at;
+            status.health =
+                HealthView::unseen(status.report.as_ref(), status.state, heard_at.unwrap_or(self.now.wall_ms));
+        }
     }
 
     /// What this site would do with a resident document now.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use khufu_crdt::{Capabilities, Operation, OperationId, Payload, ReplicantId};
+use khufu_crdt::{Capabilities, Health, Operation, OperationId, Payload, ReplicantId};
 use sha2::{Digest, Sha256};
 
 use crate::{DriverCall, DriverDone, DriverFailure, ReplicaRef};
@@ -50,6 +50,8 @@ pub struct SimulatedPlatform {
     pub effects: Vec<(ReplicantId, Effect)>,
     /// What every driver call does to the platform, before its answer is known.
     pub calls: u64,
+    /// How all replicas are said to be doing, if the platform says.
+    pub health: Option<Health>,
 }
 
 fn digest(text: &str) -> String {
@@ -130,7 +132,7 @@ impl SimulatedPlatform {
                 let digest = now.map(|now| digest(&now.text));
                 let drift = (digest != replica.expected).then(|| "the text is another".to_owned());
                 let marker = now.and_then(|now| now.marker.clone());
-                return Ok(DriverDone { digest, drift, marker, ..DriverDone::default() });
+                return Ok(DriverDone { digest, drift, marker, health: self.health.clone(), ..DriverDone::default() });
             }
             DriverCall::Diff(work) => {
                 return Ok(DriverDone { output: format!("{} steps", work.len()), ..DriverDone::default() });
@@ -142,7 +144,8 @@ impl SimulatedPlatform {
 
     fn done(&self, id: &ReplicantId) -> DriverDone {
         let digest = self.replicas.get(id).map(|now| digest(&now.text));
-        DriverDone { digest, local_id: Some(format!("local-{id}")), ..DriverDone::default() }
+        let local_id = Some(format!("local-{id}"));
+        DriverDone { digest, local_id, health: self.health.clone(), ..DriverDone::default() }
     }
 }
 

@@ -57,6 +57,10 @@ pub(crate) struct Resident {
     pub(crate) call: Option<CallId>,
     /// Looks at the platform that somebody waits for.
     pub(crate) side: VecDeque<Side>,
+    /// The last thing that the driver was called for was such a look: now it is the turn of what is to be done.
+    pub(crate) looked_last: bool,
+    /// Something of what was seen could not be told from what was done here: it is looked again as soon as it can.
+    pub(crate) missed_drift: bool,
     /// Not before this moment is a driver tried again.
     pub(crate) retry_us: Option<u64>,
     /// Known from others, and not (yet) known to live here: nothing of it is on disk.
@@ -131,6 +135,8 @@ impl Resident {
             incoming: Vec::new(),
             call: None,
             side: VecDeque::new(),
+            looked_last: false,
+            missed_drift: false,
             retry_us: None,
             provisional,
             told_by: None,

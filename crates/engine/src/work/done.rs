@@ -52,7 +52,8 @@ impl Engine {
         OperationReport { status, output: clip_output(output), attempt, at: self.now.wall_ms }
     }
 
-    fn seen(&mut self, id: &ReplicantId, done: &DriverDone) {
+    /// What the platform has after something was done. `whole` says that nothing of what was there before is left.
+    fn seen(&mut self, id: &ReplicantId, done: &DriverDone, whole: bool) {
         let at = self.now.wall_ms;
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let work = &mut resident.work;
@@ -60,7 +61,14 @@ impl Engine {
             work.local_id.clone_from(&done.local_id);
         }
         work.expected.clone_from(&done.digest);
-        work.observed = Some(Observation { at, digest: done.digest.clone(), drift: None, health: done.health.clone() });
+        // What somebody has changed by hand elsewhere in the replica is so still.
+        let drift = work.observed.take().and_then(|seen| seen.drift).filter(|_| !whole);
+        let doubtful = drift.is_some() || std::mem::take(&mut resident.missed_drift);
+        resident.work.observed =
+            Some(Observation { at, digest: done.digest.clone(), drift, health: done.health.clone() });
+        if doubtful {
+            self.look_again(id, 0);
+        }
     }
 
     fn desired_done(&mut self, id: &ReplicantId, digest: String, result: Result<DriverDone, DriverFailure>) {
@@ -72,15 +80,13 @@ impl Engine {
             Ok(done) => {
                 resident.work.desired = Some(digest);
                 resident.work.attempt = 0;
-                self.seen(id, &done);
+                self.seen(id, &done, true);
                 let noted = self.noted(Status::Applied, &done.output, attempt);
                 self.note_desired(id, noted);
             }
             Err(failure) => {
-                if failure.unknown {
-                    // Neither this nor what was there before can be counted on.
-                    resident.work.desired = Some(UNKNOWN.into());
-                }
+                // Of what has several parts some may be written. Neither this nor what was there before can be counted on.
+                resident.work.desired = Some(UNKNOWN.into());
                 // A desired state is never given up: it is only said that it fails.
                 let status = if self.is_final(id, &failure) { Status::Failed } else { Status::Pending };
                 let noted = self.noted(status, &failure.message, attempt);
@@ -118,7 +124,7 @@ impl Engine {
         let attempt = resident.work.attempt;
         match result {
             Ok(done) => {
-                self.seen(id, &done);
+                self.seen(id, &done, matches!(step, Step::Reset | Step::Rebase(_)));
                 if step == Step::Reset {
                     self.was_reset(id);
                 } else if let Step::Run(op) | Step::Rebase(op) = &step {
@@ -322,7 +328,8 @@ impl Engine {
             Step::Reset | Step::Forget(_) => false,
         };
         if was_done {
-            self.seen(id, &done);
+            resident.missed_drift |= done.drift.is_some();
+            self.seen(id, &done, false);
             if let Step::Run(op) | Step::Rebase(op) = step {
                 let noted = self.noted(Status::Applied, "found done after a crash", 1);
                 self.note_operation(id, op, noted);

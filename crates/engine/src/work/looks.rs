@@ -47,6 +47,9 @@ impl Engine {
             Err(failure) if side == Side::Drift => self.not_seen(id, failure),
             Err(_) => {}
         }
+        if let Some(resident) = self.replicants.resident.get_mut(id) {
+            resident.looked_last = true;
+        }
         self.side_answer(id, side, result);
     }
 
@@ -58,6 +61,8 @@ impl Engine {
         let before = resident.work.observed.as_ref().and_then(|seen| seen.drift.clone());
         let policy = resident.doc.state().policy.drift;
         let said = resident.work.knows_contents() && policy != DriftPolicy::Ignore;
+        // While it is not known what was done here, nobody can tell whose doing it is. The driver will not tell of it again.
+        resident.missed_drift |= done.drift.is_some() && !said && policy != DriftPolicy::Ignore;
         let drift = done.drift.clone().filter(|_| said);
         let (digest, health) = (done.digest.clone(), done.health.clone());
         resident.work.observed = Some(Observation { at, digest, drift: drift.clone(), health });
@@ -74,6 +79,9 @@ impl Engine {
     /// Has a replica put back, after a pause if that is done ever again: whoever changes it may be a program that puts it
     /// back, too.
     fn correct(&mut self, id: &ReplicantId) {
+        if !self.can_begin_anew(id) {
+            return;
+        }
         let Some((times, left)) = self.put_back(id) else { return };
         if times >= FIGHT {
             let message = format!(
@@ -104,7 +112,7 @@ impl Engine {
         None
     }
 
-    fn look_again(&mut self, id: &ReplicantId, pause_ms: u64) {
+    pub(super) fn look_again(&mut self, id: &ReplicantId, pause_ms: u64) {
         let pause_us = pause_ms.saturating_mul(1000);
         let jitter = self.jitter(id.as_str(), pause_us / 4);
         self.timers.set(Due::Look(id.clone()), self.now.monotonic_us.saturating_add(pause_us).saturating_add(jitter));

@@ -10,7 +10,7 @@ impl Engine {
     /// back, and the operation is run in its turn. Whether that is so.
     pub(super) fn was_lost(&mut self, id: &ReplicantId, step: &Step, attempt: u32, failure: &DriverFailure) -> bool {
         let Step::Run(op) = step else { return false };
-        if !failure.lost {
+        if !failure.lost || !self.can_begin_anew(id) {
             return false;
         }
         let noted = self.noted(Status::Pending, &failure.message, attempt);

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use khufu_crdt::{
-    Capabilities, ChangeHash, Fate, OperationId, OperationReport, Outcome, Policy, ReplicantId, Resolved, Status, Step,
-    clip_output, plan,
+    Capabilities, ChangeHash, Fate, Operation, OperationId, OperationReport, Operations, Outcome, Policy, ReplicantId,
+    Resolved, Status, Step, clip_output, plan,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -14,6 +14,15 @@ use super::same::essence;
 use super::{Doing, Doubt, Side, UNKNOWN, Work};
 use crate::timers::Due;
 use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
+
+/// The last absolute operation of a list, but for those that have failed: all before it does not matter to the replica.
+fn base(work: &Work, resolved: &Resolved, operations: &Operations, policy: &Policy) -> Option<Operation> {
+    let failed = |op: &OperationId| {
+        work.applied.entries().iter().any(|entry| entry.id == *op && entry.outcome == Outcome::Failed)
+    };
+    let is_base = |operation: &&Operation| policy.is_absolute(&operation.op_type) && !failed(&operation.id);
+    resolved.list.iter().rev().filter_map(|op| operations.get(op)).find(is_base).cloned()
+}
 
 /// SHA-256 of a value, in hexadecimal.
 pub(crate) fn digest(value: &Value) -> String {
@@ -63,8 +72,9 @@ impl Engine {
                 self.wait_for_call(id.clone());
                 break;
             }
-            if let Some(side) = self.replicants.resident.get_mut(id).and_then(|resident| resident.side.pop_front()) {
-                self.begin_side(id, side);
+            // Who looks ever again does not keep from being done what is to be.
+            let may_look = !self.replicants.resident.get(id).is_some_and(|resident| resident.looked_last);
+            if (may_look || self.is_full()) && self.begin_look(id) {
                 break;
             }
             if self.is_full() {
@@ -77,12 +87,14 @@ impl Engine {
                     if !provisional {
                         self.set_settled(id, settled);
                     }
+                    self.begin_look(id);
                     break;
                 }
                 Next::Call(doing, call) => {
                     if matches!(doing, Doing::Desired(_) | Doing::Step | Doing::Anew(_))
                         && let Some(resident) = self.replicants.resident.get_mut(id)
                     {
+                        resident.looked_last = false;
                         resident.work.touched = true;
                         resident.work.kind.clone_from(&resident.doc.state().kind);
                     }
@@ -173,12 +185,31 @@ impl Engine {
         self.outbox.after(Output::CallDriver { call, kind, replica, work });
     }
 
-    fn begin_side(&mut self, id: &ReplicantId, side: Side) {
+    /// Begins the look that has waited longest, if one waits.
+    fn begin_look(&mut self, id: &ReplicantId) -> bool {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
+        resident.looked_last = false;
+        let Some(side) = resident.side.pop_front() else { return false };
         let work = match &side {
             Side::Drift | Side::Verify(_) => DriverCall::Observe,
             Side::Diff(_) => DriverCall::Diff(self.forecast(id).map(|forecast| forecast.work).unwrap_or_default()),
         };
         self.call(id, Doing::Side(side), work);
+        true
+    }
+
+    /// Whether a replica can be made as it should be without anything of what is there: from its desired state, from nothing,
+    /// or by an absolute operation.
+    pub(super) fn can_begin_anew(&mut self, id: &ReplicantId) -> bool {
+        let here = &self.config.site;
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
+        let listed = resident.listed();
+        let state = resident.doc.state();
+        let Some(capabilities) = self.config.kinds.get(&state.kind) else { return false };
+        let wanted = resident.doc.effective(here).ok().and_then(|effective| wanted(&effective, &state.policy));
+        may_reset(capabilities, wanted.is_some(), &listed.resolved)
+            || resident.work.applied.sequence().is_empty()
+            || base(&resident.work, &listed.resolved, listed.operations(state), &state.policy).is_some()
     }
 
     fn next(&mut self, id: &ReplicantId) -> Next {
@@ -293,7 +324,9 @@ impl Engine {
                 }
                 return Next::Call(Doing::Left, DriverCall::Observe);
             }
-            work.attention = None;
+            if work.trying != "remove" {
+                work.attention = None;
+            }
             if keep || (untouched && work.expected.is_none() && work.local_id.is_none()) {
                 work.removed = true;
                 return Next::Again;
@@ -325,26 +358,24 @@ impl Engine {
             work.does_not_fit(misfit, now_ms);
             return Next::Nothing { settled: true };
         }
-        // What was run stands on something that is no more: start over.
-        if work.rebuild && !capabilities.reset {
-            let failed = |op: &OperationId| {
-                work.applied.entries().iter().any(|entry| entry.id == *op && entry.outcome == Outcome::Failed)
-            };
-            let is_base = |op: &&OperationId| {
-                operations.get(*op).is_some_and(|known| state.policy.is_absolute(&known.op_type)) && !failed(op)
-            };
-            let base = resolved.list.iter().rev().find(is_base).and_then(operation);
-            if let Some(base) = base.filter(|_| wanted.is_none()) {
-                let step = Step::Rebase(base.id.clone());
-                if pause.holds(work, &name(&step)) {
-                    return Next::Nothing { settled: false };
-                }
-                self.counters.rebuilds += 1;
-                work.ran.insert(base.id.clone(), essence(&base));
-                work.applied.start(step);
-                work.doubt = Doubt::None;
-                return Next::Call(Doing::Step, DriverCall::Operation(base));
+        // What was run stands on something that is no more: start over. An absolute operation does not ask what was there
+        // before it, nor what is desired: where taking away is a loss, all begins with the last of them.
+        if work.rebuild
+            && (!capabilities.reset || capabilities.reset_is_loss)
+            && let Some(base) = base(work, resolved, operations, &state.policy)
+        {
+            let step = Step::Rebase(base.id.clone());
+            if pause.holds(work, &name(&step)) {
+                return Next::Nothing { settled: false };
             }
+            self.counters.rebuilds += 1;
+            work.desired = wanted;
+            work.ran.insert(base.id.clone(), essence(&base));
+            work.applied.start(step);
+            work.doubt = Doubt::None;
+            return Next::Call(Doing::Step, DriverCall::Operation(base));
+        }
+        if work.rebuild && !capabilities.reset {
             if !work.applied.sequence().is_empty() {
                 work.attention =
                     Some("the replica must be rebuilt from the start, and this driver cannot reset".into());
@@ -391,7 +422,7 @@ impl Engine {
         }
         match work.desired_report.as_mut() {
             Some(_) if wanted.is_none() => work.desired_report = None,
-            // Another was tried and failed, and then this one was wanted again: the replica has it still.
+            // What did not fit was never tried, or an absolute operation has taken its place.
             Some(report) if report.status != Status::Applied => {
                 report.status = Status::Applied;
                 report.output.clear();

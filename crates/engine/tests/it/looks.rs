@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use crate::alone::{Node, id};
 use crate::view;
 
-fn well() -> DriverDone {
+pub(crate) fn well() -> DriverDone {
     let health = Some(Health { condition: Condition::Current, message: String::new() });
     DriverDone { digest: Some("00".into()), health, ..DriverDone::default() }
 }
 
-fn changed() -> DriverDone {
+pub(crate) fn changed() -> DriverDone {
     DriverDone { digest: Some("11".into()), drift: Some("it is another".into()), ..well() }
 }
 
-fn failure() -> DriverFailure {
+pub(crate) fn failure() -> DriverFailure {
     DriverFailure {
         message: "nobody there".into(),
         permanent: false,
@@ -31,7 +31,7 @@ fn failure() -> DriverFailure {
 }
 
 /// A node that has made a replica, which is well.
-fn made(desired: Value, policy: Value) -> Node {
+pub(crate) fn made(desired: Value, policy: Value) -> Node {
     let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &["text"]);
     paris.put_as("web", "text", desired, policy);
     paris.answer(Ok(well()));
@@ -39,7 +39,7 @@ fn made(desired: Value, policy: Value) -> Node {
     paris
 }
 
-fn called(paris: &Node) -> Vec<&DriverCall> {
+pub(crate) fn called(paris: &Node) -> Vec<&DriverCall> {
     paris.calls.iter().map(|(_, _, work)| work).collect()
 }
 
@@ -179,81 +179,33 @@ fn what_is_on_a_platform_that_is_away_is_unknown_at_all_sites_until_it_is_back()
     assert_eq!(away(&mut world), []);
 }
 
-/// A replica that an absolute operation has made, of a driver that must not take away what it makes again.
-fn made_by_operations() -> Node {
-    let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &["lasting"]);
-    let policy = json!({"drift": "correct", "types": {"set": {"absolute": true, "idempotent": true}}});
-    paris.put_as("web", "lasting", json!({}), policy);
-    for (op_type, payload) in [("set", "a"), ("add", "b")] {
-        paris.operate(op_type, payload);
-        while !called(&paris).is_empty() {
-            paris.answer(Ok(well()));
-        }
-    }
-    assert_eq!(paris.said(), Status::Applied);
-    paris
-}
-
-fn ran(paris: &Node) -> Option<&str> {
-    match called(paris)[..] {
-        [DriverCall::Operation(operation)] => Some(operation.op_type.as_str()),
-        _ => None,
-    }
-}
-
 #[test]
-fn what_cannot_be_made_again_as_it_was_is_not_taken_away_to_be_put_back() {
-    let mut paris = made_by_operations();
-    paris.hand(Input::Drifted { replicant: id() });
-    paris.answer(Ok(changed()));
-    assert_eq!(ran(&paris), Some("set"), "{:?}", called(&paris));
-    paris.answer(Ok(well()));
-    assert_eq!(ran(&paris), Some("add"), "{:?}", called(&paris));
-    paris.answer(Ok(well()));
-    assert!(called(&paris).is_empty());
-    assert_eq!(paris.said(), Status::Applied);
-    // Where it cannot be put back it stays as it is.
-    paris.wait_ms(1_000_000);
-    paris.hand(Input::Drifted { replicant: id() });
-    paris.answer(Ok(changed()));
-    assert_eq!(ran(&paris), Some("set"));
-    paris.answer(Err(DriverFailure { permanent: true, ..failure() }));
-    assert!(called(&paris).is_empty(), "{:?}", called(&paris));
-    assert_eq!(paris.said(), Status::Applied);
-    // And what is wanted no more goes.
-    paris.ask(Request::Delete { id: id(), keep: false });
-    assert_eq!(called(&paris), [&DriverCall::Delete]);
-}
-
-#[test]
-fn what_was_to_begin_anew_and_is_to_be_kept_stays() {
-    for keep in [true, false] {
-        let mut paris = made(json!({"a": 1}), json!({"drift": "correct"}));
-        paris.hand(Input::Drifted { replicant: id() });
-        paris.answer(Ok(changed()));
-        assert_eq!(called(&paris), [&DriverCall::Desired(json!({"a": 1}))]);
-        // Nobody knows what became of it, and it is deleted.
-        paris.ask(Request::Delete { id: id(), keep });
-        paris.answer(Err(DriverFailure { unknown: true, ..failure() }));
-        paris.wait_ms(100_000);
-        let wanted: &[&DriverCall] = if keep { &[] } else { &[&DriverCall::Delete] };
-        assert_eq!(called(&paris), wanted);
-    }
-}
-
-#[test]
-fn what_is_asked_for_while_the_platform_is_away_is_done_when_it_is_back() {
-    let mut paris = made_by_operations();
-    paris.hand(Input::Platform { kind: "lasting".into(), away_since: Some(1_790_000_000_000) });
-    paris.operate("add", "c");
-    for _ in 0..20 {
-        assert_eq!(ran(&paris), Some("add"));
-        paris.answer(Err(failure()));
-        paris.wait_ms(100_000);
-    }
-    paris.hand(Input::Platform { kind: "lasting".into(), away_since: None });
-    paris.answer(Ok(well()));
-    assert_eq!(paris.said(), Status::Applied);
+fn a_site_of_which_nobody_knows_keeps_the_whole_from_being_called_well() {
+    let mut world = World::new(97);
+    world.sites(&["paris", "rennes"]);
+    world.settle();
+    world.sites.get_mut("paris").unwrap().platform.health = well().health;
+    world.isolate("rennes");
+    world.put("paris", "web", "paris & rennes", json!({"a": 1}));
+    world.until("paris is well", Duration::from_secs(60), |world| {
+        let health = view(world, "paris", "web").sites["paris"].health.clone();
+        health.is_some_and(|health| health.condition == Condition::Current)
+    });
+    let health = view(&mut world, "paris", "web").health.unwrap();
+    assert_eq!(health.condition, Condition::Unknown);
+    assert!(health.message.starts_with("rennes: "), "{}", health.message);
+    // Its driver fails, and so never says how it is doing there.
+    world.sites.get_mut("rennes").unwrap().platform.health = well().health;
+    world.weather.driver_failure = 100;
+    world.heal();
+    world.until("rennes is said to fail", Duration::from_secs(120), |world| {
+        let health = view(world, "paris", "web").health.unwrap();
+        health.condition == Condition::Failed && health.message.starts_with("rennes: ")
+    });
+    world.weather.driver_failure = 0;
+    world.until("all is well", Duration::from_secs(120), |world| {
+        view(world, "paris", "web").health.unwrap().condition == Condition::Current
+    });
 }
 
 #[test]
@@ -280,47 +232,5 @@ fn after_a_start_nothing_is_called_well_before_the_platform_has_answered() {
         assert_eq!(health(&mut paris).0.condition, Condition::Current);
         paris.hand(Input::Platform { kind: "text".into(), away_since: Some(began + 9_000) });
         assert_eq!(health(&mut paris).0.at, began + 9_000);
-    }
-}
-
-#[test]
-fn what_an_operation_does_not_find_any_more_is_made_anew_with_all_that_came_before() {
-    let lost = || DriverFailure { lost: true, ..failure() };
-    // From the desired state, or else from the last absolute operation on.
-    let described = {
-        let mut paris = made(json!({"a": 1}), json!({}));
-        paris.operate("add", "b");
-        paris.answer(Ok(well()));
-        paris
-    };
-    for (mut paris, desired) in [(described, true), (made_by_operations(), false)] {
-        paris.operate("more", "c");
-        assert_eq!(ran(&paris), Some("more"));
-        let put_back = |paris: &mut Node| {
-            paris.answer(Err(lost()));
-            if desired {
-                assert_eq!(called(paris), [&DriverCall::Desired(json!({"a": 1}))]);
-            } else {
-                assert_eq!(ran(paris), Some("set"), "{:?}", called(paris));
-            }
-        };
-        put_back(&mut paris);
-        paris.wait_ms(500);
-        assert_eq!(paris.said(), Status::Pending);
-        for next in ["add", "more"] {
-            paris.answer(Ok(well()));
-            assert_eq!(ran(&paris), Some(next), "{:?}", called(&paris));
-        }
-        // Gone again: whoever takes it away each time is not raced against.
-        paris.answer(Err(lost()));
-        assert!(called(&paris).is_empty(), "{:?}", called(&paris));
-        paris.wait_ms(10_000);
-        assert_eq!(ran(&paris), Some("more"));
-        put_back(&mut paris);
-        for _ in 0..3 {
-            paris.answer(Ok(well()));
-        }
-        assert!(called(&paris).is_empty(), "{:?}", called(&paris));
-        assert_eq!(paris.said(), Status::Applied);
     }
 }

@@ -1,6 +1,7 @@
 //! Scenarios over several engines in virtual time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod again;
 mod alone;
 mod basics;
 mod cost;
