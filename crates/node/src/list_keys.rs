@@ -28,16 +28,51 @@ pub(crate) async fn complete(handle: &Handle, drivers: &Registry, who: &str, put
     }
     let get = Request::Get { id: put.id.clone() };
     let there = tokio::time::timeout(PATIENCE, handle.request_as_is(who.to_owned(), get)).await;
+    name(put, keys, there.ok());
+}
+
+/// Names the fields, now that it was looked whether the replicant is there: where nobody knows, and it may have a policy,
+/// nothing is said of policies.
+fn name(put: &mut Put, keys: Vec<String>, there: Option<Result<Response, RequestError>>) {
     match there {
-        Ok(Ok(Response::Replicant(view))) if view.deleted.is_none() => {
+        Some(Ok(Response::Replicant(view))) if view.deleted.is_none() => {
             if let Some(policy) = &mut put.policy {
                 policy.list_keys = view.policy.list_keys.clone();
             }
         }
-        Ok(Ok(_) | Err(RequestError::NotFound { .. })) | Err(_) => {
+        Some(Ok(Response::Replicant(_)) | Err(RequestError::NotFound { .. })) => {
             put.policy.get_or_insert_default().list_keys = keys;
         }
-        // It says so itself.
-        Ok(Err(_)) => {}
+        // What was asked for says so itself.
+        Some(_) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nobody_says_whether_it_is_there_its_policy_is_left_alone() {
+        let new = || Put {
+            id: "web".parse().unwrap(),
+            kind: Some("kubernetes".into()),
+            scope: None,
+            policy: None,
+            desired: None,
+            overrides: None,
+            base: None,
+        };
+        let keys = || vec!["containerPort".to_owned(), "name".to_owned()];
+        let unsaid = [None, Some(Err(RequestError::Busy { message: String::new() }))];
+        for there in unsaid {
+            let mut put = new();
+            name(&mut put, keys(), there);
+            assert_eq!(put.policy, None);
+        }
+        let mut put = new();
+        let missing = RequestError::NotFound { id: put.id.clone(), unreachable: Vec::new() };
+        name(&mut put, keys(), Some(Err(missing)));
+        assert_eq!(put.policy.unwrap().list_keys, keys());
     }
 }
