@@ -1,7 +1,9 @@
 //! What would go with an object and is somebody else's: the objects in a namespace, and those of a defined kind.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
@@ -19,11 +21,15 @@ const VIEWS: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.m
 /// What a cluster makes by itself in each namespace, or beside what is in it.
 const BY_ITSELF: [&str; 5] = ["Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"];
 
-/// Whether somebody has made an object who is neither the cluster nor the replicant. What has an owner in its namespace goes
-/// with that one anyway.
-fn is_strange(kind: &Kind, object: &ObjectMeta, mark: Mark<'_>, in_namespace: bool) -> bool {
+/// Whether somebody has made an object who is neither the cluster nor the replicant. What is owned only by objects of kinds
+/// that go with it goes anyway, once it is known of these whose they are; an owner that is in no namespace stays.
+fn is_strange(kind: &Kind, object: &ObjectMeta, mark: Mark<'_>, going_too: &BTreeSet<(&str, &str)>) -> bool {
     let has = |annotation: &str| object.annotations.as_ref().and_then(|all| all.get(annotation));
-    let owned = in_namespace && object.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    let goes = |owner: &OwnerReference| {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        going_too.contains(&(group, owner.kind.as_str()))
+    };
+    let owned = object.owner_references.as_ref().is_some_and(|owners| !owners.is_empty() && owners.iter().all(goes));
     let name = object.name.as_deref().unwrap_or_default();
     let by_itself = match kind.resource.kind.as_str() {
         "ServiceAccount" => name == "default",
@@ -42,15 +48,14 @@ impl Replicas {
     /// Refuses to remove what would take objects of others with it.
     ///
     /// # Errors
-    /// [`DriverError::Refused`] names some of them, or what may not be looked at.
+    /// [`DriverError::Refused`] names some of them, or what may not be looked at; [`DriverError::Unavailable`] says that it
+    /// cannot be seen now whether there are some.
     pub(super) async fn holds_no_strangers(&self, key: &Key, live: &Value, mark: Mark<'_>) -> Result<(), DriverError> {
         let (kinds, namespace) = match (key.group.as_str(), key.kind.as_str()) {
             ("", "Namespace") => {
                 let (kinds, complete) = self.server.all_kinds().await?;
                 if !complete {
-                    let reason = "whether it holds objects of others cannot be seen, since the API server does not say which \
-                                  kinds some of its groups have";
-                    return Err(DriverError::Unavailable { reason: format!("{key}: {reason}"), retry_after: None });
+                    return Err(unseen(key, "the API server does not say which kinds some of its groups have"));
                 }
                 let kinds =
                     kinds.into_iter().filter(|kind| kind.namespaced && !VIEWS.contains(&kind.resource.group.as_str()));
@@ -60,19 +65,27 @@ impl Replicas {
                 let text = |pointer: &str| live.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let (group, kind) = (text("/spec/group"), text("/spec/names/kind"));
                 let defined = Key { group, kind, namespace: String::new(), name: "*".into() };
-                match self.server.kind(&defined, None).await {
-                    Ok(kind) => (vec![kind], None),
-                    // It was never served, so there are none.
-                    Err(error) if is_missing(&error) => return Ok(()),
+                let served = match self.server.kind(&defined, None).await {
+                    Ok(kind) => Some(kind).filter(|kind| kind.resource.plural == text("/spec/names/plural")),
+                    Err(error) if is_missing(&error) => None,
                     Err(error) => return Err(error),
+                };
+                match served {
+                    Some(kind) => (vec![kind], None),
+                    None if !was_served(live) => return Ok(()),
+                    // What is stored stays there, and comes back with the kind.
+                    None => return Err(unseen(key, "no version of the kind is served now")),
                 }
             }
             _ => return Ok(()),
         };
         let mut named = Vec::new();
+        let resources = kinds.iter().map(|kind| (kind.resource.group.as_str(), kind.resource.kind.as_str()));
+        // Of a defined kind, only its objects go, and not what these are owned by.
+        let going_too = if namespace.is_some() { resources.collect() } else { BTreeSet::new() };
         for kind in &kinds {
             let look = |object: ObjectMeta| {
-                if is_strange(kind, &object, mark, namespace.is_some()) {
+                if is_strange(kind, &object, mark, &going_too) {
                     let key = kind.of(object.namespace.unwrap_or_default(), object.name.unwrap_or_default());
                     named.push(key.to_string());
                 }
@@ -80,7 +93,10 @@ impl Replicas {
             };
             match self.server.each(kind, "", namespace, PAGE, look).await {
                 Ok(()) => {}
-                Err(error) if is_missing(&error) => {}
+                // It was served a moment ago: what there is of it is stored all the same.
+                Err(error) if is_missing(&error) => {
+                    return Err(unseen(key, &format!("{} is not served any more", kind.resource.plural)));
+                }
                 Err(DriverError::Refused { reason, .. }) => {
                     return Err(refused(key, &format!("whether it holds objects of others cannot be seen: {reason}")));
                 }
@@ -95,6 +111,27 @@ impl Replicas {
         }
         Err(refused(key, &format!("objects that are not of this replicant would go with it: {}", named.join(", "))))
     }
+}
+
+/// Whether a definition was ever served. That is not taken back when it is not served any more: neither where none of its
+/// versions is served, nor while an API server that has just started gets ready.
+fn was_served(definition: &Value) -> bool {
+    let conditions = definition.pointer("/status/conditions").and_then(Value::as_array);
+    let is_true = |condition: &Value| {
+        let kind = condition.get("type").and_then(Value::as_str);
+        condition.get("status").and_then(Value::as_str) == Some("True")
+            && kind.is_some_and(|kind| ["Established", "NamesAccepted"].contains(&kind))
+    };
+    conditions.into_iter().flatten().any(is_true)
+}
+
+/// Nobody knows now whether there are objects of others.
+fn unseen(key: &Key, why: &str) -> DriverError {
+    let reason = format!(
+        "{key}: whether objects of others would go with it cannot be seen: {why}. While the replicant is there its policy may \
+         say \"retain\": true, or \"cascade\": true to have all go"
+    );
+    DriverError::Unavailable { reason, retry_after: None }
 }
 
 fn refused(key: &Key, reason: &str) -> DriverError {

@@ -5,11 +5,13 @@ mod blind;
 mod broken;
 mod drift;
 mod kinds;
+mod made_up;
 mod merge_keys;
 mod operate;
 mod owned;
 mod paged;
 mod rbac;
+mod strangers;
 mod watch;
 mod write;
 

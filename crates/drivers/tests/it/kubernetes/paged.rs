@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-
+use super::made_up::{self, resource, web};
 use super::*;
 
 /// Config maps by their names, in the namespace `shop`; and the namespace, called with its slash.
@@ -33,10 +31,6 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 }
 
 fn answer(objects: &Objects, method: &str, path: &str, query: &str) -> (u16, Value) {
-    let resource = |name: &str, kind: &str, namespaced: bool| {
-        json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs":
-            ["get", "list", "create", "patch", "delete"]})
-    };
     let mut objects = objects.lock().unwrap();
     let all = path.trim_start_matches("/api/v1/");
     let name = match all.trim_start_matches("namespaces/") {
@@ -48,7 +42,11 @@ fn answer(objects: &Objects, method: &str, path: &str, query: &str) -> (u16, Val
         ("/api", _) => (200, json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
         ("/apis", _) => (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})),
         ("/api/v1", _) => {
-            let all = [resource("configmaps", "ConfigMap", true), resource("namespaces", "Namespace", false)];
+            let all = [
+                resource("configmaps", "ConfigMap", true),
+                resource("pods", "Pod", true),
+                resource("namespaces", "Namespace", false),
+            ];
             (200, json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": all}))
         }
         (_, Some(name)) if method == "DELETE" => match objects.remove(name) {
@@ -68,7 +66,11 @@ fn answer(objects: &Objects, method: &str, path: &str, query: &str) -> (u16, Val
             let limit: usize = parameter(query, "limit").unwrap().parse().unwrap();
             assert!(limit <= 500);
             let first: usize = parameter(query, "continue").map_or(0, |next| next.parse().unwrap());
-            let kind = if all == "namespaces" { "Namespace" } else { "ConfigMap" };
+            let kind = match all.rsplit('/').next() {
+                Some("namespaces") => "Namespace",
+                Some("pods") => "Pod",
+                _ => "ConfigMap",
+            };
             let of_kind: Vec<_> = objects.values().filter(|object| object["kind"] == kind).collect();
             let page: Vec<_> = of_kind.iter().skip(first).take(limit).collect();
             let next = (first + limit < of_kind.len()).then(|| (first + limit).to_string());
@@ -82,56 +84,16 @@ fn answer(objects: &Objects, method: &str, path: &str, query: &str) -> (u16, Val
     }
 }
 
-async fn serve(objects: Objects, stream: TcpStream) {
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    // Whoever is gone needs no answer.
-    if stream.read_line(&mut line).await.is_err() || line.is_empty() {
-        return;
-    }
-    let (mut length, mut header) = (0, String::new());
-    while stream.read_line(&mut header).await.unwrap_or(0) > 2 {
-        if let Some(bytes) = header.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = bytes.trim().parse().unwrap();
-        }
-        header.clear();
-    }
-    let _ = stream.read_exact(&mut vec![0; length]).await;
-    let mut words = line.split(' ');
-    let (method, url) = (words.next().unwrap(), words.next().unwrap());
-    let (path, query) = url.split_once('?').unwrap_or((url, ""));
-    let (code, value) = answer(&objects, method, path.trim_end_matches('/'), query);
-    let body = value.to_string();
-    let head = format!("HTTP/1.1 {code} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-    let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await;
-}
-
 async fn made(all: impl IntoIterator<Item = Value>) -> Made {
     let name = |object: &Value| match object["kind"].as_str() {
         Some("Namespace") => NAMESPACE.to_owned(),
         _ => object["metadata"]["name"].as_str().unwrap().to_owned(),
     };
     let objects: Objects = Arc::new(Mutex::new(all.into_iter().map(|object| (name(&object), object)).collect()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let server = objects.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(server.clone(), stream));
-        }
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kubeconfig");
-    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{"name": "it", "cluster": {"server": url}}], "users": [{"name": "it", "user": {}}],
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}]});
-    std::fs::write(&path, config.to_string()).unwrap();
+    let (folder, path) = made_up::server(move |method, path, query| answer(&server, method, path, query).into()).await;
     let driver = KubernetesDriver::from_kubeconfig(&path, None).await.unwrap();
     Made { objects, driver, _folder: folder }
-}
-
-fn web() -> Replica {
-    Replica::new("web".parse().unwrap(), "paris".parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
