@@ -54,6 +54,12 @@ pub enum DriverError {
         /// How long was waited.
         after: Duration,
     },
+    /// The connection to the platform was lost while it was asked for something. Whether it did that is not known.
+    #[error("the platform has not said whether it was done: {reason}")]
+    Unanswered {
+        /// What happened to the connection.
+        reason: String,
+    },
     /// The operating system refused an operation on a file.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {

@@ -94,7 +94,7 @@ async fn within(
     let replica = to_replica(replica);
     let call = AssertUnwindSafe(perform(driver.as_ref(), &replica, work)).catch_unwind();
     let message = match tokio::time::timeout(limit, call).await {
-        Ok(Ok(Err(error @ DriverError::Timeout { .. }))) => error.to_string(),
+        Ok(Ok(Err(error @ (DriverError::Timeout { .. } | DriverError::Unanswered { .. })))) => error.to_string(),
         Ok(Ok(result)) => return result.map_err(|error| refused(&error)),
         Ok(Err(panic)) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

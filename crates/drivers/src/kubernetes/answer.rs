@@ -24,6 +24,31 @@ pub(super) fn error(key: &Key, error: kube::Error) -> DriverError {
     }
 }
 
+/// What is said of a write that was sent and not answered; none if there is an answer, or nothing was sent.
+pub(super) fn unanswered(error: &kube::Error) -> Option<DriverError> {
+    let is_sent = match error {
+        // Whoever passes it on has not heard.
+        kube::Error::Api(status) => matches!(status.code, 502 | 504),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => !is_no_connection(error),
+        // It has answered, in words that are not understood.
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    };
+    is_sent.then(|| DriverError::Unanswered { reason: clipped(&whole(error), MAX_MESSAGE_BYTES) })
+}
+
+/// Whether there was no connection at all.
+fn is_no_connection(error: &kube::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// An error with what led to it: the outermost of a lost connection says nothing.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -54,8 +79,14 @@ fn refused(key: &Key, status: &Status) -> DriverError {
         }
         (410, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None },
         (409, _) => conflict(place, status, message),
+        // Whoever is not known is not told what there is: a token may be renewed, and the server counts as away meanwhile.
+        (401, _) => {
+            let reason =
+                format!("{place}: the API server does not know who asks (is the token still valid?): {message}");
+            DriverError::Unavailable { reason, retry_after: None }
+        }
         // Quotas and webhooks say so, too: all of them may change their mind, and none does so for being asked again at once.
-        (401 | 403, _) => DriverError::Refused { place, reason: forbidden(&message) },
+        (403, _) => DriverError::Refused { place, reason: forbidden(&message) },
         (404, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: None },
         (408 | 504, _) => DriverError::Unavailable { reason: format!("{place}: {message}"), retry_after: after() },
         (429, _) => DriverError::Unavailable {
@@ -127,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_cannot_succeed_is_not_tried_again_at_once() {
-        for (code, reason) in [(403, "Forbidden"), (422, "Invalid"), (400, "BadRequest"), (401, "Unauthorized")] {
+        for (code, reason) in [(403, "Forbidden"), (422, "Invalid"), (400, "BadRequest")] {
             let error = said(json!({"code": code, "reason": reason, "message": "because of this"}));
             assert!(error.is_permanent(), "{code}");
             let text = error.to_string();
@@ -135,9 +166,23 @@ mod tests {
         }
         let unknown = "failed to create typed patch object: .spec.x: field not declared in schema";
         assert!(said(json!({"code": 500, "message": unknown})).is_permanent());
-        for code in [404, 409, 429, 500, 503, 504] {
+        for code in [401, 404, 409, 429, 500, 503, 504] {
             assert!(!said(json!({"code": code, "message": "later"})).is_permanent(), "{code}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_never_sent_was_not_done_and_what_nobody_heard_of_may_have_been() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = kube::Client::try_from(config).unwrap();
+        let request = http::Request::delete("/").body(Vec::new()).unwrap();
+        let error = client.request_text(request).await.unwrap_err();
+        assert!(matches!(error, kube::Error::Service(_)) && unanswered(&error).is_none(), "{error:?}");
+        let api = |code: u16| {
+            let status = json!({"code": code, "message": "x"});
+            unanswered(&kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
+        };
+        assert!(api(504).is_some() && api(403).is_none() && api(503).is_none());
     }
 
     #[test]

@@ -36,7 +36,7 @@ enum Change {
 }
 
 /// Of several failures the first, since what it was about may be why the others failed.
-fn first_of(mut errors: Vec<DriverError>) -> Option<DriverError> {
+pub(super) fn first_of(mut errors: Vec<DriverError>) -> Option<DriverError> {
     // What will be tried again soon comes before what will not.
     let soon = errors.iter().position(|error| !error.is_permanent()).unwrap_or(0);
     (!errors.is_empty()).then(|| errors.swap_remove(soon))
@@ -48,8 +48,9 @@ impl Replicas {
         let wanted = self.wanted(object, options).await?;
         let (kind, key, rank) = (&wanted.kind, &wanted.key, wanted.rank);
         self.watcher.watch(&self.server, kind, &key.namespace);
-        self.uses(kind, &key.namespace).await?;
         let live = self.server.get(kind, key).await?;
+        // Of what may not even be read, nothing is made.
+        self.used.add(kind, &key.namespace);
         if let Some(live) = &live
             && !live.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
         {
@@ -189,12 +190,9 @@ impl Replicas {
         options: &Options,
         tidy: bool,
     ) -> Result<usize, DriverError> {
-        let known = if tidy { self.named(replica).await? } else { self.known(replica).await? };
-        let mut removed = 0;
-        for (kind, key) in known.iter().filter(|(_, key)| !made.iter().any(|made| made.key == *key)) {
-            let kept = |uid: &str| made.iter().any(|made| made.uid.as_deref() == Some(uid));
-            removed += usize::from(self.remove(kind, key, mark(replica), options, false, kept).await?);
-        }
-        Ok(removed)
+        let known = if tidy { self.named(replica).await? } else { self.known(replica).await?.objects };
+        let kept = |uid: &str| made.iter().any(|made| made.uid.as_deref() == Some(uid));
+        let known: Vec<_> = known.into_iter().filter(|(_, key)| !made.iter().any(|made| made.key == *key)).collect();
+        self.remove_these(&known, replica, options, false, &kept).await
     }
 }

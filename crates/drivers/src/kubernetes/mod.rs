@@ -25,6 +25,8 @@ mod source;
 mod stamp;
 mod strangers;
 mod strategic;
+mod survey;
+mod used;
 mod watching;
 
 use std::path::Path;
@@ -106,7 +108,7 @@ impl KubernetesDriver {
         let source = Source { path: path.to_owned(), context: None };
         let (config, sourced) = source.followed().await?;
         let first = longest / 10;
-        Self::new(config, Some(sourced), Pace { watches, first, longest, well: longest / 2 })
+        Self::new(config, Some(sourced), Pace { watches, first, longest, well: longest / 2, again: longest })
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::health::{self, rolled_up};
 use super::kinds::{Kind, is_missing};
 use super::manifest::{self, Key, Object};
-use super::operation::{Action, nothing, place};
+use super::operation::{Action, allowed, nothing, place};
 use super::options::Options;
 use super::replicas::{AT_ONCE, MANY, Replicas, digest_of, inventory, local_id, mark};
 use super::stamp;
@@ -47,6 +47,15 @@ impl Held {
 fn only(value: &Value, options: &Options) -> Result<Object, DriverError> {
     let object = manifest::objects(value, options)?.pop();
     object.ok_or_else(|| DriverError::invalid("payload", "it makes no object of the manifest"))
+}
+
+/// The manifest that an object carries, if it may be made and is this object's. Whoever may annotate an object here need not
+/// be allowed to write others, and would have them written with the rights of the node.
+fn operated_on(key: &Key, manifest: &Value, options: &Options) -> Option<Object> {
+    let object = only(manifest, options).ok()?;
+    let called = key_of(&object, options);
+    let here = key.namespace.is_empty() || called.namespace == key.namespace;
+    ((&called.group, &called.kind, &called.name) == (&key.group, &key.kind, &key.name) && here).then_some(object)
 }
 
 /// An object with what tells which operation made it so.
@@ -102,7 +111,7 @@ impl Replicas {
             }
             keys.insert(key);
         }
-        let others = if names.is_some() { self.named(replica).await? } else { self.known(replica).await? };
+        let others = if names.is_some() { self.named(replica).await? } else { self.known(replica).await?.objects };
         for (kind, key) in others.into_iter().rev() {
             if keys.insert(key.clone()) {
                 found.push(Held { key, kind: Some(kind), manifest: None, live: None });
@@ -122,8 +131,10 @@ impl Replicas {
         self.watcher.watch(&self.server, kind, &held.key.namespace);
         let live = self.live(kind, &held.key).await?;
         held.live = live.filter(|live| stamp::is_of(&held.key, live, mark(replica)));
-        if let Some(manifest) = held.live.as_ref().and_then(stamp::manifest_of) {
-            held.manifest = Some(only(&manifest, options)?);
+        if let Some(manifest) = held.live.as_ref().and_then(stamp::manifest_of)
+            && let Some(manifest) = operated_on(&held.key, &manifest, options)
+        {
+            held.manifest = Some(manifest);
         }
         Ok(held)
     }
@@ -180,11 +191,12 @@ impl Replicas {
             Action::Delete(target) => {
                 let place = place(target.as_ref(), held.iter().map(|held| &held.key))?;
                 let gone = place.map(|place| held.remove(place));
+                gone.as_ref().map_or(Ok(()), |gone| allowed(&gone.key.group, &gone.key.kind))?;
                 let names = named(held.iter().map(|held| held.key.clone()))?;
                 let output = match &gone {
                     Some(Held { key, kind, .. }) => {
                         if let Some(kind) = kind
-                            && let Err(error) = self.remove(kind, key, mark(replica), &options, false, |_| false).await
+                            && let Err(error) = self.remove(kind, key, mark(replica), &options, false, &|_| false).await
                         {
                             let live = self.live(kind, key).await?;
                             let going = |live: &Value| live.pointer("/metadata/deletionTimestamp").is_some();
@@ -258,7 +270,8 @@ impl Replicas {
             }
             Action::Delete(target) => {
                 if let Some(place) = place(target.as_ref(), keys.iter())? {
-                    objects.remove(place);
+                    let gone = objects.remove(place);
+                    allowed(&gone.group, &gone.kind)?;
                 }
             }
         }

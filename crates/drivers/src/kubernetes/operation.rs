@@ -145,8 +145,12 @@ impl Action {
     }
 }
 
-/// The manifests of what operations have made are kept in annotations, where values of secrets have no business.
-fn allowed(group: &str, kind: &str) -> Result<(), DriverError> {
+/// Whether operations may be about objects of a kind: the manifests of what they have made are kept in annotations, where values
+/// of secrets have no business.
+///
+/// # Errors
+/// [`DriverError::Invalid`] if they may not.
+pub(super) fn allowed(group: &str, kind: &str) -> Result<(), DriverError> {
     if group.is_empty() && kind == "Secret" {
         return Err(invalid("payload", "a Secret is changed by the desired state only, not by operations"));
     }

@@ -3,19 +3,30 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
 use kube::core::ObjectMeta;
 
+use super::apply::first_of;
 use super::health;
 use super::kinds::{Kind, is_missing};
 use super::manifest::{Key, rank};
 use super::options::Options;
-use super::replicas::{LOOK_EVERY, PATIENCE, Replicas, Used, inventory, mark, uid};
+use super::replicas::{AT_ONCE, LOOK_EVERY, MANY, PATIENCE, Replicas, inventory, mark, uid};
 use super::server::PAGE;
 use super::stamp::{self, Mark};
+use super::used::Used;
 use crate::{Done, DriverError, Replica};
 
 /// The most objects of one kind that are found by the label of a replicant.
 const MAX_FOUND: usize = 10_000;
+
+/// The objects of a replicant.
+pub(super) struct Known {
+    pub(super) objects: Vec<(Kind, Key)>,
+    /// Why there may be others.
+    pub(super) unseen: Option<String>,
+}
 
 /// What was made last goes first.
 fn in_order(mut found: Vec<(Kind, Key)>) -> Vec<(Kind, Key)> {
@@ -32,7 +43,7 @@ impl Replicas {
         mark: Mark<'_>,
         options: &Options,
         retain: bool,
-        kept: impl Fn(&str) -> bool,
+        kept: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<bool, DriverError> {
         let Some(live) = self.live(kind, key).await? else { return Ok(false) };
         let was = uid(&live);
@@ -76,13 +87,18 @@ impl Replicas {
 
     /// All objects of a replicant, as they are to be removed: those that it is known by, and those that have its label,
     /// since what was done last may not have come to an end.
-    pub(super) async fn known(&self, replica: &Replica) -> Result<Vec<(Kind, Key)>, DriverError> {
+    pub(super) async fn known(&self, replica: &Replica) -> Result<Known, DriverError> {
         let mut found = self.named(replica).await?;
+        let mut unseen = None;
         let mut keys: BTreeSet<_> = found.iter().map(|(_, key)| key.clone()).collect();
-        for Used { kind, mut namespaces } in self.used().await? {
+        let (used, looked) = self.used.all(&self.server).await?;
+        for Used { kind, mut namespaces } in used {
             namespaces.extend(keys.iter().map(|key| key.namespace.clone()).filter(|namespace| !namespace.is_empty()));
             let objects = match self.labelled(replica, &kind, &namespaces).await {
-                Ok(objects) => objects,
+                Ok((objects, refused)) => {
+                    unseen = unseen.or(refused);
+                    objects
+                }
                 // Without its kind there is no object.
                 Err(error) if is_missing(&error) => {
                     if self.server.is_defined(&kind.of(String::new(), "*".to_owned())).await? {
@@ -98,33 +114,41 @@ impl Replicas {
                 }
             }
         }
-        Ok(in_order(found))
+        // Nobody has the right to list all kinds only to remove a replica, but there was something of one that has many objects.
+        if found.is_empty() && (!looked.listed || replica.local_id.as_deref() == Some(MANY)) {
+            unseen = unseen.or(looked.refused);
+        }
+        Ok(Known { objects: in_order(found), unseen })
     }
 
-    /// The objects of a replicant of one kind. Where the rights do not suffice to look in all namespaces, in these.
+    /// The objects of a replicant of one kind, and why not all are known. Where the rights do not suffice to look in all
+    /// namespaces, in these.
     async fn labelled(
         &self,
         replica: &Replica,
         kind: &Kind,
         namespaces: &BTreeSet<String>,
-    ) -> Result<Vec<Key>, DriverError> {
+    ) -> Result<(Vec<Key>, Option<String>), DriverError> {
         match self.marked(replica, kind, None).await {
             Err(DriverError::Refused { reason, .. }) if !kind.namespaced || namespaces.is_empty() => {
                 kind.is_not_looked_for(&reason);
-                return Ok(Vec::new());
+                return Ok((Vec::new(), Some(reason)));
             }
             Err(DriverError::Refused { .. }) => {}
-            other => return other,
+            other => return other.map(|found| (found, None)),
         }
-        let mut found = Vec::new();
+        let (mut found, mut refused) = (Vec::new(), None);
         for namespace in namespaces {
             match self.marked(replica, kind, Some(namespace)).await {
                 Ok(objects) => found.extend(objects),
-                Err(DriverError::Refused { reason, .. }) => kind.is_not_looked_for(&reason),
+                Err(DriverError::Refused { reason, .. }) => {
+                    kind.is_not_looked_for(&reason);
+                    refused.get_or_insert(reason);
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        Ok((found, refused))
     }
 
     /// Those with the label that are no copies.
@@ -171,12 +195,54 @@ impl Replicas {
 
     async fn remove_all(&self, replica: &Replica, options: &Options, retain: bool) -> Result<Done, DriverError> {
         self.tidy().remove(&replica.id);
-        let known = self.known(replica).await?;
-        let mut removed = 0;
-        for (kind, key) in &known {
-            removed += usize::from(self.remove(kind, key, mark(replica), options, retain, |_| false).await?);
+        let Known { objects, unseen } = self.known(replica).await?;
+        let removed = self.remove_these(&objects, replica, options, retain, &|_| false).await?;
+        // What is not remembered and could not be looked for must not be believed to be gone. Where objects stay anyway, they may.
+        if let Some(reason) = unseen.filter(|_| !retain && inventory(replica.local_id.as_deref()).is_empty()) {
+            self.used.look_again();
+            return Err(DriverError::Refused { place: replica.id.to_string(), reason: unlisted(&reason) });
         }
-        let output = format!("{removed} objects removed, {} left", known.len() - removed);
+        let output = format!("{removed} objects removed, {} left", objects.len() - removed);
         Ok(Done { output, ..Done::default() })
     }
+
+    /// Removes objects that are in order. Where some cannot be, the others of their rank are all the same. How many.
+    ///
+    /// # Errors
+    /// That of the first that could not.
+    pub(super) async fn remove_these(
+        &self,
+        objects: &[(Kind, Key)],
+        replica: &Replica,
+        options: &Options,
+        retain: bool,
+        kept: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<usize, DriverError> {
+        let mut removed = 0;
+        for same in objects.chunk_by(|(_, a), (_, b)| rank(&a.group, &a.kind) == rank(&b.group, &b.kind)) {
+            let mut calls = Vec::<BoxFuture<'_, _>>::new();
+            for (kind, key) in same {
+                calls.push(Box::pin(self.remove(kind, key, mark(replica), options, retain, kept)));
+            }
+            let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
+            let mut errors = Vec::new();
+            for result in results {
+                match result {
+                    Ok(was_there) => removed += usize::from(was_there),
+                    Err(error) => errors.push(error),
+                }
+            }
+            if let Some(error) = first_of(errors) {
+                return Err(error);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn unlisted(reason: &str) -> String {
+    format!(
+        "what was made of it is not remembered, and cannot be looked for: {reason}. Give the right to list what it may have made \
+         (khufu kubernetes rbac prints roles), or remove by hand what is left of it; it is looked for again now and then"
+    )
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use khufu_crdt::ReplicantId;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::options::Options;
 use super::pulse::Pulse;
 use super::server::{MANAGER, Server};
 use super::stamp::{self, Mark};
+use super::used::InUse;
 use super::watching::{Pace, Watcher};
 use crate::{DriverError, Replica, digest};
 
@@ -25,8 +26,6 @@ pub(super) const AT_ONCE: usize = 8;
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How often is looked meanwhile.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// What could not be looked for is looked for again after so long.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The longest list of objects by which a replica is known; beyond it they are found by their label.
 const MAX_LOCAL_ID_BYTES: usize = 16 << 10;
 /// What stands for a list that is longer.
@@ -39,25 +38,10 @@ pub(super) struct Replicas {
     pub(super) pulse: Pulse,
     pub(super) normal: Normal,
     pub(super) schemas: Arc<Schemas>,
-    /// The kinds of which there may be objects of replicants, and in which namespaces there are; none before it was looked.
-    used: tokio::sync::Mutex<Option<AllUsed>>,
+    /// The kinds of which there may be objects of replicants, and in which namespaces there are.
+    pub(super) used: InUse,
     /// The replicants of which there is nothing but what their local id names: the last that was done with them succeeded.
     tidy: Mutex<BTreeSet<ReplicantId>>,
-}
-
-/// All of these, and when those are looked for again that could not be.
-#[derive(Default)]
-struct AllUsed {
-    kinds: BTreeMap<(String, String), Used>,
-    again: Option<Instant>,
-}
-
-/// A kind of which there may be objects of replicants.
-#[derive(Clone)]
-pub(super) struct Used {
-    pub(super) kind: Kind,
-    /// Where they were made since this process has begun.
-    pub(super) namespaces: BTreeSet<String>,
 }
 
 /// An object that is asked for, as the server knows its kind.
@@ -128,41 +112,13 @@ impl Replicas {
             pulse,
             normal: Normal::default(),
             schemas: Arc::default(),
-            used: Default::default(),
+            used: InUse::new(pace.again),
             tidy: Mutex::default(),
         }
     }
 
     pub(super) fn tidy(&self) -> std::sync::MutexGuard<'_, BTreeSet<ReplicantId>> {
         self.tidy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Kinds of which there may be objects of replicants. What an earlier process has made is looked for once.
-    pub(super) async fn used(&self) -> Result<Vec<Used>, DriverError> {
-        let mut used = self.used.lock().await;
-        if used.as_ref().is_none_or(|used| used.again.is_some_and(|again| again <= Instant::now())) {
-            let (found, complete) = self.server.kinds_with(stamp::REPLICANT).await?;
-            let used = used.get_or_insert_default();
-            used.again = (!complete).then(|| Instant::now() + LOOK_AGAIN);
-            for kind in found {
-                let name = (kind.resource.group.clone(), kind.resource.kind.clone());
-                used.kinds.entry(name).or_insert_with(|| Used { kind, namespaces: BTreeSet::new() });
-            }
-        }
-        Ok(used.iter().flat_map(|used| used.kinds.values()).cloned().collect())
-    }
-
-    pub(super) async fn uses(&self, kind: &Kind, namespace: &str) -> Result<(), DriverError> {
-        self.used().await?;
-        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
-        if let Some(used) = &mut *self.used.lock().await {
-            let entry =
-                used.kinds.entry(name).or_insert_with(|| Used { kind: kind.clone(), namespaces: BTreeSet::new() });
-            if !namespace.is_empty() && !entry.namespaces.contains(namespace) {
-                entry.namespaces.insert(namespace.to_owned());
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn wanted(&self, object: &Object, options: &Options) -> Result<Wanted, DriverError> {

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use kube::api::Preconditions;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::core::{ApiResource, ObjectMeta};
-use kube::discovery::{self, ApiCapabilities, Scope, verbs};
+use kube::core::ObjectMeta;
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
@@ -254,94 +253,6 @@ impl Server {
     }
 }
 
-impl Server {
-    /// Whether there is a definition of a kind that is not served: then there may be objects of it all the same. A server
-    /// that has just started serves them a little later.
-    pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
-        let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
-        let all = Key { group, kind, namespace: String::new(), name: "*".into() };
-        // They are called by the plural and the group.
-        let lower = key.kind.to_lowercase();
-        let begin = lower.get(..lower.len().saturating_sub(1)).unwrap_or(&lower);
-        let end = format!(".{}", key.group);
-        let is_it = |name: &str| name.starts_with(begin) && name.ends_with(&end);
-        self.any(&self.kind(&all, None).await?, "", PAGE, |known| known.name.as_deref().is_some_and(is_it)).await
-    }
-
-    /// Whether an object of a kind with these labels is one that is looked for.
-    async fn any(
-        &self,
-        kind: &Kind,
-        labels: &str,
-        page: u32,
-        is_it: impl Fn(&ObjectMeta) -> bool + Send + Sync,
-    ) -> Result<bool, DriverError> {
-        let mut found = false;
-        let look = |object: ObjectMeta| {
-            found = is_it(&object);
-            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        self.each(kind, labels, None, page, look).await?;
-        Ok(found)
-    }
-
-    /// The kinds of which there are objects with these labels, of those that can be listed and removed here; and whether all
-    /// could be looked at.
-    pub(super) async fn kinds_with(&self, labels: &str) -> Result<(Vec<Kind>, bool), DriverError> {
-        let mut found = Vec::new();
-        let (kinds, mut complete) = self.all_kinds().await?;
-        for kind in kinds {
-            match self.any(&kind, labels, 1, |_| true).await {
-                Ok(false) => {}
-                Ok(true) => found.push(kind),
-                Err(DriverError::Refused { reason, .. }) => kind.is_not_looked_for(&reason),
-                // It has just gone.
-                Err(error) if kinds::is_missing(&error) => {}
-                // One kind that is broken holds up none of the others.
-                Err(error) if self.is_ready().await => {
-                    kind.is_not_looked_for(&error.to_string());
-                    complete = false;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((found, complete))
-    }
-
-    /// All kinds whose objects can be listed and removed, and whether all groups have said theirs.
-    pub(super) async fn all_kinds(&self) -> Result<(Vec<Kind>, bool), DriverError> {
-        let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
-        let groups = reading(self.client().list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
-        let core = std::iter::once(String::new());
-        let mut served = Vec::new();
-        let mut complete = true;
-        for name in core.chain(groups.groups.into_iter().map(|group| group.name)) {
-            match reading(discovery::group(&self.client(), &name)).await {
-                Ok(Ok(group)) => served.extend(group.resources_by_stability()),
-                // Others go on while one of those that are served elsewhere is broken.
-                Ok(Err(error)) if !name.is_empty() => {
-                    tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
-                    complete = false;
-                }
-                Err(error) if !name.is_empty() => {
-                    tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
-                    complete = false;
-                }
-                Ok(Err(error)) => return Err(answer::error(&all, error)),
-                Err(error) => return Err(error),
-            }
-        }
-        let can = |capabilities: &ApiCapabilities, verb| capabilities.supports_operation(verb);
-        let kinds = served.into_iter().filter(|(_, all)| can(all, verbs::LIST) && can(all, verbs::DELETE));
-        let kind = |(resource, all): (ApiResource, ApiCapabilities)| Kind {
-            resource,
-            namespaced: all.scope == Scope::Namespaced,
-            watched: can(&all, verbs::WATCH),
-        };
-        Ok((kinds.map(kind).collect(), complete))
-    }
-}
-
 fn to_value(key: &Key, object: &DynamicObject) -> Result<Value, DriverError> {
     serde_json::to_value(object).map_err(|error| DriverError::Unavailable {
         reason: format!("{key}: what the API server said is no object: {error}"),
@@ -349,7 +260,9 @@ fn to_value(key: &Key, object: &DynamicObject) -> Result<Value, DriverError> {
     })
 }
 
-async fn reading<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, DriverError> {
+pub(super) async fn reading<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Result<T, kube::Error>, DriverError> {
     tokio::time::timeout(LIMIT, call).await.map_err(|_| DriverError::Unavailable {
         reason: format!("the API server did not answer within {} s", LIMIT.as_secs()),
         retry_after: None,
@@ -358,5 +271,6 @@ async fn reading<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resul
 
 /// Where no answer comes, nobody knows whether it was done.
 async fn writing<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, DriverError> {
-    tokio::time::timeout(LIMIT, call).await.map_err(|_| DriverError::Timeout { after: LIMIT })
+    let said = tokio::time::timeout(LIMIT, call).await.map_err(|_| DriverError::Timeout { after: LIMIT })?;
+    said.map_or_else(|error| answer::unanswered(&error).map_or(Ok(Err(error)), Err), |done| Ok(Ok(done)))
 }

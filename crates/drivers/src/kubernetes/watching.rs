@@ -38,12 +38,14 @@ pub(super) struct Pace {
     pub(super) longest: Duration,
     /// A watch that has been going on for so long is one.
     pub(super) well: Duration,
+    /// The pause before what could not be looked for, of what an earlier process has made, is looked for again.
+    pub(super) again: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        let [first, longest, well] = [5, 300, 10].map(Duration::from_secs);
-        Self { watches: 128, first, longest, well }
+        let [first, longest, well, again] = [5, 300, 10, 60].map(Duration::from_secs);
+        Self { watches: 128, first, longest, well, again }
     }
 }
 

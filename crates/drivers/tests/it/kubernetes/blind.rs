@@ -5,7 +5,7 @@ use super::*;
 const EVERY: Duration = Duration::from_secs(2);
 
 /// A role of a user for one resource, in all namespaces or in one.
-fn rights(user: &str, resource: &str, verbs: &[&str], namespace: Option<&str>) -> [Value; 2] {
+pub(super) fn rights(user: &str, resource: &str, verbs: &[&str], namespace: Option<&str>) -> [Value; 2] {
     let api = "rbac.authorization.k8s.io";
     let (role, binding) = match namespace {
         Some(_) => ("Role", "RoleBinding"),
@@ -22,7 +22,7 @@ fn rights(user: &str, resource: &str, verbs: &[&str], namespace: Option<&str>) -
 }
 
 impl Scene {
-    fn grant(&self, roles: &[Value]) {
+    pub(super) fn grant(&self, roles: &[Value]) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
         let output = self.cluster.kubectl_as(ADMIN, &["apply", "-f", "-"], Some(&list.to_string()));
         assert!(output.status.success(), "{output:?}");

@@ -6,11 +6,13 @@ mod broken;
 mod drift;
 mod kinds;
 mod made_up;
+mod many_kinds;
 mod merge_keys;
 mod operate;
 mod owned;
 mod paged;
 mod rbac;
+mod remove;
 mod strangers;
 mod watch;
 mod write;
@@ -35,6 +37,9 @@ const NARROW: &str = "narrow";
 const LATE: &str = "late";
 const WIDER: &str = "wider";
 
+/// The user whose rights are taken away.
+const TAKEN: &str = "taken";
+
 /// The cluster that tests share; none where there are no servers. It lives in a thread of its own, since it ends with the
 /// thread that has started it.
 fn cluster() -> Option<&'static Cluster> {
@@ -43,8 +48,12 @@ fn cluster() -> Option<&'static Cluster> {
         .get_or_init(|| {
             let (sender, receiver) = mpsc::channel();
             std::thread::spawn(move || {
-                let builder =
-                    Cluster::builder("paris").user(NOBODY, &[]).user(NARROW, &[]).user(LATE, &[]).user(WIDER, &[]);
+                let builder = Cluster::builder("paris")
+                    .user(NOBODY, &[])
+                    .user(NARROW, &[])
+                    .user(LATE, &[])
+                    .user(WIDER, &[])
+                    .user(TAKEN, &[]);
                 let builder = ACCOUNTS.into_iter().fold(builder, |builder, account| builder.user(account, &[]));
                 sender.send(builder.start()).unwrap();
                 loop {

@@ -364,3 +364,63 @@ async fn an_operation_on_what_was_removed_by_hand_has_it_put_back_first_with_all
     assert_eq!(scene.deployment("web")["spec"]["replicas"], 5);
     assert_eq!(scene.look(&replica).await.drift, None);
 }
+
+#[tokio::test]
+async fn a_manifest_in_an_annotation_counts_only_for_the_object_that_carries_it() {
+    let Some(scene) = Scene::new("carried").await else { return };
+    scene.kubectl(&["create", "namespace", "carried-elsewhere"]);
+    let mut replica = scene.replica("carried");
+    scene.made(&mut replica, &deployment(&scene, "web")).await;
+    scene.ran(&mut replica, "s1", "scale", json!({"replicas": 3})).await;
+    let carry = |manifest: &Value| {
+        let annotation = format!("khufu.dev/manifest={manifest}");
+        scene.kubectl(&["annotate", "--overwrite", "deployment", "web", &annotation]);
+    };
+    let mut elsewhere = deployment(&scene, "web");
+    elsewhere["metadata"]["namespace"] = json!("carried-elsewhere");
+    let mut another = deployment(&scene, "another");
+    another["metadata"]["namespace"] = json!("carried");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web", "namespace": "carried"}});
+    for (number, manifest) in [elsewhere, another, secret, json!({"kind": 3})].iter().enumerate() {
+        carry(manifest);
+        let seen = scene.look(&replica).await;
+        assert!(seen.exists && seen.drift.unwrap_or_default().contains("khufu.dev/manifest"), "{manifest}");
+        // Whoever wrote the annotation has it, so that it is taken by force only.
+        let forced = scene.told("carried", json!({"force": true}));
+        let forced = Replica { options: forced.options, ..replica.clone() };
+        scene.operate(&forced, &format!("r{number}"), "restart", json!(null)).await.unwrap();
+        assert_eq!(scene.look(&replica).await.drift, None, "{manifest}");
+    }
+    assert_eq!((scene.get("deployment", "another"), scene.get("secret", "web")), (None, None));
+    let others = scene.cluster.kubectl(&["get", "deployments", "--namespace", "carried-elsewhere", "--output=name"]);
+    assert_eq!(String::from_utf8(others.stdout).unwrap(), "");
+}
+
+#[tokio::test]
+async fn what_only_operations_have_made_is_missed_when_it_is_gone() {
+    let Some(scene) = Scene::new("missed").await else { return };
+    let mut replica = scene.replica("missed");
+    scene.ran(&mut replica, "a1", "apply", json!({"manifest": scene.config_map("a", json!({}))})).await;
+    scene.kubectl(&["delete", "configmap", "a"]);
+    let seen = scene.look(&replica).await;
+    assert_eq!(seen.health.map(|health| health.condition), Some(khufu_crdt::Condition::NotFound));
+    assert!(!seen.exists && seen.drift.is_some());
+    // Of what there never was, nothing is said.
+    assert_eq!(scene.look(&scene.replica("never")).await.health, None);
+}
+
+#[tokio::test]
+async fn no_operation_removes_a_secret() {
+    let Some(scene) = Scene::new("op-secret").await else { return };
+    let mut replica = scene.told("op-secret", json!({"secrets": "allow"}));
+    let metadata = json!({"name": "s", "namespace": "op-secret"});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
+    scene.made(&mut replica, &secret).await;
+    let delete = operation("d1", "delete", json!(null));
+    let shown = scene.driver.diff(&replica, &[Work::Desired(secret), Work::Operation(delete)]).await.map(drop);
+    for error in [scene.operate(&replica, "d1", "delete", json!(null)).await.map(drop), shown] {
+        let error = error.unwrap_err();
+        assert!(error.is_permanent() && error.to_string().contains("by the desired state only"), "{error}");
+    }
+    assert!(scene.get("secret", "s").is_some());
+}

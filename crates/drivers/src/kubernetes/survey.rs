@@ -1,0 +1,132 @@
+//! All kinds that an API server serves, and of which of them it has something.
+
+use std::ops::ControlFlow;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
+use kube::core::{ApiResource, ObjectMeta};
+use kube::discovery::{self, ApiCapabilities, ApiGroup, Scope, verbs};
+
+use super::answer;
+use super::kinds::{self, Kind};
+use super::manifest::Key;
+use super::server::{PAGE, Server, reading};
+use crate::DriverError;
+
+/// Of so many kinds is asked at once: those that do not answer leave room for what else is under way.
+const AT_ONCE: usize = 4;
+
+/// What a look at all kinds has shown.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// The kinds of which there are objects.
+    pub(super) found: Vec<Kind>,
+    /// Whether any kind could be listed.
+    pub(super) listed: bool,
+    /// Why one of those that may not be listed was not.
+    pub(super) refused: Option<String>,
+    /// Whether all that may be listed was.
+    pub(super) complete: bool,
+}
+
+impl Server {
+    /// Whether there is a definition of a kind that is not served: then there may be objects of it all the same. A server
+    /// that has just started serves them a little later.
+    pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
+        let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
+        let all = Key { group, kind, namespace: String::new(), name: "*".into() };
+        // They are called by the plural and the group.
+        let lower = key.kind.to_lowercase();
+        let begin = lower.get(..lower.len().saturating_sub(1)).unwrap_or(&lower);
+        let end = format!(".{}", key.group);
+        let is_it = |name: &str| name.starts_with(begin) && name.ends_with(&end);
+        self.any(&self.kind(&all, None).await?, "", PAGE, |known| known.name.as_deref().is_some_and(is_it)).await
+    }
+
+    /// Whether an object of a kind with these labels is one that is looked for.
+    async fn any(
+        &self,
+        kind: &Kind,
+        labels: &str,
+        page: u32,
+        is_it: impl Fn(&ObjectMeta) -> bool + Send + Sync,
+    ) -> Result<bool, DriverError> {
+        let mut found = false;
+        let look = |object: ObjectMeta| {
+            found = is_it(&object);
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.each(kind, labels, None, page, look).await?;
+        Ok(found)
+    }
+
+    /// The kinds of which there are objects with these labels, of those that can be listed and removed here.
+    pub(super) async fn survey(&self, labels: &str) -> Result<Survey, DriverError> {
+        let (kinds, complete) = self.all_kinds().await?;
+        let mut survey = Survey { complete, ..Survey::default() };
+        let mut calls = Vec::<BoxFuture<'_, _>>::new();
+        for kind in kinds {
+            calls.push(Box::pin(async move { (self.any(&kind, labels, 1, |_| true).await, kind) }));
+        }
+        let mut calls = stream::iter(calls).buffer_unordered(AT_ONCE);
+        while let Some((looked, kind)) = calls.next().await {
+            match looked {
+                Ok(found) => {
+                    survey.listed = true;
+                    survey.found.extend(found.then_some(kind));
+                }
+                Err(DriverError::Refused { reason, .. }) => {
+                    kind.is_not_looked_for(&reason);
+                    survey.refused.get_or_insert(reason);
+                }
+                // It has just gone.
+                Err(error) if kinds::is_missing(&error) => {}
+                // One kind that is broken holds up none of the others.
+                Err(error) if self.is_ready().await => {
+                    kind.is_not_looked_for(&error.to_string());
+                    survey.complete = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(survey)
+    }
+
+    /// All kinds whose objects can be listed and removed, and whether all groups have said theirs.
+    pub(super) async fn all_kinds(&self) -> Result<(Vec<Kind>, bool), DriverError> {
+        let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
+        let groups = reading(self.client().list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
+        let core = std::iter::once(String::new());
+        let mut calls = Vec::<BoxFuture<'_, (String, Result<ApiGroup, DriverError>)>>::new();
+        for name in core.chain(groups.groups.into_iter().map(|group| group.name)) {
+            let all = &all;
+            calls.push(Box::pin(async move {
+                let said = reading(discovery::group(&self.client(), &name)).await;
+                let said = said.and_then(|group| group.map_err(|error| answer::error(all, error)));
+                (name, said)
+            }));
+        }
+        let mut calls = stream::iter(calls).buffered(AT_ONCE);
+        let mut served = Vec::new();
+        let mut complete = true;
+        while let Some((name, said)) = calls.next().await {
+            match said {
+                Ok(group) => served.extend(group.resources_by_stability()),
+                // Others go on while one of those that are served elsewhere is broken.
+                Err(error) if !name.is_empty() => {
+                    tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
+                    complete = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let can = |capabilities: &ApiCapabilities, verb| capabilities.supports_operation(verb);
+        let kinds = served.into_iter().filter(|(_, all)| can(all, verbs::LIST) && can(all, verbs::DELETE));
+        let kind = |(resource, all): (ApiResource, ApiCapabilities)| Kind {
+            resource,
+            namespaced: all.scope == Scope::Namespaced,
+            watched: can(&all, verbs::WATCH),
+        };
+        Ok((kinds.map(kind).collect(), complete))
+    }
+}

@@ -1,0 +1,156 @@
+//! Of which kinds there may be objects of replicants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::kinds::Kind;
+use super::server::Server;
+use super::stamp;
+use crate::DriverError;
+
+/// The longest that a look at all kinds may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A kind of which there may be objects of replicants.
+#[derive(Clone)]
+pub(super) struct Used {
+    pub(super) kind: Kind,
+    /// Where they were made since this process has begun.
+    pub(super) namespaces: BTreeSet<String>,
+}
+
+/// The kinds in use: what an earlier process has made is looked for once, in all kinds. Such a look goes on though whoever
+/// has asked for it has given up, so that it comes to its end however many kinds there are.
+pub(super) struct InUse {
+    /// What could not be looked for is looked for again after so long.
+    again: Duration,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    kinds: BTreeMap<(String, String), Used>,
+    /// What the last look has shown; none before there was one.
+    looked: Option<Looked>,
+    /// The one that is under way.
+    running: Option<(watch::Receiver<Option<DriverError>>, AbortHandle)>,
+}
+
+impl State {
+    fn known(&self) -> Option<(Vec<Used>, Looked)> {
+        self.looked.clone().map(|looked| (self.kinds.values().cloned().collect(), looked))
+    }
+}
+
+/// How much a look has seen.
+#[derive(Clone, Default)]
+pub(super) struct Looked {
+    /// Whether any kind could be listed.
+    pub(super) listed: bool,
+    /// Why one of those that may not be listed was not.
+    pub(super) refused: Option<String>,
+    /// When it is done again, if it is to be.
+    again: Option<Instant>,
+}
+
+impl InUse {
+    pub(super) fn new(again: Duration) -> Self {
+        Self { again, state: Arc::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        state(&self.state)
+    }
+
+    /// All of them. While a look is repeated, what was known before counts.
+    pub(super) async fn all(&self, server: &Arc<Server>) -> Result<(Vec<Used>, Looked), DriverError> {
+        let mut running = {
+            let mut state = self.state();
+            let is_due =
+                state.looked.as_ref().is_none_or(|looked| looked.again.is_some_and(|again| again <= Instant::now()));
+            let running = state.running.take().filter(|(running, _)| running.has_changed().is_ok());
+            state.running = if is_due { Some(running.unwrap_or_else(|| self.look(server.clone()))) } else { running };
+            match (state.known(), &state.running) {
+                (Some(known), _) => return Ok(known),
+                (None, running) => running.as_ref().map(|(running, _)| running.clone()),
+            }
+        };
+        if let Some(running) = &mut running
+            && let Ok(said) = running.wait_for(Option::is_some).await
+            && let Some(error) = &*said
+        {
+            return Err(error.clone());
+        }
+        self.state().known().ok_or_else(|| {
+            let reason = "the look at all kinds has ended without saying anything".to_owned();
+            DriverError::Unavailable { reason, retry_after: None }
+        })
+    }
+
+    /// A kind is in use from now on.
+    pub(super) fn add(&self, kind: &Kind, namespace: &str) {
+        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
+        let mut state = self.state();
+        let used = state.kinds.entry(name);
+        let used = used.or_insert_with(|| Used { kind: kind.clone(), namespaces: BTreeSet::new() });
+        if !namespace.is_empty() && !used.namespaces.contains(namespace) {
+            used.namespaces.insert(namespace.to_owned());
+        }
+    }
+
+    /// What was refused may be allowed the next time.
+    pub(super) fn look_again(&self) {
+        if let Some(looked) = &mut self.state().looked {
+            looked.again = Some(Instant::now());
+        }
+    }
+
+    /// Looks at all kinds, in a task of its own. Its receiver hears of an error, or that the sender is gone.
+    fn look(&self, server: Arc<Server>) -> (watch::Receiver<Option<DriverError>>, AbortHandle) {
+        let (sender, receiver) = watch::channel(None);
+        let (shared, pause) = (self.state.clone(), self.again);
+        let task = tokio::spawn(async move {
+            let survey = tokio::time::timeout(LIMIT, server.survey(stamp::REPLICANT)).await;
+            let survey = survey.unwrap_or_else(|_| {
+                let reason = format!("not all kinds could be looked at within {} s", LIMIT.as_secs());
+                Err(DriverError::Unavailable { reason, retry_after: None })
+            });
+            let mut state = state(&shared);
+            state.running = None;
+            let again = Instant::now() + pause;
+            match survey {
+                Ok(survey) => {
+                    for kind in survey.found {
+                        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
+                        state.kinds.entry(name).or_insert_with(|| Used { kind, namespaces: BTreeSet::new() });
+                    }
+                    let again = (!survey.complete).then_some(again);
+                    state.looked = Some(Looked { listed: survey.listed, refused: survey.refused, again });
+                }
+                Err(error) => {
+                    if let Some(looked) = &mut state.looked {
+                        looked.again = Some(again);
+                    }
+                    let _ = sender.send(Some(error));
+                }
+            }
+        });
+        (receiver, task.abort_handle())
+    }
+}
+
+fn state(shared: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.state().running {
+            task.abort();
+        }
+    }
+}
