@@ -17,6 +17,8 @@ async fn a_definition_of_which_no_version_is_served_keeps_what_is_stored() {
         let patch = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": served}]).to_string();
         scene.kubectl(&["patch", "crd", "wells.unserved.example.org", "--type=json", "-p", &patch]);
     };
+    // It is not asked again at once which kinds there are.
+    assert!(scene.driver.delete(&replica).await.unwrap_err().is_permanent());
     serve(false);
     until("it is not served", async || {
         !scene.cluster.kubectl(&["get", "--raw", "/apis/unserved.example.org/v1/wells"]).status.success()
