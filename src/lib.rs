@@ -7,7 +7,8 @@
 //!
 //! This crate only gathers the others: [`Node`] to embed a node in a service, [`Driver`] to teach it
 //! a platform, and the crates themselves as modules for those who need a part of them. It has no logic and must never get
-//! any. The driver for files is always there; the one for Kubernetes comes with the feature `kubernetes`.
+//! any. The driver for files is always there; the one for Kubernetes comes with the feature `kubernetes`,
+//! the one that runs commands with `shell`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,6 +38,8 @@
 pub use khufu_crdt::{Capabilities, Operation, OperationId, Policy, ReplicantId, SiteName, Status};
 #[cfg(feature = "kubernetes")]
 pub use khufu_drivers::KubernetesDriver;
+#[cfg(feature = "shell")]
+pub use khufu_drivers::ShellDriver;
 pub use khufu_drivers::{Driver, FilesDriver};
 pub use khufu_engine::{
     Event, Happening, ListQuery, NodeId, Operate, Put, ReplicantView, Request, RequestError, Response,

@@ -14,4 +14,5 @@ mod merge_keys;
 mod operations;
 mod order;
 mod placement;
+mod shell;
 mod together;

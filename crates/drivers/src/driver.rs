@@ -74,6 +74,9 @@ pub struct Observed {
     /// The operation that ran last, if the platform can tell. After a crash this is how an operation that must not run
     /// twice is looked up: it ran if it is named here, and did not if another one or none is.
     pub marker: Option<OperationId>,
+    /// An operation that was begun, and of which not even the platform can say how far it came. It is not run again on these
+    /// contents: they are made anew, if that is possible.
+    pub unsettled: Option<OperationId>,
     /// How the replica is doing, if the platform says.
     pub health: Option<Health>,
 }

@@ -54,11 +54,20 @@ pub enum DriverError {
         /// How long was waited.
         after: Duration,
     },
-    /// The connection to the platform was lost while it was asked for something. Whether it did that is not known.
+    /// The connection to the platform was lost while it was asked for something, or it was broken off in the middle. Whether
+    /// it did that, or a part of it, is not known.
     #[error("the platform has not said whether it was done: {reason}")]
     Unanswered {
-        /// What happened to the connection.
+        /// What happened.
         reason: String,
+    },
+    /// The platform did as told, and says that it failed.
+    #[error("{reason}")]
+    Failed {
+        /// What it said.
+        reason: String,
+        /// Whether trying again may help.
+        again: bool,
     },
     /// The operating system refused an operation on a file.
     #[error("cannot {what} {}: {source}", path.display())]
@@ -76,7 +85,10 @@ impl DriverError {
     /// Whether trying the same again cannot help.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Invalid { .. } | Self::Unsupported { .. } | Self::Refused { .. })
+        matches!(
+            self,
+            Self::Invalid { .. } | Self::Unsupported { .. } | Self::Refused { .. } | Self::Failed { again: false, .. }
+        )
     }
 
     /// How long the platform asked to be left alone.

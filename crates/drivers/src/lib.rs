@@ -33,6 +33,8 @@ mod files;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod registry;
+#[cfg(feature = "shell")]
+pub mod shell;
 mod text;
 
 pub use digest::digest;
@@ -45,3 +47,5 @@ pub use khufu_crdt::{Condition, Health};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::KubernetesDriver;
 pub use registry::Registry;
+#[cfg(feature = "shell")]
+pub use shell::ShellDriver;

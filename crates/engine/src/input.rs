@@ -166,6 +166,9 @@ pub struct DriverDone {
     pub drift: Option<String>,
     /// The last operation that the platform is known to hold; only from [`crate::DriverCall::Observe`].
     pub marker: Option<String>,
+    /// An operation that was begun, and of which nobody can say any more how far it came; only from
+    /// [`crate::DriverCall::Observe`].
+    pub unsettled: Option<String>,
     /// How the replica is doing, where its platform says.
     pub health: Option<khufu_crdt::Health>,
 }

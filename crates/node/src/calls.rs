@@ -137,8 +137,9 @@ fn done(done: Done) -> DriverDone {
 }
 
 fn observed(observed: Observed) -> DriverDone {
-    let Observed { digest, drift, local_id, marker, health, .. } = observed;
-    DriverDone { output: String::new(), local_id, digest, drift, marker: marker.map(String::from), health }
+    let Observed { digest, drift, local_id, marker, unsettled, health, .. } = observed;
+    let (marker, unsettled) = (marker.map(String::from), unsettled.map(String::from));
+    DriverDone { output: String::new(), local_id, digest, drift, marker, unsettled, health }
 }
 
 fn refused(error: &DriverError) -> DriverFailure {

@@ -121,6 +121,7 @@ impl Replicas {
             contents,
             local_id: if exists { self.local_id(&replica.id) } else { None },
             marker: held.state.and_then(|state| state.last),
+            unsettled: None,
             health: None,
         })
     }

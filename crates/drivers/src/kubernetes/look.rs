@@ -76,6 +76,7 @@ impl Replicas {
             contents: exists.then_some(Value::String(shown)),
             local_id: local_id(seen.into_iter().filter(|seen| seen.live.is_some()).map(|seen| seen.key)),
             marker,
+            unsettled: None,
             health,
         })
     }

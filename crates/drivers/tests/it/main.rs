@@ -9,6 +9,8 @@ mod journal;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod power;
+#[cfg(feature = "shell")]
+mod shell;
 mod watch;
 
 use khufu_crdt::{Hlc, Operation, OperationId, Payload};

@@ -175,7 +175,7 @@ impl Engine {
         if let Some(resident) = self.replicants.resident.get_mut(id)
             && resident.work.rebuilt_for.as_ref() == Some(op)
         {
-            resident.work.rebuilt_for = None;
+            (resident.work.rebuilt_for, resident.work.rebuilt) = (None, 0);
         }
     }
 
@@ -337,7 +337,17 @@ impl Engine {
             self.finish_step(id, Outcome::Succeeded);
             return;
         }
-        let tried_enough = resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1);
+        let attempts = resident.doc.state().policy.retry.attempts.max(1);
+        let tried_enough = resident.work.attempt >= attempts;
+        if let Step::Run(op) | Step::Rebase(op) = &step
+            && done.unsettled.as_deref() == Some(op.as_str())
+        {
+            let at = self.now.wall_ms;
+            return match tried_enough {
+                true => resident.work.fail_unknown(op, at),
+                false => resident.work.start_over_for(op, attempts, at),
+            };
+        }
         let doubt = std::mem::take(&mut resident.work.doubt);
         match &step {
             Step::Run(op) | Step::Rebase(op) if tried_enough => {
@@ -374,8 +384,9 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         match result {
             Ok(done) => {
-                let marker = done.marker.and_then(|marker| OperationId::new(marker).ok());
-                let ours = marker.is_some_and(|marker| resident.doc.knows_operation(&marker));
+                let mut markers = [done.marker, done.unsettled].into_iter().flatten();
+                let known = |marker| OperationId::new(marker).is_ok_and(|marker| resident.doc.knows_operation(&marker));
+                let ours = markers.any(known);
                 let kind = resident.doc.state().kind.clone();
                 let work = &mut resident.work;
                 work.searched = true;

@@ -104,6 +104,9 @@ pub(crate) struct Work {
     /// Nobody could say whether this operation was done, and so the replica was made anew.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) rebuilt_for: Option<OperationId>,
+    /// How often that was so in a row, where it is limited.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) rebuilt: u32,
     /// The replica was made as new since all this is written: what was on the platform before is gone.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) was_reset: bool,
@@ -155,6 +158,30 @@ impl Work {
         self.applied.finish(Outcome::Succeeded);
         self.rebuild = true;
         self.doubt = Doubt::None;
+    }
+
+    /// Nobody can say how far this operation came. It is not run again on what it left: all is started over, and when that did
+    /// not help as often as anything is tried, the operation has failed.
+    pub(super) fn start_over_for(&mut self, op: &OperationId, attempts: u32, at: u64) {
+        if self.rebuilt_for.as_ref() != Some(op) {
+            (self.rebuilt_for, self.rebuilt) = (Some(op.clone()), 0);
+        }
+        self.rebuilt = self.rebuilt.saturating_add(1);
+        if self.rebuilt < attempts {
+            return self.give_up_knowing();
+        }
+        self.fail_unknown(op, at);
+    }
+
+    /// The operation has failed for good, and may have done a part of what was asked.
+    pub(super) fn fail_unknown(&mut self, op: &OperationId, at: u64) {
+        let noted = self.operations.entry(op.clone()).or_default();
+        if noted.status != Status::Pending || noted.output.is_empty() {
+            "it was broken off each time: what it did until then is not known".clone_into(&mut noted.output);
+        }
+        (noted.status, noted.at) = (Status::Failed, at);
+        self.applied.finish(Outcome::Failed);
+        (self.rebuilt_for, self.rebuilt, self.attempt, self.doubt) = (None, 0, 0, Doubt::None);
     }
 
     /// Whether this site said so before it lost what was written here.

@@ -304,7 +304,7 @@ impl Engine {
             (work.applied.intent().cloned(), work.applied.recovery(operations, &state.policy, &capabilities))
         {
             let attempts = state.policy.retry.attempts.max(1);
-            return resume(work, &step, recovery, operation, pause, (attempts, capabilities.observe), anew);
+            return resume(work, &step, recovery, operation, pause, (attempts, capabilities.observe, now_ms), anew);
         }
         if !member {
             if work.removed {

@@ -59,7 +59,7 @@ pub(super) fn resume(
     recovery: Recovery,
     operation: impl Fn(&OperationId) -> Option<Operation>,
     pause: Pause,
-    (attempts, observe): (u32, bool),
+    (attempts, observe, now_ms): (u32, bool, u64),
     anew: impl FnOnce() -> (Doing, DriverCall),
 ) -> Next {
     let tried_enough = work.attempt >= attempts && work.trying == name(step);
@@ -88,7 +88,12 @@ pub(super) fn resume(
         }
         // Nobody can say whether it was done: start over.
         (Recovery::Repeat | Recovery::Ask, _) => {
-            work.give_up_knowing();
+            match step {
+                Step::Run(op) | Step::Rebase(op) if matches!(recovery, Recovery::Ask) => {
+                    work.start_over_for(op, attempts, now_ms);
+                }
+                _ => work.give_up_knowing(),
+            }
             Next::Again
         }
     }

@@ -36,7 +36,12 @@ impl Node {
     ) -> Self {
         let now = Time { monotonic_us: 0, wall_ms };
         let mut config = Config::fast("paris".parse().unwrap(), node("paris"));
-        let able = |kind: &str| Capabilities { reset_is_loss: kind == "lasting", ..capabilities() };
+        let able = |kind: &str| Capabilities {
+            reset_is_loss: kind == "lasting",
+            reset: kind != "grown",
+            observe: kind != "blind",
+            ..capabilities()
+        };
         config.kinds = kinds.iter().map(|kind| ((*kind).to_owned(), able(kind))).collect();
         config.unsure = unsure.iter().map(|kind| (*kind).to_owned()).collect();
         let restored = |(key, value): (&Vec<u8>, &Vec<u8>)| {

@@ -26,6 +26,7 @@ mod reports;
 mod same;
 mod scope;
 mod unread;
+mod unsettled;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use khufu_drivers::{Driver, FilesDriver, KubernetesDriver};
+use khufu_drivers::{Driver, FilesDriver, KubernetesDriver, ShellDriver};
 
 use crate::config::IN_CLUSTER;
 use crate::exit::Failure;
@@ -28,9 +28,15 @@ pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Fa
             let driver = made.map_err(|error| Failure::Failed(format!("driver kubernetes={option}: {error}")))?;
             Ok(Arc::new(driver))
         }
+        "shell" => {
+            let driver = ShellDriver::from_file(Path::new(option))
+                .await
+                .map_err(|error| Failure::Failed(format!("driver shell={option}: {error}")))?;
+            Ok(Arc::new(driver))
+        }
         other => Err(Failure::Usage(format!(
-            "driver {other}={option}: no driver is called {other:?}; there are files=DIR and kubernetes=KUBECONFIG[#CONTEXT] \
-             (or kubernetes={IN_CLUSTER})"
+            "driver {other}={option}: no driver is called {other:?}; there are files=DIR, kubernetes=KUBECONFIG[#CONTEXT] \
+             (or kubernetes={IN_CLUSTER}) and shell=FILE"
         ))),
     }
 }

@@ -1,0 +1,103 @@
+//! Operations of which nobody can say how far they came.
+
+use std::collections::BTreeMap;
+
+use khufu_crdt::Status;
+use khufu_engine::{DriverCall, DriverDone, DriverFailure};
+use serde_json::json;
+
+use crate::alone::Node;
+
+/// A node that was asked for an operation, and whose driver of this kind has been told to run it.
+fn asked(kind: &str) -> (Node, String) {
+    let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &[kind]);
+    paris.put_as("web", kind, json!({}), json!({}));
+    paris.operate("add", "one");
+    let operation = until_told_to_run(&mut paris, None);
+    (paris, operation)
+}
+
+/// Answers looks and resets until the driver is to run an operation.
+fn until_told_to_run(paris: &mut Node, unsettled: Option<&str>) -> String {
+    for _ in 0..10 {
+        match paris.calls.first() {
+            Some((_, _, DriverCall::Operation(operation))) => return operation.id.to_string(),
+            Some((_, _, DriverCall::Observe)) => {
+                let unsettled = unsettled.map(str::to_owned);
+                paris.answer(Ok(DriverDone { unsettled, ..DriverDone::default() }));
+            }
+            Some((_, _, DriverCall::Reset)) => paris.answer(Ok(DriverDone::default())),
+            Some(other) => panic!("{other:?}"),
+            None => paris.wait(),
+        }
+    }
+    panic!("it is not told to run anything, and says {:?}", paris.said());
+}
+
+fn broken_off() -> Result<DriverDone, DriverFailure> {
+    Err(DriverFailure {
+        message: "broken off".into(),
+        permanent: false,
+        retry_after_ms: None,
+        unknown: true,
+        lost: false,
+    })
+}
+
+fn resets(paris: &Node) -> bool {
+    matches!(paris.calls.first(), Some((_, _, DriverCall::Reset)))
+}
+
+#[test]
+fn it_is_run_again_only_on_a_replica_that_was_made_anew() {
+    let (mut paris, operation) = asked("text");
+    paris.answer(broken_off());
+    paris.wait();
+    assert!(matches!(paris.calls.first(), Some((_, _, DriverCall::Observe))));
+    paris.answer(Ok(DriverDone { unsettled: Some(operation.clone()), ..DriverDone::default() }));
+    assert!(resets(&paris), "{:?}", paris.calls);
+    paris.answer(Ok(DriverDone::default()));
+    assert_eq!(until_told_to_run(&mut paris, None), operation);
+    paris.answer(Ok(DriverDone::default()));
+    assert_eq!(paris.said(), Status::Applied);
+}
+
+#[test]
+fn one_that_is_broken_off_each_time_has_failed_in_the_end() {
+    for kind in ["text", "blind"] {
+        let (mut paris, operation) = asked(kind);
+        let mut tries = 1;
+        paris.answer(broken_off());
+        while paris.said() != Status::Failed {
+            assert_eq!(until_told_to_run(&mut paris, Some(&operation)), operation, "{kind}");
+            paris.answer(broken_off());
+            tries += 1;
+            assert!(tries < 20, "{kind}");
+            // What is to be seen of the last attempt.
+            paris.wait();
+            if let Some((_, _, DriverCall::Observe)) = paris.calls.first() {
+                paris.answer(Ok(DriverDone { unsettled: Some(operation.clone()), ..DriverDone::default() }));
+            }
+        }
+        assert_eq!(tries, 5, "{kind}");
+        let view = paris.view();
+        let report = view.sites["paris"].report.as_ref().unwrap();
+        assert_eq!(report.operations.values().next().unwrap().output, "broken off", "{kind}");
+        // And that is the end of it.
+        paris.wait();
+        assert!(paris.calls.is_empty(), "{kind}: {:?}", paris.calls);
+    }
+}
+
+#[test]
+fn where_nothing_can_be_made_anew_it_is_not_run_again() {
+    let (mut paris, operation) = asked("grown");
+    paris.answer(broken_off());
+    paris.wait();
+    paris.answer(Ok(DriverDone { unsettled: Some(operation), ..DriverDone::default() }));
+    for _ in 0..10 {
+        paris.wait();
+        assert!(paris.calls.is_empty(), "{:?}", paris.calls);
+    }
+    assert_eq!(paris.said(), Status::NeedsAttention);
+}
