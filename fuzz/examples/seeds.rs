@@ -167,7 +167,7 @@ fn requests() {
         ("history", Request::History { id: id(), limit: 10 }),
         ("conflicts", Request::Conflicts { id: id() }),
         ("plan", Request::Plan { id: id() }),
-        ("delete", Request::Delete { id: id(), keep: true }),
+        ("delete", Request::Delete { id: id(), keep: true, base: None }),
         ("sites", Request::Sites),
         ("verify", Request::Verify { id: None }),
         ("explain", Request::Explain { scope: "2 of all".into() }),

@@ -218,7 +218,7 @@ pub fn two_sites() -> (Site, Site, Vec<(u8, Vec<u8>)>) {
         step(&mut paris, &mut rennes, who, operate("log", op));
     }
     step(&mut paris, &mut rennes, 1, put("gone", "paris & rennes", Some(json!({"x": 1}))));
-    step(&mut paris, &mut rennes, 1, Request::Delete { id: "gone".parse().expect("an id"), keep: false });
+    step(&mut paris, &mut rennes, 1, Request::Delete { id: "gone".parse().expect("an id"), keep: false, base: None });
     let patch = json!({"a": 2, "text": "x".repeat(300)});
     step(&mut paris, &mut rennes, 1, Request::Patch { id: "web".parse().expect("an id"), patch });
     step(&mut paris, &mut rennes, 0, Request::Verify { id: None });

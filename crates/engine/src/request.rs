@@ -65,6 +65,9 @@ pub enum Request {
         id: ReplicantId,
         /// Leave the replicas on the platforms.
         keep: bool,
+        /// The heads of the document that the user last saw: where others have edited it since, it is not deleted.
+        #[serde(default)]
+        base: Option<Vec<ChangeHash>>,
     },
     /// The sites that this node knows.
     Sites,
@@ -143,6 +146,9 @@ pub struct ListQuery {
     pub site: Option<SiteName>,
     /// Only those with this rolled-up status.
     pub status: Option<Status>,
+    /// Only this one.
+    #[serde(default)]
+    pub only: Option<ReplicantId>,
     /// Only those after this one.
     pub after: Option<ReplicantId>,
     /// At most so many.

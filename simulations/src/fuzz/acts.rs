@@ -169,7 +169,7 @@ impl Run<'_> {
             Deed::Delete { at, of } => {
                 self.happened.note(Kind::Deletes);
                 self.model.told.entry(NAMES[*of]).or_default().deleted = true;
-                self.ask(self.site(*at), Request::Delete { id: self.ids[*of].clone(), keep: false });
+                self.ask(self.site(*at), Request::Delete { id: self.ids[*of].clone(), keep: false, base: None });
             }
             Deed::Recreate { at, of, scope, value } => {
                 // The next that holds it, and may know or not know that it is deleted.

@@ -237,7 +237,7 @@ async fn garbage_stops_nothing_and_streams_and_other_protocols_pass() {
     // A node with watches under way stops in order.
     let mut watch = tls(&site).await;
     let request =
-        format!("GET /api/v1/configmaps?watch=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+        format!("GET /api/v1/configmaps?watch=True HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
     watch.write_all(request.as_bytes()).await.expect("it is sent");
     let mut heard = Vec::new();
     while !heard.contains(&b'{') {

@@ -136,12 +136,12 @@ impl Replicant {
         self.set("overrides", author, &object(&all), None)
     }
 
-    /// Brings the policy to `new`, by the smallest change.
+    /// Brings the policy to `new`, by the smallest change from what the author saw, as [`set_desired`](Self::set_desired) does.
     ///
     /// # Errors
-    /// That it is too large, not created or deleted.
-    pub fn set_policy(&mut self, author: &Author, new: &Policy) -> Edit {
-        self.set("policy", author, &write_policy(new), None)
+    /// As there.
+    pub fn set_policy(&mut self, author: &Author, new: &Policy, base: Option<&[ChangeHash]>) -> Edit {
+        self.set("policy", author, &write_policy(new), base)
     }
 
     /// Writes a scope and what it was decided to mean. The placement is written as one new value, so that of two made

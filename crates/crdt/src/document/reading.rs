@@ -216,7 +216,7 @@ mod tests {
             }
             Edit::Keys(other) => {
                 let list_keys = if other { vec!["x".to_owned()] } else { Vec::new() };
-                replicant.set_policy(author, &Policy { list_keys, ..Policy::default() })
+                replicant.set_policy(author, &Policy { list_keys, ..Policy::default() }, None)
             }
             Edit::Scope(other) => replicant.set_scope(author, if other { "paris" } else { "all" }, &placement()),
             Edit::Delete => replicant.delete(author, false),

@@ -134,7 +134,7 @@ fn edit(doc: &mut Replicant, random: &mut Random, by: &Author) {
         9 => {
             let mut policy = doc.state().policy.clone();
             policy.list_keys = [vec![], vec!["key".to_owned()]][random.below(2)].clone();
-            doc.set_policy(by, &policy)
+            doc.set_policy(by, &policy, None)
         }
         10 => {
             let sites: &[&str] = [&["paris"][..], &["paris", "rennes"], &["rennes"]][random.below(3)];

@@ -275,8 +275,8 @@ fn policies_merge_field_by_field() {
     let (at_a, at_b) = (a.author(), b.author());
     let keys = Policy { list_keys: vec!["port".into()], ..Policy::default() };
     let types = Policy { types: [("set".to_owned(), Default::default())].into(), ..Policy::default() };
-    a.doc.set_policy(&at_a, &keys).unwrap().unwrap();
-    b.doc.set_policy(&at_b, &types).unwrap().unwrap();
+    a.doc.set_policy(&at_a, &keys, None).unwrap().unwrap();
+    b.doc.set_policy(&at_b, &types, None).unwrap().unwrap();
     exchange(&mut a.doc, &mut b.doc);
     assert_eq!(a.doc.state().policy, Policy { list_keys: keys.list_keys, ..types });
 }

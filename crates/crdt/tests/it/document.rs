@@ -114,7 +114,7 @@ fn an_edit_that_changes_nothing_makes_no_change() {
     assert_eq!(a.doc.set_desired(&author, &now, None).unwrap(), None);
     assert_eq!(a.doc.set_desired(&author, &now, Some(&heads)).unwrap(), None);
     assert_eq!(a.doc.patch_desired(&author, &json!({"a": {"c": null}})).unwrap(), None);
-    assert_eq!(a.doc.set_policy(&author, &state.policy).unwrap(), None);
+    assert_eq!(a.doc.set_policy(&author, &state.policy, None).unwrap(), None);
     assert_eq!(a.doc.set_overrides(&author, &state.overrides).unwrap(), None);
     assert_eq!(a.doc.set_override(&author, &site("paris"), None).unwrap(), None);
     assert_eq!(a.doc.set_scope(&author, &state.scope, state.placement.as_ref().unwrap()).unwrap(), None);

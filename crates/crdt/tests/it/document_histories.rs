@@ -189,7 +189,7 @@ impl Node {
             }
             What::ListKeys(other) => {
                 let list_keys = if other { vec!["a".to_owned(), "name".to_owned()] } else { vec![] };
-                let edit = self.doc.set_policy(&author, &Policy { list_keys, ..Policy::default() });
+                let edit = self.doc.set_policy(&author, &Policy { list_keys, ..Policy::default() }, None);
                 self.keep(edit);
             }
             What::Pick(conflict, value) => {

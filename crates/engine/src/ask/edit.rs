@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use khufu_crdt::{
-    Author, Change, DocumentId, EditError, OperationId, Payload, Placement, Replicant, ReplicantId, SiteName, Spec,
-    cut_after, frontier,
+    Author, Change, ChangeHash, DocumentId, EditError, OperationId, Payload, Placement, Replicant, ReplicantId,
+    SiteName, Spec, cut_after, frontier,
 };
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ fn put_all(
         changes.extend(doc.set_overrides(author, overrides)?);
     }
     if let Some(policy) = &put.policy {
-        changes.extend(doc.set_policy(author, policy)?);
+        changes.extend(doc.set_policy(author, policy, put.base.as_deref())?);
     }
     if let Some((scope, placement)) = placed {
         changes.extend(doc.set_scope(author, scope, placement)?);
@@ -101,7 +101,7 @@ impl Engine {
                 let cleaned = resident.cleaned();
                 resident.doc.pick_knowing(author, &path, &change, &cleaned)
             }),
-            Request::Delete { keep, .. } => self.delete(id, &who, keep),
+            Request::Delete { keep, base, .. } => self.delete(id, &who, keep, base),
             Request::List(_) | Request::Sites | Request::Explain { .. } => return,
         };
         self.answer(&origin, answer);
@@ -137,7 +137,17 @@ impl Engine {
         }
     }
 
-    fn delete(&mut self, id: &ReplicantId, who: &str, keep: bool) -> Result<Response, RequestError> {
+    fn delete(
+        &mut self,
+        id: &ReplicantId,
+        who: &str,
+        keep: bool,
+        base: Option<Vec<ChangeHash>>,
+    ) -> Result<Response, RequestError> {
+        if !self.is_newest(id, base.map(|base| self.renamed(id, base)).as_deref()) {
+            let message = format!("{id} has been edited since it was read: read it again, and delete that");
+            return Err(RequestError::Conflict { message });
+        }
         let author = self.author(who, if keep { "delete, and keep the replicas" } else { "delete" });
         let resident = self.replicants.resident.get_mut(id).ok_or_else(|| not_found(id))?;
         if resident.doc.state().deleted.is_none() {
@@ -182,13 +192,25 @@ impl Engine {
         Ok(())
     }
 
-    fn put(&mut self, id: &ReplicantId, origin: &Origin, who: &str, mut put: Put) {
-        if let (Some(base), Some(resident)) = (&mut put.base, self.replicants.resident.get(id)) {
-            // What the user saw may have got another name with the epoch since.
+    /// What a user saw, which may have got another name with the epoch since.
+    fn renamed(&self, id: &ReplicantId, mut base: Vec<ChangeHash>) -> Vec<ChangeHash> {
+        if let Some(resident) = self.replicants.resident.get(id) {
             base.iter_mut().for_each(|head| *head = resident.renamed.get(head).copied().unwrap_or(*head));
         }
+        base
+    }
+
+    /// Whether what a user saw is how it is now; also if nothing is said of what he saw.
+    fn is_newest(&self, id: &ReplicantId, base: Option<&[ChangeHash]>) -> bool {
+        let heads = || self.replicants.resident.get(id).map(|resident| resident.doc.heads()).unwrap_or_default();
+        base.is_none_or(|base| heads().iter().all(|head| base.contains(head)))
+    }
+
+    fn put(&mut self, id: &ReplicantId, origin: &Origin, who: &str, mut put: Put) {
+        put.base = put.base.map(|base| self.renamed(id, base));
         let deleted = self.replicants.held(id).is_some_and(|entry| entry.deleted);
-        let answer = if deleted {
+        // An edit of what has been deleted since does not make it again.
+        let answer = if deleted && self.is_newest(id, put.base.as_deref()) {
             self.put_again(id, who, put)
         } else {
             self.check_put(id, &put).and_then(|()| self.put_parts(id, who, put))

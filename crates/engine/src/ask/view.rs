@@ -1,6 +1,7 @@
 //! What users see.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use khufu_crdt::{Capabilities, Fate, ReplicantId, SiteName, Step, plan};
 
@@ -28,13 +29,14 @@ pub(crate) struct Forecast {
 impl Engine {
     pub(crate) fn list(&self, query: &ListQuery) -> Response {
         let limit = if query.limit == 0 { 100 } else { query.limit.min(MAX_PAGE) };
-        let start = match &query.after {
-            Some(after) => std::ops::Bound::Excluded(after),
-            None => std::ops::Bound::Unbounded,
+        let range = match (&query.only, &query.after) {
+            (Some(only), _) => (Bound::Included(only), Bound::Included(only)),
+            (None, Some(after)) => (Bound::Excluded(after), Bound::Unbounded),
+            (None, None) => (Bound::Unbounded, Bound::Unbounded),
         };
         let removed = query.status == Some(khufu_crdt::Status::Removed);
         let mut page = Page::default();
-        for (id, entry) in self.replicants.index.range::<ReplicantId, _>((start, std::ops::Bound::Unbounded)) {
+        for (id, entry) in self.replicants.index.range::<ReplicantId, _>(range) {
             let sites = entry.placement.as_ref().map(Placed::sites);
             let wanted = !entry.dropped
                 && (!entry.deleted || removed)

@@ -51,7 +51,7 @@ fn what_cannot_be_made_again_as_it_was_is_not_taken_away_to_be_put_back() {
     assert!(called(&paris).is_empty(), "{:?}", called(&paris));
     assert_eq!(paris.said(), Status::Applied);
     // And what is wanted no more goes.
-    paris.ask(Request::Delete { id: id(), keep: false });
+    paris.ask(Request::Delete { id: id(), keep: false, base: None });
     assert_eq!(called(&paris), [&DriverCall::Delete]);
 }
 
@@ -63,7 +63,7 @@ fn what_was_to_begin_anew_and_is_to_be_kept_stays() {
         paris.answer(Ok(changed()));
         assert_eq!(called(&paris), [&DriverCall::Desired(json!({"a": 1}))]);
         // Nobody knows what became of it, and it is deleted.
-        paris.ask(Request::Delete { id: id(), keep });
+        paris.ask(Request::Delete { id: id(), keep, base: None });
         paris.answer(Err(DriverFailure { unknown: true, ..failure() }));
         paris.wait_ms(100_000);
         let wanted: &[&DriverCall] = if keep { &[] } else { &[&DriverCall::Delete] };
@@ -182,7 +182,7 @@ fn whoever_changes_something_all_the_time_keeps_nothing_from_being_done() {
     assert!(called(&paris).is_empty());
     // The same where it is to go.
     paris.hand(Input::Drifted { replicant: id() });
-    paris.ask(Request::Delete { id: id(), keep: false });
+    paris.ask(Request::Delete { id: id(), keep: false, base: None });
     paris.hand(Input::Drifted { replicant: id() });
     paris.answer(Ok(well()));
     assert_eq!(called(&paris), [&DriverCall::Delete]);
@@ -237,7 +237,7 @@ fn what_is_known_to_be_changed_by_hand_is_so_until_somebody_has_looked_again() {
 #[test]
 fn why_a_replica_cannot_be_removed_is_said_until_it_can() {
     let mut paris = made(json!({"a": 1}), json!({}));
-    paris.ask(Request::Delete { id: id(), keep: false });
+    paris.ask(Request::Delete { id: id(), keep: false, base: None });
     let held = DriverFailure { permanent: true, message: "a finalizer holds it".into(), ..failure() };
     for _ in 0..3 {
         assert_eq!(called(&paris), [&DriverCall::Delete]);

@@ -14,7 +14,7 @@ fn id(name: &str) -> ReplicantId {
 }
 
 fn delete(world: &mut World, site: &str) {
-    world.request(site, Request::Delete { id: id("web"), keep: false }).unwrap();
+    world.request(site, Request::Delete { id: id("web"), keep: false, base: None }).unwrap();
 }
 
 fn put(world: &mut World, site: &str, kind: &str, scope: &str, desired: Value) {

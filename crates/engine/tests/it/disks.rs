@@ -314,7 +314,7 @@ fn what_was_run_before_a_lost_disk_and_deleted_since_does_not_stay_in_a_replica_
         world.until("rennes runs it", Duration::from_secs(30), ran);
         world.crash("rennes");
         world.sites.get_mut("rennes").unwrap().disk.wipe();
-        world.request("paris", Request::Delete { id: id("log"), keep: false }).unwrap();
+        world.request("paris", Request::Delete { id: id("log"), keep: false, base: None }).unwrap();
         world.put_with("paris", "log", "paris & rennes", &file_policy());
         world.heal();
         world.start("rennes");

@@ -285,7 +285,7 @@ fn what_is_deleted_and_made_anew_meanwhile_is_the_new_one_everywhere() {
                 }),
             );
             if number == 4 + seed % 4 {
-                world.ask("rennes", Request::Delete { id: id("log"), keep: false });
+                world.ask("rennes", Request::Delete { id: id("log"), keep: false, base: None });
                 world.run_for(Duration::from_millis(seed * 3));
                 world.put_with("rennes", "log", "all", &file_policy());
             }

@@ -166,7 +166,7 @@ fn what_deleted_operations_left_goes_where_only_the_document_is_to_be() {
     world.crash("rennes");
     world.sites.get_mut("rennes").unwrap().disk.wipe();
     world.heal();
-    world.request("paris", Request::Delete { id: id("log"), keep: false }).unwrap();
+    world.request("paris", Request::Delete { id: id("log"), keep: false, base: None }).unwrap();
     world.run_for(Duration::from_secs(2));
     world.put_with("paris", "log", "lille % rennes, prime: lille", &file_policy());
     world.start("rennes");

@@ -64,7 +64,7 @@ fn changes_are_refused_reading_goes_on_and_it_goes_on_when_there_is_room() {
         Request::Put(put("new")),
         Request::Put(put("web")),
         Request::Operate(operate),
-        Request::Delete { id: id("web"), keep: false },
+        Request::Delete { id: id("web"), keep: false, base: None },
     ];
     for change in &changes {
         let before = world.now();

@@ -21,7 +21,7 @@ fn made_by_text() -> Node {
 #[test]
 fn what_is_made_anew_under_another_kind_is_first_removed_by_the_driver_that_made_it() {
     let mut paris = made_by_text();
-    paris.ask(Request::Delete { id: id(), keep: false });
+    paris.ask(Request::Delete { id: id(), keep: false, base: None });
     assert_eq!(paris.told(), [("text", true)]);
     // Before the old one is gone, the name is used again.
     paris.put("other");
@@ -35,7 +35,7 @@ fn what_is_made_anew_under_another_kind_is_first_removed_by_the_driver_that_made
     paris.answer(Ok(DriverDone::default()));
     assert_eq!(paris.said(), Status::Applied);
     // And that one is removed by the driver that made it.
-    paris.ask(Request::Delete { id: id(), keep: false });
+    paris.ask(Request::Delete { id: id(), keep: false, base: None });
     assert_eq!(paris.told(), [("other", true)]);
 }
 
@@ -43,7 +43,7 @@ fn what_is_made_anew_under_another_kind_is_first_removed_by_the_driver_that_made
 fn a_site_without_the_driver_that_made_a_replica_does_not_say_that_it_is_gone() {
     let before = made_by_text();
     let mut paris = Node::start(before.disk, before.now.wall_ms, &["other"]);
-    paris.ask(Request::Delete { id: id(), keep: false });
+    paris.ask(Request::Delete { id: id(), keep: false, base: None });
     paris.wait();
     assert_eq!(paris.told(), []);
     assert_eq!(paris.said(), Status::NeedsAttention);

@@ -22,6 +22,7 @@ mod looks;
 mod members;
 mod overrides;
 mod placement;
+mod raced;
 mod reports;
 mod same;
 mod scope;

@@ -62,7 +62,7 @@ fn a_replica_whose_patch_does_not_fit_is_removed_like_any_other() {
     lay(&mut world, json!([{"op": "remove", "path": "/nothing"}])).unwrap();
     world.settle();
     assert_eq!(view(&mut world, "paris", "web").status, Status::Failed);
-    world.request("paris", Request::Delete { id: id("web"), keep: false }).unwrap();
+    world.request("paris", Request::Delete { id: id("web"), keep: false, base: None }).unwrap();
     world.settle();
     assert_eq!((world.text("paris", "web"), world.text("rennes", "web")), (None, None));
 }

@@ -160,7 +160,7 @@ fn deleting_removes_the_replicas_everywhere_and_for_good() {
     world.put("paris", "web", "paris & rennes & nantes", json!({"a": 1}));
     world.settle();
     world.isolate("nantes");
-    world.request("paris", Request::Delete { id: id("web"), keep: false }).unwrap();
+    world.request("paris", Request::Delete { id: id("web"), keep: false, base: None }).unwrap();
     world.patch("nantes", "web", json!({"a": 2})).unwrap();
     world.run_for(Duration::from_secs(5));
     world.heal();
@@ -181,7 +181,7 @@ fn what_was_deleted_can_be_made_anew_also_while_a_site_sleeps() {
     world.operate("paris", "log", "add", "old").unwrap();
     world.settle();
     world.isolate("nantes");
-    world.request("paris", Request::Delete { id: id("log"), keep: false }).unwrap();
+    world.request("paris", Request::Delete { id: id("log"), keep: false, base: None }).unwrap();
     world.run_for(Duration::from_secs(3));
     world.put_with("paris", "log", "paris & rennes & nantes", &file_policy());
     world.until("rennes has the new one", Duration::from_secs(10), |world| {
@@ -201,7 +201,7 @@ fn deleting_with_keep_leaves_the_replicas() {
     world.sites(&["paris", "rennes"]);
     world.put("paris", "web", "all", json!({"a": 1}));
     world.settle();
-    world.request("rennes", Request::Delete { id: id("web"), keep: true }).unwrap();
+    world.request("rennes", Request::Delete { id: id("web"), keep: true, base: None }).unwrap();
     world.run_for(Duration::from_secs(10));
     assert!(world.text("paris", "web").is_some() && world.text("rennes", "web").is_some());
     let Ok(Response::List(page)) = world.request("paris", Request::List(Default::default())) else { panic!() };

@@ -209,6 +209,7 @@ pub(crate) async fn list(
         site: params.site.map(extract::site).transpose()?,
         status: params.status.as_deref().map(extract::status).transpose()?,
         after: params.after.map(replicant_id).transpose()?,
+        only: None,
         limit,
     };
     match api.ask(&caller, Request::List(query)).await? {
@@ -337,7 +338,7 @@ pub(crate) async fn delete(
     Query(params): Query<DeleteParams>,
     headers: HeaderMap,
 ) -> Result<Tagged, Problem> {
-    Ok(Tagged::of(api.replicant(&caller, Request::Delete { id, keep: params.keep }).await?, &headers))
+    Ok(Tagged::of(api.replicant(&caller, Request::Delete { id, keep: params.keep, base: None }).await?, &headers))
 }
 
 /// A replicant with its ETag, or the ETag alone.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::answer::{Body, BoxError, Refusal};
 use super::capture::Captured;
 use super::marks::{self, LIVES_AT, SCOPE, SITES, STATUS};
-use super::target::{Target, parameters};
+use super::target::{Target, is_set};
 use super::upstream::Answer;
 use super::{Front, here, pass, scope};
 
@@ -34,7 +34,7 @@ pub(super) async fn read(
     target: &Target,
     query: &str,
 ) -> Result<Response<Body>, Refusal> {
-    let watches = parameters(query, "watch").any(|value| matches!(value.as_str(), "" | "1" | "true"));
+    let watches = is_set(query, "watch");
     let accepted = request.headers().get_all(header::ACCEPT);
     // As a table, or as metadata only: of these there is nothing to be told.
     let plain = accepted.iter().filter_map(|value| value.to_str().ok()).all(|value| !value.contains("as="));

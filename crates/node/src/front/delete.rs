@@ -4,7 +4,7 @@ use hyper::Response;
 use hyper::body::Bytes;
 use hyper::http::{Method, StatusCode};
 use khufu_drivers::kubernetes::owner;
-use khufu_engine::{Put, Request};
+use khufu_engine::{Put, Request, Response as Answered};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Body, Refusal};
@@ -13,12 +13,15 @@ use super::here::{Here, Own};
 use super::marks;
 use super::place::{Named, Place};
 use super::settled::{Settled, now_ms};
-use super::target::{Target, parameters, with_parameter};
+use super::target::{Target, is_true, parameters, with_parameter};
 use super::upstream::{Answer, Question};
 use super::{Front, annotate, who};
 
 /// The most objects that are deleted one by one for one request.
 const MAX_OBJECTS: usize = 10_000;
+
+/// How often it is tried again where somebody else has edited the replicant in between.
+const TRIES: usize = 5;
 
 /// One object.
 pub(super) async fn delete(front: &Front, captured: &Captured) -> Result<Response<Body>, Refusal> {
@@ -38,7 +41,8 @@ pub(super) async fn delete(front: &Front, captured: &Captured) -> Result<Respons
     if !tried.status.is_success() || said.is_dry() {
         return Ok(tried.pass());
     }
-    remove(front, captured, &said, &captured.target.path, &live, &own).await?;
+    said.is_possible(&own)?;
+    remove(front, captured, &said, &captured.target.path, &live, *own).await?;
     if stays(front, captured, &captured.target.path, &live).await? {
         // It was there before, or is to be kept elsewhere. Here somebody wants it gone.
         let answer = said.here(front, captured, captured.target.path.clone(), &live).await?;
@@ -72,12 +76,13 @@ impl Said {
         if let Some(policy) = one("propagationPolicy") {
             options.insert("propagationPolicy".to_owned(), policy.into());
         }
-        for name in ["orphanDependents", "gracePeriodSeconds"] {
-            if let Some(text) = one(name) {
-                // Where it is wrong, the API server says so.
-                let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-                options.insert(name.to_owned(), value);
-            }
+        if let Some(text) = one("orphanDependents") {
+            options.insert("orphanDependents".to_owned(), is_true(&text).into());
+        }
+        if let Some(text) = one("gracePeriodSeconds") {
+            // Where it is wrong, the API server says so.
+            let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            options.insert("gracePeriodSeconds".to_owned(), value);
         }
         let dry: Vec<_> = parameters(&captured.query, "dryRun").filter(|value| !value.is_empty()).collect();
         if !dry.is_empty() {
@@ -98,6 +103,20 @@ impl Said {
             Some(false) => Some("background".to_owned()),
             None => self.0.get("propagationPolicy").and_then(Value::as_str).map(str::to_lowercase),
         }
+    }
+
+    /// Refuses to have the dependents of one of several objects stay: the policy that says so is of all.
+    fn is_possible(&self, Own { view, place }: &Own) -> Result<(), Refusal> {
+        let orphans = |propagation: Option<&str>| propagation == Some("orphan");
+        let is_so = orphans(view.policy.options.get("propagation").and_then(Value::as_str));
+        if *place == Place::All || is_so || !orphans(self.propagation().as_deref()) {
+            return Ok(());
+        }
+        Err(Refusal::invalid(format!(
+            "the replicant {} is of several objects, and its policy does not let their dependents stay: delete the object with \
+             them, or set the option \"propagation\" of the replicant to \"orphan\" with khufu",
+            view.id
+        )))
     }
 
     /// Has the API server try it.
@@ -199,9 +218,34 @@ async fn remove(
     said: &Said,
     path: &str,
     live: &Value,
-    Own { view, place }: &Own,
+    mut own: Own,
 ) -> Result<(), Refusal> {
     let who = who::of(front, &captured.headers).await;
+    let (events, since) = (front.handle.follow(None), now_ms());
+    let mut tries = 0;
+    while let Err(refusal) = ask_for(front, &who, said, &own).await {
+        tries += 1;
+        if refusal.code != StatusCode::CONFLICT || tries == TRIES {
+            return Err(refusal);
+        }
+        // Somebody else has edited it, or deleted it.
+        let Here::Of(newer) = front.here(live).await? else { break };
+        own = *newer;
+        said.is_possible(&own)?;
+    }
+    captured.leave_place();
+    match front.settled(&own.view.id, events, since, Some(Going { captured, path, live })).await? {
+        Settled::Applied | Settled::Elsewhere => Ok(()),
+        Settled::Failed(words) => Err(Refusal::of_driver(&words, "the deletion is kept, and goes on")),
+        Settled::Late(words) => {
+            let message = format!("the deletion is kept, and has not come to an end here yet: {words}");
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message))
+        }
+    }
+}
+
+/// Asks for an object no more: a conflict if its replicant is not as it was read.
+async fn ask_for(front: &Front, who: &str, said: &Said, Own { view, place }: &Own) -> Result<(), Refusal> {
     let mut desired = view.desired.clone();
     let rest = *place != Place::All && place.take(&mut desired);
     let mut policy = view.policy.clone();
@@ -221,24 +265,23 @@ async fn remove(
         overrides: None,
         base: Some(view.heads.clone()),
     };
-    let (events, since) = (front.handle.follow(None), now_ms());
     if rest {
-        front.handle.request(who, Request::Put(put(Some(desired)))).await?;
-    } else {
-        if policy.is_some() {
-            front.handle.request(who.clone(), Request::Put(put(None))).await?;
-        }
-        front.handle.request(who, Request::Delete { id: view.id.clone(), keep: false }).await?;
+        front.handle.request(who.to_owned(), Request::Put(put(Some(desired)))).await?;
+        return Ok(());
     }
-    captured.leave_place();
-    match front.settled(&view.id, events, since, Some(Going { captured, path, live })).await? {
-        Settled::Applied | Settled::Elsewhere => Ok(()),
-        Settled::Failed(words) => Err(Refusal::of_driver(&words, "the deletion is kept, and goes on")),
-        Settled::Late(words) => {
-            let message = format!("the deletion is kept, and has not come to an end here yet: {words}");
-            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message))
+    let mut heads = view.heads.clone();
+    if policy.is_some()
+        && let Answered::Replicant(now) = front.handle.request(who.to_owned(), Request::Put(put(None))).await?
+    {
+        if now.desired != view.desired {
+            return Err(Refusal::conflict(format!("{} has been edited since it was read", view.id)));
         }
+        heads = now.heads;
     }
+    // It may have become several objects by now.
+    let delete = Request::Delete { id: view.id.clone(), keep: false, base: Some(heads) };
+    front.handle.request(who.to_owned(), delete).await?;
+    Ok(())
 }
 
 /// All objects of a kind, or those that are selected.
@@ -261,10 +304,21 @@ pub(super) async fn delete_all(front: &Front, captured: &Captured) -> Result<Res
         let message = format!("{} objects of replicants: at most {MAX_OBJECTS} are deleted at once", ours.len());
         return Err(Refusal::too_large(message));
     }
+    let asks = |name| parameters(&captured.query, name).any(|value| !matches!(value.as_str(), "" | "0"));
+    if asks("limit") || asks("continue") {
+        let words = "there are objects of replicants among them, and those are not deleted in parts: leave out limit and continue";
+        return Err(Refusal::bad_request(words));
+    }
     let said = Said::read(captured)?;
     let tried = said.tried(front, captured).await?;
     if !tried.status.is_success() || said.is_dry() {
         return Ok(tried.pass());
+    }
+    for listed in &ours {
+        // Before anything is deleted.
+        if let Here::Of(own) = front.here(listed).await? {
+            said.is_possible(&own)?;
+        }
     }
     for listed in &ours {
         let Some(named) = Named::of(listed) else { continue };
@@ -308,7 +362,8 @@ async fn delete_listed(
     }
     // A copy has the label, and is nobody's.
     if let Here::Of(own) = front.here(live).await? {
-        remove(front, captured, said, &path, live, &own).await?;
+        said.is_possible(&own)?;
+        remove(front, captured, said, &path, live, *own).await?;
     }
     if stays(front, captured, &path, live).await? {
         let answer = said.here(front, captured, path, live).await?;
@@ -388,6 +443,24 @@ mod tests {
         assert!(!read("dryRun=All", foreground).is_dry(), "an API server does not read the query then");
         let with_uid = read("", foreground).of(&json!({"metadata": {"uid": "1"}}));
         assert_eq!(Value::Object(with_uid), json!({"propagationPolicy": "Foreground", "preconditions": {"uid": "1"}}));
+    }
+
+    #[test]
+    fn dependents_of_one_of_several_objects_stay_only_if_the_policy_says_so() {
+        let of = |place: Place, options: Value, query: &str| {
+            let view = serde_json::from_value(json!({
+                "id": "web", "epoch": 0, "kind": "kubernetes", "scope": "paris", "placement": null, "policy": {"options": options},
+                "desired": {}, "overrides": {}, "resolved": [], "operations": [], "deleted": null, "heads": [],
+                "conflicts": 0, "status": "pending", "sites": {}, "bytes": 1, "warnings": [],
+            }));
+            let own = Own { view: std::sync::Arc::new(view.unwrap()), place };
+            Said::read(&captured(query, "")).unwrap().is_possible(&own).map_err(|refusal| refusal.code.as_u16())
+        };
+        let (one, orphan) = (|| Place::Named("a".to_owned()), "propagationPolicy=Orphan");
+        assert_eq!(of(one(), json!({}), orphan), Err(422));
+        assert_eq!(of(one(), json!({}), "propagationPolicy=Background"), Ok(()));
+        assert_eq!(of(one(), json!({"propagation": "orphan"}), orphan), Ok(()));
+        assert_eq!(of(Place::All, json!({}), orphan), Ok(()));
     }
 
     #[test]

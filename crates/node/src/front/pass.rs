@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use super::Front;
 use super::answer::{Body, Refusal, boxed};
 use super::headers;
-use super::target::parameters;
+use super::target::is_set;
 use crate::listen::Place;
 
 /// The most bytes of a write that is looked into: API servers take no more.
@@ -23,8 +23,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// Whether an answer may begin when it likes: when something happens, or when what a proxy leads to answers.
 fn is_endless(path: &str) -> bool {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let asks = |name| parameters(query, name).any(|value| !matches!(value.as_str(), "false" | "0"));
-    asks("watch") || asks("follow") || path.contains("/watch/") || path.contains("/proxy")
+    is_set(query, "watch") || is_set(query, "follow") || path.contains("/watch/") || path.contains("/proxy")
 }
 
 /// Refuses what says of itself that it is longer than a write may be.

@@ -174,6 +174,16 @@ pub(super) fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Ite
     })
 }
 
+/// Whether a parameter says yes, as API servers read it.
+pub(super) fn is_set(query: &str, name: &str) -> bool {
+    parameters(query, name).next().is_some_and(|value| is_true(&value))
+}
+
+/// Whether a text means yes to an API server: all do but these.
+pub(super) fn is_true(text: &str) -> bool {
+    text != "0" && !text.eq_ignore_ascii_case("false")
+}
+
 /// A query with a parameter more, instead of those of that name.
 pub(super) fn with_parameter(query: &str, name: &str, value: &str) -> String {
     let is = |pair: &str| parameters(pair, name).next().is_some();
@@ -293,6 +303,17 @@ mod tests {
         assert_eq!(parameters(query, "fieldManager").collect::<Vec<_>>(), ["a b"]);
         assert_eq!(parameters(query, "dryRun").collect::<Vec<_>>(), [""]);
         assert_eq!(parameters(query, "none").count(), 0);
+        for (query, set) in [
+            ("w=1", true),
+            ("w", true),
+            ("w=True", true),
+            ("w=0", false),
+            ("w=False", false),
+            ("w=0&w=1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_set(query, "w"), set, "{query}");
+        }
         assert_eq!(with_parameter(query, "force", "true"), "fieldManager=a%20b&dryRun=&x&force=true");
         assert_eq!(with_parameter("label%53elector=x", "labelSelector", "y"), "labelSelector=y");
         assert_eq!(with_parameter("", "labelSelector", "!a/b"), "labelSelector=%21a%2Fb");

@@ -96,6 +96,12 @@ impl Reached {
         if config.proxy_url.is_some() {
             return Err(FrontError::Upstream("a kubeconfig with a proxy-url cannot be used for the front".into()));
         }
+        if config.cluster_url.scheme_str() != Some("https") {
+            // Such an endpoint, as `kubectl proxy` has, does for everybody what its owner may do.
+            let words =
+                format!("{}: the front needs an API server with https, which knows who asks", config.cluster_url);
+            return Err(FrontError::Upstream(words));
+        }
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -210,4 +216,18 @@ fn whole(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_knows_nobody_is_refused() {
+        let of =
+            |url: &str| Reached::new(Config::new(url.parse().unwrap())).map(drop).map_err(|error| error.to_string());
+        assert!(of("http://127.0.0.1:8001").unwrap_err().contains("https"));
+        assert!(!of("https://127.0.0.1:6443").is_err_and(|error| error.contains("knows who asks")));
+    }
 }

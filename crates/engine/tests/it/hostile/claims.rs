@@ -154,7 +154,7 @@ fn a_site_that_was_told_wrongly_that_it_is_out_comes_back() {
     stage.world.request("rennes", put("nantes & rennes")).unwrap();
     stage.world.settle();
     stage.world.isolate("nantes");
-    stage.world.request("rennes", Request::Delete { id: id("guest"), keep: false }).unwrap();
+    stage.world.request("rennes", Request::Delete { id: id("guest"), keep: false, base: None }).unwrap();
     stage.world.request("rennes", put("nantes & rennes")).unwrap();
     // As from a site that has closed the epoch, and took this one out.
     let document = super::frames::document("guest", 1);

@@ -207,7 +207,7 @@ fn move_it(stage: &mut Stage, turn: u64) {
     let scopes = ["paris & rennes", "nantes", "nantes & paris", "rennes"];
     let site = HONEST[stage.world.below(3) as usize];
     let request = match stage.world.below(5) {
-        4 => Request::Delete { id: id("guest"), keep: false },
+        4 => Request::Delete { id: id("guest"), keep: false, base: None },
         number => put(scopes[number as usize]),
     };
     // It may be elsewhere; whoever cannot reach those who hold it would make another (see the known faults).
