@@ -1,8 +1,10 @@
 //! An unmodified kubectl at each of three sites with a Kubernetes API server of its own: what it writes with a scope is at all.
 
 mod apart;
+mod asked;
 mod defaults;
 mod drift;
+mod guarded;
 mod refused;
 mod rough;
 mod server_side;

@@ -16,10 +16,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::answer::{Body, Refusal, boxed};
 use super::difference::overlay;
 use super::edit::{Changed, elsewhere};
-use super::kept::Telling;
+use super::here;
+use super::kept::{Telling, Written};
 use super::keys::Keys;
 use super::marks::{self, SCOPE, annotation};
 use super::place::{Named, Place, find};
+use super::take::{self, Taken};
 use super::target::{Target, Verb, parameters, with_parameter};
 use super::upstream::{Answer, Question};
 use super::{Front, delete, edit, id, pass, policy, remembered, scope, wanted};
@@ -226,16 +228,25 @@ async fn create(front: &Front, captured: &Captured) -> Result<Response<Body>, Re
     let sent = captured.sent()?;
     let named =
         sent.as_ref().map_or_else(|| marks::may_be_in(&captured.body), |sent| annotation(sent, SCOPE).is_some());
-    if !named && captured.scope.is_none() {
-        return front.pass_on(captured).await;
-    }
     let name = sent.as_ref().and_then(|sent| sent.pointer("/metadata/name")).and_then(Value::as_str);
     let turn = Target { name: name.map(str::to_owned), ..captured.target.clone() }.turn();
     let _turn = match turn {
         Some(object) => Some(front.turns.take(object).await?),
         None => None,
     };
-    new(front, captured, sent).await
+    let is_meant = named || captured.scope.is_some() || is_asked_for(front, captured, sent.as_ref()).await?;
+    if is_meant { new(front, captured, sent).await } else { front.pass_on(captured).await }
+}
+
+/// Whether a replicant asks here for an object that is not there: made past it, it would stand in its way.
+pub(super) async fn is_asked_for(front: &Front, captured: &Captured, sent: Option<&Value>) -> Result<bool, Refusal> {
+    let Some(named) = sent.and_then(Named::of) else { return Ok(false) };
+    let namespace = captured.target.namespace.as_deref().unwrap_or_default();
+    let named = Named { namespace, ..named };
+    let id = id::of(&captured.target.kind(), Some(namespace), named.name)?;
+    let view = if front.is_held(&id).await? { front.view(&id).await? } else { None };
+    let view = view.filter(|view| here::lives(front.handle.site(), view));
+    Ok(view.is_some_and(|view| find(&view.desired, &view.policy.options, named).is_some()))
 }
 
 /// Makes a replicant of what is sent of an object that is not there.
@@ -247,24 +258,30 @@ pub(super) async fn new(front: &Front, captured: &Captured, sent: Option<Value>)
         return Ok(tried.pass());
     }
     let after = captured.made(&tried)?;
+    if marks::is_helms_own(&after) {
+        return front.pass_on(captured).await;
+    }
     let scope = annotation(&after, SCOPE).map(str::to_owned).or_else(|| captured.scope.clone());
-    let (Some(scope), false) = (scope, marks::is_helms_own(&after)) else { return front.pass_on(captured).await };
-    front.explain(&scope).await?;
+    if let Some(scope) = &scope {
+        front.explain(scope).await?;
+    }
     let manifest = match &sent {
         Some(sent) => wanted::as_sent(sent, &after),
         None => wanted::as_there(&after),
     };
     let said = marks::said(&after);
-    adopt_or_make(front, captured, &tried, New { manifest, scope, said, is_there: false }).await
+    adopt_or_make(front, captured, &tried, New { manifest, scope, said, live: None }).await
 }
 
 /// An object that is to be a replicant.
-pub(super) struct New {
+pub(super) struct New<'a> {
     pub(super) manifest: Value,
-    pub(super) scope: String,
+    /// None where there must be a replicant of it already.
+    pub(super) scope: Option<String>,
     /// What the write itself says.
     pub(super) said: Map<String, Value>,
-    pub(super) is_there: bool,
+    /// The object as it is, if there is one, which is of no replicant.
+    pub(super) live: Option<&'a Value>,
 }
 
 /// Makes a replicant of one object, or edits the one that there is of it already.
@@ -272,9 +289,9 @@ pub(super) async fn adopt_or_make(
     front: &Front,
     captured: &Captured,
     tried: &Answer,
-    new: New,
+    new: New<'_>,
 ) -> Result<Response<Body>, Refusal> {
-    let New { mut manifest, scope, said, is_there } = new;
+    let New { mut manifest, scope, said, live } = new;
     let after = tried.json();
     let named = Named::of(&after).ok_or_else(|| Refusal::unavailable("what it has answered is no object"))?;
     let id = id::of(&captured.target.kind(), Some(named.namespace), named.name)?;
@@ -283,11 +300,31 @@ pub(super) async fn adopt_or_make(
         None => format!("{}/{}", captured.target.path, percent_encoding::utf8_percent_encode(named.name, PATH)),
     };
     let before = front.view(&id).await?.filter(|view| view.deleted.is_none());
+    if before.is_none() && scope.is_none() {
+        return front.pass_on(captured).await;
+    }
+    // Who may make what is not there may not be allowed to change what is elsewhere.
+    let change = || {
+        let Target { group, version, resource, .. } = &captured.target;
+        json!({"verb": "patch", "group": group, "version": version, "resource": resource, "namespace": named.namespace,
+            "name": named.name})
+    };
+    if before.is_some() && captured.verb == Verb::Create && !front.may(captured, change()).await? {
+        let message = format!("{id} exists as a replicant already: to change it takes the right to patch the object");
+        return Err(Refusal::forbidden(message));
+    }
     let earlier = before.as_ref().map(|view| view.policy.clone()).unwrap_or_default();
     let mut policy = earlier.clone();
-    let site = front.handle.site();
-    let placement = before.as_ref().and_then(|view| view.placement.as_ref());
-    if is_there && (before.is_none() || placement.is_some_and(|placement| placement.sites.contains(site))) {
+    let lives_here = before.as_ref().is_some_and(|view| here::lives(front.handle.site(), view));
+    if let (Some(view), Some(_), false) = (&before, live, lives_here) {
+        let message = format!(
+            "there is an object of this name here, which is of no replicant, and {id} lives at {}: to have it here, too, set its \
+             scope where it lives, with \"adopt\" among its options; else give the object another name",
+            view.scope
+        );
+        return Err(Refusal::conflict(message));
+    }
+    if live.is_some() && before.is_none() {
         // It is taken over as it is wanted, and stays when the replicant goes.
         for (name, value) in [("adopt", json!("keep")), ("force", json!(true))] {
             policy.options.entry(name.to_owned()).or_insert(value);
@@ -319,7 +356,12 @@ pub(super) async fn adopt_or_make(
                 return Err(Refusal::conflict(message));
             };
             if !captured.is_apply() && marks::last_applied(&after).is_none() {
-                let message = format!("{id} already exists as a replicant at {}", view.scope);
+                let hint = if lives_here {
+                    ", and has been removed here by somebody: apply it to have it made again"
+                } else {
+                    ""
+                };
+                let message = format!("{id} already exists as a replicant at {}{hint}", view.scope);
                 return Err(Refusal::new(StatusCode::CONFLICT, "AlreadyExists", message));
             }
             // Who may write here may not be allowed to take it away there.
@@ -343,10 +385,15 @@ pub(super) async fn adopt_or_make(
             overlay(&mut object, &manifest, keys);
             let cleaned = khufu_drivers::kubernetes::cleaned;
             let mut changed = Changed { before: cleaned(&kept), after: cleaned(&object), object: kept };
-            changed.carry(captured, sent.as_ref(), view)?;
+            changed.carry(captured, sent.as_ref(), None, view)?;
             marks::annotate(&mut changed.object, said);
             let mut desired = view.desired.clone();
-            place.set(&mut desired, changed.object);
+            place.set(&mut desired, changed.object.clone());
+            if lives_here && live.is_none() && desired == view.desired {
+                // Somebody has removed it past Khufu. A site makes again what is edited.
+                marks::annotate(&mut changed.object, marks::again(front.handle.site()));
+                place.set(&mut desired, changed.object);
+            }
             (desired, elsewhere(captured, view))
         }
     };
@@ -355,13 +402,25 @@ pub(super) async fn adopt_or_make(
     let put = Put {
         id,
         kind: is_new.then(|| "kubernetes".to_owned()),
-        scope: is_new.then_some(scope),
+        scope: scope.filter(|_| is_new),
         policy: (is_new || edited).then(|| policy.clone()),
         desired: Some(desired),
         overrides: None,
         base,
     };
-    front.keep(captured, put, &policy, Telling { tried, path, warnings, written: None }).await
+    let written = live.map(|live| {
+        let [live, after] = [live, &after].map(|object| wanted::elsewhere(&marks::others_own(object), &[]));
+        Written { fields: remembered::differing(&live, &after, keys(&policy)), after }
+    });
+    if let (Some(live), true) = (live, is_new) {
+        front.may_keep(captured, &put, &policy).await?;
+        match take::without_what_goes(front, captured, live, &after).await? {
+            Taken::Done => {}
+            Taken::Moved => return Err(Refusal::conflict("somebody else has written in between: try again")),
+            Taken::Refused(answer) => return Ok(answer),
+        }
+    }
+    front.keep(captured, put, &policy, Telling { tried, path, warnings, written }).await
 }
 
 /// What must not stand as it is in a segment of a path.

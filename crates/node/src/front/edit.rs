@@ -9,8 +9,8 @@ use khufu_engine::{Put, ReplicantView};
 use serde_json::{Value, json};
 
 use super::answer::{Body, Refusal};
-use super::capture::{Captured, New, adopt_or_make, keys, new, replicant};
-use super::difference::{Write, kept, overlay};
+use super::capture::{Captured, New, adopt_or_make, is_asked_for, keys, new, replicant};
+use super::difference::{Write, empty, kept, overlay};
 use super::here::{self, Here};
 use super::kept::{Telling, Written};
 use super::keys::Keys;
@@ -18,8 +18,8 @@ use super::marks::{self, SCOPE, annotation};
 use super::place::{Named, Place};
 use super::settled::Settled;
 use super::take::{Taken, Taking};
-use super::target::{Verb, parameters};
-use super::{Front, delete, policy, remembered, removed, scope, wanted};
+use super::target::{Verb, is_set};
+use super::{Front, delete, named, policy, remembered, removed, scope, wanted};
 
 /// The manager under which kubectl applies unless it is told another.
 const KUBECTL: &str = "kubectl";
@@ -82,10 +82,11 @@ async fn make(front: &Front, captured: &Captured) -> Result<Response<Body>, Refu
         return front.pass_on(captured).await;
     }
     let sent = captured.sent()?;
-    if captured.scope.is_none() && sent.as_ref().is_none_or(|sent| annotation(sent, SCOPE).is_none()) {
-        return front.pass_on(captured).await;
+    let is_meant = captured.scope.is_some() || sent.as_ref().is_some_and(|sent| annotation(sent, SCOPE).is_some());
+    if is_meant || is_asked_for(front, captured, sent.as_ref()).await? {
+        return new(front, captured, sent).await;
     }
-    new(front, captured, sent).await
+    front.pass_on(captured).await
 }
 
 /// An object that whoever asks may write and not read: it cannot be told what he has changed.
@@ -123,15 +124,16 @@ async fn adopt(front: &Front, captured: &Captured, live: &Value) -> Result<Optio
         (Some(sent), _) if captured.verb == Verb::Update || captured.is_apply() => wanted::as_sent(sent, &after),
         (_, Some(applied)) => {
             let mut manifest = wanted::as_sent(&applied, &after);
-            let (before, now) = (cleaned(live), cleaned(&after));
             let (sent, keys) = (sent.as_ref(), Keys::default());
+            let named: Vec<&Value> = sent.into_iter().chain([&applied]).collect();
+            let [before, now] = [live, &after].map(|object| wanted::elsewhere(&cleaned(object), &named));
             Write { before: &before, after: &now, sent, is_whole: false, keys }.carry(&mut manifest);
             manifest
         }
         _ => wanted::as_there(&after),
     };
     marks::say_only(&mut manifest, &said);
-    adopt_or_make(front, captured, &tried, New { manifest, scope, said, is_there: true }).await.map(Some)
+    adopt_or_make(front, captured, &tried, New { manifest, scope: Some(scope), said, live: Some(live) }).await.map(Some)
 }
 
 /// An object of a replicant.
@@ -183,14 +185,17 @@ async fn change(
             text(is)
         )));
     }
-    let mut changed = Changed { before: cleaned(live), after: cleaned(&after), object: object.clone() };
+    let asked: Vec<&Value> = sent.iter().chain([&object]).collect();
+    let [before, now] = [live, &after].map(|object| wanted::elsewhere(&cleaned(object), &asked));
+    let mut changed = Changed { before, after: now, object: object.clone() };
     let is_whole = captured.verb == Verb::Update;
     let carried = match &sent {
         Some(sent) if is_whole => Some(wanted::whole(sent, &after)),
         Some(Value::Array(patch)) if !scale => removed::read(patch, live),
         sent => sent.clone().filter(|sent| sent.is_object() && !scale),
     };
-    changed.carry(captured, carried.as_ref(), view)?;
+    let named = named::of(captured, sent.as_ref(), &changed.after, &object, keys(&view.policy));
+    changed.carry(captured, carried.as_ref(), named.as_ref(), view)?;
     object = changed.object;
     // What people say is kept as well: it is shown to them again.
     let kept = place.get(&view.desired).cloned().unwrap_or_default();
@@ -208,6 +213,8 @@ async fn change(
     policy::take_back(&mut policy, &kept, &unsaid);
     policy::edit(&mut policy, &said)?;
     let policy_edited = policy != view.policy;
+    let mut warnings = elsewhere(captured, view);
+    warnings.extend(sent.as_ref().and_then(|sent| policy::not_so(sent, &said, view)));
     let scope = said.get(SCOPE).and_then(Value::as_str).map(str::to_owned);
     let scope = scope.filter(|scope| !scope::is_same(scope, &view.scope));
     if *place != Place::All && (policy_edited || scope.is_some()) {
@@ -238,7 +245,8 @@ async fn change(
         overrides: None,
         base: Some(view.heads.clone()),
     };
-    let (before_it, after_it) = (marks::others_own(live), marks::others_own(&after));
+    let [before_it, after_it] =
+        [live, &after].map(|value| wanted::elsewhere(&marks::others_own(value), &[&kept, &object]));
     let touched = remembered::differing(&before_it, &after_it, Keys::default());
     // Where something of this site stands above what is asked for, it stays.
     let stands_above = view.overrides.contains_key(front.handle.site()) || !view.operations.is_empty();
@@ -254,7 +262,7 @@ async fn change(
     let telling = Telling {
         tried: &tried,
         path,
-        warnings: elsewhere(captured, view),
+        warnings,
         written: Some(Written {
             fields: remembered::differing(&before_it, &after_it, keys(&view.policy)),
             after: after_it,
@@ -299,21 +307,28 @@ impl Changed {
         &mut self,
         captured: &Captured,
         sent: Option<&Value>,
+        named: Option<&Value>,
         view: &ReplicantView,
     ) -> Result<(), Refusal> {
         let keys = keys(&view.policy);
-        // What is remembered must be understood also when the policy is another.
-        let named = Keys::default();
         let mut applied = remembered::read(&self.object);
-        let differing = remembered::differing(&self.before, &self.after, named);
+        // What is remembered must be understood also when the policy is another.
+        let differing = remembered::differing(&self.before, &self.after, Keys::default());
         let manager = captured.manager();
-        if captured.is_apply() && !parameters(&captured.query, "force").any(|force| force == "true") {
-            refuse_conflicts(&differing, applied.iter().filter(|(other, _)| **other != manager))?;
+        if captured.is_apply() && !is_set(&captured.query, "force") {
+            let others = applied.iter().filter(|(other, _)| **other != manager && **other != remembered::OTHERWISE);
+            refuse_conflicts(&differing, others)?;
         }
+        // What was asked for before anybody applied it, and is not changed by this, is not of whoever applies it alone.
+        let otherwise = remembered::without(&remembered::applied(&self.object), &differing);
         // An API server writes there, too, what is applied now.
         let client_side = marks::last_applied(&self.object);
         let is_whole = captured.verb == Verb::Update;
         Write { before: &self.before, after: &self.after, sent, is_whole, keys }.carry(&mut self.object);
+        if let Some(named) = named.filter(|_| !captured.is_apply()) {
+            named::without_nulls(&mut self.object, named);
+            overlay(&mut self.object, &kept(&cleaned(named), &self.after, keys), keys);
+        }
         // Whoever sets a field has it from then on.
         for set in applied.values_mut() {
             *set = remembered::without(set, &differing);
@@ -324,7 +339,10 @@ impl Changed {
             // kubectl takes over what it has applied in the other way.
             let client_side = client_side.filter(|_| manager == KUBECTL);
             let earlier = earlier.or_else(|| Some(remembered::applied(&client_side?)));
-            let mut gone = remembered::without(&earlier.unwrap_or_default(), &now);
+            let earlier = earlier.unwrap_or_else(empty);
+            let mut gone = remembered::without(&earlier, &now);
+            let new = remembered::without(&now, &earlier);
+            remembered::keep_others(&mut applied, &manager, &remembered::in_both(&new, &otherwise));
             for (other, set) in &applied {
                 if *other != manager {
                     gone = remembered::without(&gone, set);
@@ -374,7 +392,13 @@ pub(super) fn elsewhere(captured: &Captured, view: &ReplicantView) -> Vec<String
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
+
+    use hyper::http::{HeaderMap, HeaderValue, Method, header};
+
+    use super::super::capture::APPLY;
+    use super::super::target::Target;
 
     use super::*;
 
@@ -386,6 +410,41 @@ mod tests {
         assert!(scaled(&json!({"spec": {"size": 1}}), &with(1), &with(3)).is_err());
         let at = |version: &str| json!({"metadata": {"resourceVersion": version}});
         assert!(has_moved(&at("1"), &at("2")) && !has_moved(&at("1"), &at("1")));
+    }
+
+    #[test]
+    fn what_was_asked_for_before_stays_when_it_is_applied_no_more() {
+        let view: ReplicantView = serde_json::from_value(json!({
+            "id": "web", "epoch": 0, "kind": "kubernetes", "scope": "paris", "placement": null, "policy": {},
+            "desired": {}, "overrides": {}, "resolved": [], "operations": [], "deleted": null, "heads": [],
+            "conflicts": 0, "status": "pending", "sites": {}, "bytes": 1, "warnings": [],
+        }))
+        .unwrap();
+        let map =
+            |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+        let mut object = map(json!({"a": "1"}));
+        let mut apply = |data: Value, after: Value| {
+            let sent = map(data);
+            let captured = Captured {
+                target: Target::read("/api/v1/namespaces/x/configmaps/a").unwrap().unwrap(),
+                verb: Verb::Patch,
+                method: Method::PATCH,
+                query: "fieldManager=ci".into(),
+                headers: HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(APPLY))]),
+                scope: None,
+                body: Bytes::from(sent.to_string()),
+                place: Default::default(),
+            };
+            let before = map(object["data"].clone());
+            let mut changed = Changed { before, after: map(after), object: object.clone() };
+            changed.carry(&captured, Some(&sent), None, &view).unwrap();
+            object = changed.object;
+            object["data"].clone()
+        };
+        let both = json!({"a": "1", "b": "2"});
+        assert_eq!(apply(both.clone(), both.clone()), both);
+        assert_eq!(apply(json!({"b": "2"}), both.clone()), both);
+        assert_eq!(apply(json!({"c": "3"}), json!({"a": "1", "b": "2", "c": "3"})), json!({"a": "1", "c": "3"}));
     }
 
     #[test]

@@ -30,11 +30,15 @@ pub(super) struct Own {
     pub(super) place: Place,
 }
 
+/// Whether a replicant has a replica at this site, or shall have one.
+pub(super) fn lives(site: &SiteName, view: &ReplicantView) -> bool {
+    view.deleted.is_none() && view.placement.as_ref().is_some_and(|placement| placement.has_replica(site))
+}
+
 /// Where a replicant asks for an object, if it does so at this site.
 pub(super) fn place(site: &SiteName, view: &ReplicantView, object: &Value) -> Option<Place> {
     let owner = owner(object).filter(|owner| owner.site == site.as_str() && owner.replicant == view.id.as_str());
-    let lives = view.placement.as_ref().is_some_and(|placement| placement.sites.contains(site));
-    if owner.is_none() || !lives || view.deleted.is_some() {
+    if owner.is_none() || !lives(site, view) {
         return None;
     }
     find(&view.desired, &view.policy.options, Named::of(object)?)
@@ -101,6 +105,9 @@ mod tests {
         assert_eq!(place(&paris, &here, &live("b", "paris")), None, "it asks for another");
         assert_eq!(place(&paris, &here, &live("a", "rennes")), None, "another site has made it");
         assert_eq!(place(&paris, &view(json!(["rennes"])), &live("a", "paris")), None, "it lives elsewhere");
+        let mut spans = view(json!(["nantes", "paris"]));
+        spans.placement.as_mut().unwrap().mode = khufu_crdt::Mode::Cross;
+        assert_eq!(place(&paris, &spans, &live("a", "paris")), None, "its one replica is at nantes");
         let other = ReplicantView { id: ReplicantId::new("other").unwrap(), ..here.clone() };
         assert_eq!(place(&paris, &other, &live("a", "paris")), None, "it is of another");
         let deleted = serde_json::from_value(json!({"at": 1, "by": "paris", "keep": false})).unwrap();

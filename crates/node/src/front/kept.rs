@@ -137,6 +137,14 @@ impl Front {
         let question =
             Question { method: Method::GET, path: path.to_owned(), from: &captured.headers, body: None, accept };
         let mut answer = self.upstream.ask(question).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            let message = format!(
+                "{} is kept, and the object is not at {}: somebody has removed it past Khufu. Apply it again to have it made again",
+                view.id,
+                self.handle.site()
+            );
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "NotFound", message));
+        }
         if !answer.status.is_success() {
             // It may be created and not be read by whoever asks.
             return Ok((shown(tried, tried.status, view), Value::Null));
@@ -150,11 +158,17 @@ impl Front {
     /// Whether whoever asks may have the options that a policy has now. The driver has rights that he may not have.
     async fn allowed(&self, captured: &Captured, policy: &Policy, edited: bool) -> Result<(), Refusal> {
         let makes_namespaces = policy.options.get("create-namespaces") == Some(&Value::Bool(true));
-        if !edited || !makes_namespaces {
+        let namespaces = json!({"verb": "create", "version": "v1", "resource": "namespaces"});
+        if !edited || !makes_namespaces || self.may(captured, namespaces).await? {
             return Ok(());
         }
+        Err(Refusal::forbidden("the option create-namespaces needs the right to create namespaces"))
+    }
+
+    /// Whether the API server would let whoever asks do something, as `resourceAttributes` say what.
+    pub(super) async fn may(&self, captured: &Captured, what: Value) -> Result<bool, Refusal> {
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {"verb": "create", "version": "v1", "resource": "namespaces"}}});
+            "spec": {"resourceAttributes": what}});
         let answer = self.upstream.ask(Question {
             method: Method::POST,
             path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
@@ -162,10 +176,7 @@ impl Front {
             body: Some((super::capture::json_type(), review.to_string().into())),
             accept: None,
         });
-        if answer.await?.json().pointer("/status/allowed") == Some(&Value::Bool(true)) {
-            return Ok(());
-        }
-        Err(Refusal::forbidden("the option create-namespaces needs the right to create namespaces"))
+        Ok(answer.await?.json().pointer("/status/allowed") == Some(&Value::Bool(true)))
     }
 }
 

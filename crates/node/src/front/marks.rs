@@ -1,5 +1,6 @@
 //! The annotations by which people say what they want, and are told how it is.
 
+use khufu_crdt::SiteName;
 use khufu_drivers::kubernetes::LABEL;
 use serde_json::{Map, Value};
 
@@ -17,6 +18,8 @@ pub(super) const SITES: &str = "khufu.dev/sites";
 pub(super) const STATUS: &str = "khufu.dev/status";
 /// What `kubectl apply` has applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Where and when an object that somebody had removed past Khufu was asked for again: kept with the desired state.
+const AGAIN: &str = "khufu.dev/made-again";
 /// What all annotations of Khufu begin with.
 const OURS: &str = "khufu.dev/";
 
@@ -36,6 +39,12 @@ pub(super) fn said(object: &Value) -> Map<String, Value> {
 pub(super) fn newly_said(after: &Value, before: &[&Value]) -> Map<String, Value> {
     let is_new = |name: &String| before.iter().all(|before| annotation(before, name) != annotation(after, name));
     said(after).into_iter().filter(|(name, _)| is_new(name)).collect()
+}
+
+/// What makes another edit of one that asks for nothing new.
+pub(super) fn again(site: &SiteName) -> Map<String, Value> {
+    let at = jiff::Timestamp::now();
+    Map::from_iter([(AGAIN.to_owned(), format!("{site} {at}").into())])
 }
 
 /// What a merging patch takes back.

@@ -18,6 +18,7 @@ mod id;
 mod kept;
 mod keys;
 mod marks;
+mod named;
 mod pass;
 mod place;
 mod policy;

@@ -1,10 +1,12 @@
 //! The policy of a replicant, as annotations ask for it.
 
 use khufu_crdt::{DriftPolicy, Policy};
+use khufu_engine::ReplicantView;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
-use super::marks::{DRIFT, OPTIONS, annotation};
+use super::marks::{DRIFT, OPTIONS, SCOPE, annotation};
+use super::scope;
 
 /// Takes back what annotations of an object, as it was kept, have asked for.
 pub(super) fn take_back(policy: &mut Policy, kept: &Value, names: &[&str]) {
@@ -24,6 +26,32 @@ pub(super) fn removes_more(before: &Policy, after: &Policy) -> bool {
     [("cascade", Value::Bool(true)), ("adopt", "own".into())].iter().any(|(name, value)| {
         let has = |policy: &Policy| policy.options.get(*name) == Some(value);
         has(after) && !has(before)
+    })
+}
+
+/// A warning where a write says again what was said before and is not so any more: it was edited in another way since.
+pub(super) fn not_so(sent: &Value, new: &Map<String, Value>, view: &ReplicantView) -> Option<String> {
+    let said = |name: &str| annotation(sent, name).filter(|_| !new.contains_key(name));
+    let scope = said(SCOPE).is_some_and(|text| !scope::is_same(text, &view.scope));
+    let mut policy = view.policy.clone();
+    let again = [OPTIONS, DRIFT].into_iter().filter_map(|name| Some((name.to_owned(), said(name)?.into()))).collect();
+    let others = edit(&mut policy, &again).unwrap_or(false);
+    let names: Vec<&str> = [
+        (SCOPE, scope),
+        (OPTIONS, others && policy.options != view.policy.options),
+        (DRIFT, policy.drift != view.policy.drift),
+    ]
+    .into_iter()
+    .filter_map(|(name, not_so)| not_so.then_some(name))
+    .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} has been edited in another way since {} was written, and what is said again changes nothing: see `khufu describe \
+             {}`, and edit it with khufu, or write another value here",
+            view.id,
+            names.join(" and "),
+            view.id
+        )
     })
 }
 
@@ -55,6 +83,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_said_again_and_not_so_any_more_is_warned_of() {
+        let view: ReplicantView = serde_json::from_value(json!({
+            "id": "web", "epoch": 0, "kind": "kubernetes", "scope": "paris & rennes", "placement": null,
+            "policy": {"options": {"force": true}}, "desired": {}, "overrides": {}, "resolved": [], "operations": [],
+            "deleted": null, "heads": [], "conflicts": 0, "status": "pending", "sites": {}, "bytes": 1, "warnings": [],
+        }))
+        .unwrap();
+        let warning = |annotations: Value, new: &[&str]| {
+            let new = new.iter().map(|name| ((*name).to_owned(), json!("x"))).collect();
+            not_so(&json!({"metadata": {"annotations": annotations}}), &new, &view)
+        };
+        assert!(warning(json!({SCOPE: "paris"}), &[]).unwrap().contains(SCOPE));
+        assert_eq!(warning(json!({SCOPE: "paris"}), &[SCOPE]), None);
+        let both = warning(json!({OPTIONS: "{\"force\": false}", DRIFT: "correct"}), &[]).unwrap();
+        assert!(both.contains(OPTIONS) && both.contains(DRIFT) && !both.contains(SCOPE), "{both}");
+        let so = json!({SCOPE: "paris&rennes", OPTIONS: "{\"force\": true}", DRIFT: "report"});
+        assert_eq!(warning(so, &[]), None);
+    }
 
     #[test]
     fn annotations_edit_a_policy() {

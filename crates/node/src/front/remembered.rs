@@ -13,6 +13,9 @@ use super::marks;
 /// What the annotations begin with under which it is kept; the name of the manager follows.
 const APPLIED_BY: &str = "khufu.dev/applied-by.";
 
+/// What is kept in the place of a manager of what somebody has set who does not apply. No manager has this name.
+pub(super) const OTHERWISE: &str = "";
+
 /// What stands in a set for a map itself.
 const ITSELF: &str = ".";
 
@@ -114,6 +117,38 @@ pub(super) fn without(set: &Fields, other: &Fields) -> Fields {
         }
     }
     Value::Object(rest)
+}
+
+/// The fields of one set that are in another as well.
+pub(super) fn in_both(set: &Fields, other: &Fields) -> Fields {
+    without(set, &without(set, other))
+}
+
+/// Both sets.
+fn either(one: &Fields, other: &Fields) -> Fields {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return empty() };
+    // What stands for a whole value has all that is below it.
+    if one.is_empty() || other.is_empty() {
+        return empty();
+    }
+    let mut all = one.clone();
+    for (name, value) in other {
+        let both = all.get(name).map_or_else(|| value.clone(), |known| either(known, value));
+        all.insert(name.clone(), both);
+    }
+    Value::Object(all)
+}
+
+/// Remembers of what a manager applies for the first time what was asked for already, and is no manager's: it stays when he
+/// applies it no more.
+pub(super) fn keep_others(all: &mut BTreeMap<String, Fields>, manager: &str, known: &Fields) {
+    let managers = all.iter().filter(|(other, _)| *other != manager && *other != OTHERWISE);
+    let found = managers.fold(known.clone(), |found, (_, set)| without(&found, set));
+    if is_leaf(&found) {
+        return;
+    }
+    let otherwise = all.get(OTHERWISE).map_or_else(|| found.clone(), |known| either(known, &found));
+    all.insert(OTHERWISE.to_owned(), otherwise);
 }
 
 /// The fields that both sets have, as paths.
@@ -278,6 +313,20 @@ mod tests {
         take_out(&mut desired, &without(&gone, &other));
         assert_eq!(desired["spec"], json!({"containers": [{"name": "two", "image": "b"}]}));
         assert_eq!(desired["metadata"], json!({"name": "web"}));
+    }
+
+    #[test]
+    fn what_was_asked_for_before_anybody_applied_it_stays() {
+        let set = |value: Value| fields(&json!({ "spec": value }), KEYS);
+        let mut all = BTreeMap::from([("ci".to_owned(), set(json!({"a": 1})))]);
+        keep_others(&mut all, "kubectl", &set(json!({"a": 1, "b": {"c": 1}})));
+        assert_eq!(all[OTHERWISE], set(json!({"b": {"c": 1}})), "what another applies is his");
+        keep_others(&mut all, "kubectl", &set(json!({"b": {"d": 1}})));
+        assert_eq!(all[OTHERWISE], set(json!({"b": {"c": 1, "d": 1}})));
+        assert_eq!(in_both(&all[OTHERWISE], &set(json!({"b": {"d": 1}, "e": 1}))), set(json!({"b": {"d": 1}})));
+        let mut manifest = web();
+        write(&mut manifest, &all);
+        assert_eq!(read(&manifest), all);
     }
 
     #[test]

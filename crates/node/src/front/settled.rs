@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use khufu_crdt::{ReplicantId, Report, SiteName, Status};
-use khufu_engine::{Happening, ReplicantView, Request, Response};
+use khufu_engine::{Happening, ListQuery, ReplicantView, Request, Response};
 use tokio::time::Instant;
 
 use super::Front;
 use super::answer::Refusal;
 use super::delete::Going;
+use super::here;
 use crate::events::{Events, Followed};
 
 /// How long it is waited.
@@ -42,9 +43,8 @@ fn words(report: &Report) -> String {
 /// `since` was another edit.
 fn state(site: &SiteName, view: &ReplicantView, since: u64) -> Option<Settled> {
     let removed = view.deleted.is_some();
-    let lives = view.placement.as_ref().is_some_and(|placement| placement.sites.contains(site));
     let status = view.sites.get(site);
-    if !removed && !lives {
+    if !removed && !here::lives(site, view) {
         return Some(Settled::Elsewhere);
     }
     let report = status?.report.as_ref()?;
@@ -85,6 +85,15 @@ impl Front {
             Ok(_) => Err(Refusal::busy("the node has answered something else")),
             Err(khufu_engine::RequestError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether this node has a replicant, without asking others.
+    pub(super) async fn is_held(&self, id: &ReplicantId) -> Result<bool, Refusal> {
+        let query = ListQuery { only: Some(id.clone()), ..ListQuery::default() };
+        match self.handle.request("kubernetes-front".to_owned(), Request::List(query)).await? {
+            Response::List(page) => Ok(!page.items.is_empty()),
+            _ => Err(Refusal::busy("the node has answered something else")),
         }
     }
 
@@ -158,5 +167,10 @@ mod tests {
         assert_eq!(of(site("applied", true, 99), true), None);
         let elsewhere = SiteName::new("rennes").unwrap();
         assert_eq!(state(&elsewhere, &view(json!({}), false), 0), Some(Settled::Elsewhere));
+        let mut spans = view(json!({}), false);
+        let placement = spans.placement.as_mut().unwrap();
+        (placement.mode, placement.prime) = (khufu_crdt::Mode::Cross, Some(elsewhere.clone()));
+        placement.sites.insert(elsewhere);
+        assert_eq!(state(&paris, &spans, 0), Some(Settled::Elsewhere), "the prime holds it");
     }
 }

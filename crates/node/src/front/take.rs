@@ -17,6 +17,7 @@ use super::marks;
 use super::remembered::{self, Fields};
 use super::target::{Verb, parameters, with_parameter};
 use super::upstream::{Answer, Question};
+use super::wanted;
 
 /// What a merging patch is sent as.
 const MERGE: &str = "application/merge-patch+json";
@@ -70,7 +71,7 @@ impl Taking<'_> {
         let applied = taken(self.wanted, self.live, self.after, &self.view.id, front.handle.site(), options);
         let applied = applied.map_err(|error| Refusal::invalid(error.to_string()))?;
         let query = format!("fieldManager={MANAGER}&force=true");
-        let answer = self.patch(front, captured, APPLY, &query, at(applied, self.live)).await?;
+        let answer = patched(front, captured, APPLY, &query, at(applied, self.live)).await?;
         match answer.status {
             status if status.is_success() => {}
             // Who may do nothing but what he asks for does that. An edit is left to the driver then, whose fields they would not be.
@@ -79,30 +80,12 @@ impl Taking<'_> {
             _ => return done(Some(answer)),
         }
         let now = answer.json();
-        let Some(rest) = difference(&marks::others_own(&now), &marks::others_own(self.after)) else {
+        let [is, wanted] =
+            [&now, self.after].map(|object| wanted::elsewhere(&marks::others_own(object), &[self.was, self.wanted]));
+        let Some(rest) = difference(&is, &wanted) else {
             return Ok(Taken::Done);
         };
-        let manager = parameters(&captured.query, "fieldManager").next();
-        let query = manager.map(|manager| with_parameter("", "fieldManager", &manager)).unwrap_or_default();
-        done(Some(self.patch(front, captured, MERGE, &query, at(rest, &now)).await?))
-    }
-
-    async fn patch(
-        &self,
-        front: &Front,
-        captured: &Captured,
-        kind: &'static str,
-        query: &str,
-        patch: Value,
-    ) -> Result<Answer, Refusal> {
-        let question = Question {
-            method: Method::PATCH,
-            path: format!("{}?{query}", captured.target.path),
-            from: &captured.headers,
-            body: Some((HeaderValue::from_static(kind), Bytes::from(patch.to_string()))),
-            accept: None,
-        };
-        front.upstream.ask(question).await
+        done(Some(patched(front, captured, MERGE, &by_client(captured), at(rest, &now)).await?))
     }
 
     /// The write itself. None where it would take away whose the object is.
@@ -127,6 +110,51 @@ impl Taking<'_> {
         }
         front.write_it(captured, captured.body.clone(), &captured.query).await.map(Some)
     }
+}
+
+/// Takes out of an object that is to be adopted what the write takes out of it: the driver leaves what others have set.
+pub(super) async fn without_what_goes(
+    front: &Front,
+    captured: &Captured,
+    live: &Value,
+    after: &Value,
+) -> Result<Taken, Refusal> {
+    let [is, wanted] = [live, after].map(|object| wanted::elsewhere(&marks::others_own(object), &[]));
+    let Some(patch) = difference(&is, &wanted).filter(takes_away) else { return Ok(Taken::Done) };
+    let answer = patched(front, captured, MERGE, &by_client(captured), at(patch, live)).await?;
+    // The warning says of what is not so.
+    if answer.status == StatusCode::FORBIDDEN { Ok(Taken::Done) } else { done(Some(answer)) }
+}
+
+/// Whether a merge patch takes anything away. A list may have lost something.
+fn takes_away(patch: &Value) -> bool {
+    match patch {
+        Value::Object(fields) => fields.values().any(takes_away),
+        value => value.is_null() || value.is_array(),
+    }
+}
+
+/// Under the manager that a write names.
+fn by_client(captured: &Captured) -> String {
+    let manager = parameters(&captured.query, "fieldManager").next();
+    manager.map(|manager| with_parameter("", "fieldManager", &manager)).unwrap_or_default()
+}
+
+async fn patched(
+    front: &Front,
+    captured: &Captured,
+    kind: &'static str,
+    query: &str,
+    patch: Value,
+) -> Result<Answer, Refusal> {
+    let question = Question {
+        method: Method::PATCH,
+        path: format!("{}?{query}", captured.target.path),
+        from: &captured.headers,
+        body: Some((HeaderValue::from_static(kind), Bytes::from(patch.to_string()))),
+        accept: None,
+    };
+    front.upstream.ask(question).await
 }
 
 /// What an answer of the API server means.
@@ -174,8 +202,9 @@ mod tests {
         let before = json!({"a": 1, "b": {"x": 1, "y": [1, 2]}, "c": 3});
         let after = json!({"a": 1, "b": {"y": [2], "z": {}}, "d": {"e": 1}});
         let patch = json!({"b": {"x": null, "y": [2], "z": {}}, "c": null, "d": {"e": 1}});
-        assert_eq!(difference(&before, &after), Some(patch));
+        assert_eq!(difference(&before, &after), Some(patch.clone()));
         assert_eq!(difference(&before, &before), None);
+        assert!(takes_away(&patch) && takes_away(&json!({"a": [1]})) && !takes_away(&json!({"d": {"e": 1}})));
         let marked = json!({"metadata": {"labels": {"khufu.dev/replicant": "x", "a": "b"}}});
         let bare = json!({"metadata": {}});
         let patch = difference(&marks::others_own(&marked), &marks::others_own(&bare));

@@ -41,24 +41,70 @@ pub(super) fn whole(sent: &Value, after: &Value) -> Value {
     whole
 }
 
-/// What is there of an object, as far as it means something elsewhere.
-pub(super) fn as_there(live: &Value) -> Value {
-    let mut wanted = cleaned(live);
-    let kind = live.get("kind").and_then(Value::as_str).unwrap_or_default();
+/// An object without what means something in this cluster only, but for what one of these names: what is asked for of it, or
+/// what was sent. When an API server tries a write, it makes up a port of the nodes, say, that no other has free.
+pub(super) fn elsewhere(object: &Value, named: &[&Value]) -> Value {
+    let mut object = object.clone();
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_named = |path: &str| {
+        named.iter().any(|named| match named {
+            Value::Array(patch) => mentions(patch, path.rsplit('/').next().unwrap_or_default()),
+            named => named.pointer(path).is_some(),
+        })
+    };
     for path in OF_ONE_CLUSTER.iter().filter(|(of, _)| *of == kind).flat_map(|(_, paths)| *paths) {
         if let Some((parent, field)) = path.rsplit_once('/')
             // A Service without an address says so in the same place.
-            && wanted.pointer(path).is_some_and(|value| *value != "None" && *value != json!(["None"]))
-            && let Some(Value::Object(fields)) = wanted.pointer_mut(parent)
+            && object.pointer(path).is_some_and(|value| *value != "None" && *value != json!(["None"]))
+            && !is_named(path)
+            && let Some(Value::Object(fields)) = object.pointer_mut(parent)
         {
             fields.remove(field);
         }
     }
     if kind == "Service"
-        && let Some(Value::Array(ports)) = wanted.pointer_mut("/spec/ports")
+        && let Some(Value::Array(ports)) = object.pointer_mut("/spec/ports")
     {
-        ports.iter_mut().filter_map(Value::as_object_mut).for_each(|port| drop(port.remove("nodePort")));
+        for port in ports.iter_mut().filter(|port| !named.iter().any(|named| names_node_port(named, port))) {
+            port.as_object_mut().map(|port| port.remove("nodePort"));
+        }
     }
+    object
+}
+
+/// Whether a JSON patch speaks of a field, at whatever place.
+fn mentions(patch: &[Value], field: &str) -> bool {
+    fn has(value: &Value, field: &str) -> bool {
+        match value {
+            Value::Object(fields) => fields.iter().any(|(name, value)| name == field || has(value, field)),
+            Value::Array(list) => list.iter().any(|value| has(value, field)),
+            _ => false,
+        }
+    }
+    let path = |step: &'_ Value| step.get("path").and_then(Value::as_str).map(str::to_owned);
+    patch.iter().any(|step| {
+        path(step).is_some_and(|path| path.rsplit('/').next() == Some(field))
+            || step.get("value").is_some_and(|value| has(value, field))
+    })
+}
+
+/// Whether something names the port of the nodes for a port of a Service.
+fn names_node_port(named: &Value, port: &Value) -> bool {
+    let which = |port: &'_ Value| {
+        let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or("TCP").to_owned();
+        (port.get("port").cloned(), protocol)
+    };
+    match named {
+        Value::Array(patch) => mentions(patch, "nodePort"),
+        named => named.pointer("/spec/ports").and_then(Value::as_array).is_some_and(|ports| {
+            ports.iter().any(|named| named.get("nodePort").is_some() && which(named) == which(port))
+        }),
+    }
+}
+
+/// What is there of an object, as far as it means something elsewhere.
+pub(super) fn as_there(live: &Value) -> Value {
+    let mut wanted = elsewhere(&cleaned(live), &[]);
     if let Some(Value::Object(annotations)) = wanted.pointer_mut("/metadata/annotations") {
         annotations.retain(|name, _| !OF_CONTROLLERS.iter().any(|begin| name.starts_with(begin)));
     }
@@ -124,6 +170,25 @@ mod tests {
         let sent = json!({"kind": "Secret", "stringData": {"a": "x"}});
         let after = json!({"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "eA=="}});
         assert_eq!(as_sent(&sent, &after)["data"], json!({"a": "eA=="}));
+    }
+
+    #[test]
+    fn what_an_api_server_makes_up_is_no_part_of_a_write_unless_it_is_named() {
+        let service = json!({"kind": "Service", "spec": {"clusterIP": "10.0.0.1", "healthCheckNodePort": 31000,
+            "ports": [{"port": 80, "nodePort": 30000}, {"port": 80, "protocol": "UDP", "nodePort": 30001}]}});
+        let with = |clean: Value| json!({"kind": "Service", "spec": clean});
+        let bare = json!({"ports": [{"port": 80}, {"port": 80, "protocol": "UDP"}]});
+        assert_eq!(elsewhere(&service, &[&json!({"spec": {"type": "NodePort"}})]), with(bare.clone()));
+        let one =
+            json!({"spec": {"healthCheckNodePort": 1, "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}]}});
+        let named = json!({"healthCheckNodePort": 31000,
+            "ports": [{"port": 80, "nodePort": 30000}, {"port": 80, "protocol": "UDP"}]});
+        assert_eq!(elsewhere(&service, &[&json!({}), &one]), with(named));
+        let steps = json!([{"op": "add", "path": "/spec/ports/0/nodePort", "value": 30000},
+            {"op": "replace", "path": "/spec", "value": {"clusterIP": "10.0.0.1"}}]);
+        let mut named = service.clone();
+        named["spec"].as_object_mut().map(|spec| spec.remove("healthCheckNodePort"));
+        assert_eq!(elsewhere(&service, &[&steps]), named);
     }
 
     #[test]
