@@ -47,6 +47,8 @@ pub use khufu_engine::{
 pub use khufu_node::{
     Builder, Cursor, Events, Faults, Followed, Node, PeerView, Preset, Role, StartError, Stopped, Tokens,
 };
+#[cfg(feature = "shell")]
+pub use khufu_node::{CheopsConfig, CheopsError};
 #[cfg(feature = "kubernetes")]
 pub use khufu_node::{FrontConfig, FrontError};
 pub use khufu_p2p::{Identity, Psk};

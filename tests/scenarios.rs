@@ -3,6 +3,7 @@
 mod absence;
 mod apart;
 mod bad_input;
+mod cheops;
 mod crash;
 mod damage;
 mod earlier;

@@ -142,6 +142,7 @@ impl SiteBuilder {
             address: text(&serves["listen"][0]),
             node: text(&serves["node"]),
             front: serves["kubernetes_front"].as_str().map(str::to_owned),
+            cheops: serves["cheops_api"].as_str().map(str::to_owned),
             builder: self,
             child,
             stdin,
@@ -161,6 +162,8 @@ pub(crate) struct Site {
     node: String,
     /// Where kubectl is served, if it is.
     front: Option<String>,
+    /// Where the API of Cheops is served, if it is.
+    cheops: Option<String>,
 }
 
 impl Drop for Site {
@@ -196,6 +199,11 @@ impl Site {
     pub(crate) fn front(&self) -> (&str, PathBuf) {
         let front = self.front.as_deref().expect("it was started with a front");
         (front, self.builder.dir.join("data/kubernetes-front/ca.crt"))
+    }
+
+    /// Asks where the API of Cheops is served.
+    pub(crate) fn cheops(&self) -> Client {
+        Client::new(self.cheops.clone().expect("it was started with the API of Cheops"), None)
     }
 
     /// Its node's id.

@@ -86,6 +86,9 @@ pub(crate) struct Layer {
     /// Its certificate and key.
     pub(crate) kubernetes_front_cert: Option<PathBuf>,
     pub(crate) kubernetes_front_key: Option<PathBuf>,
+    /// The address that the API of Cheops is served at, and whether without tokens.
+    pub(crate) cheops_api: Option<String>,
+    pub(crate) cheops_open: Option<bool>,
     /// Whether other nodes of the local network are looked for.
     pub(crate) mdns: Option<bool>,
     /// Whether faults can be injected.
@@ -157,6 +160,10 @@ pub(crate) struct Settings {
     /// The certificate of the front, and its key.
     pub(crate) kubernetes_front_cert: Option<PathBuf>,
     pub(crate) kubernetes_front_key: Option<PathBuf>,
+    /// The address that the API of Cheops is served at.
+    pub(crate) cheops_api: Option<String>,
+    /// Whether that is open to everybody who gets there.
+    pub(crate) cheops_open: bool,
     /// Whether other nodes of the local network are looked for.
     pub(crate) mdns: bool,
     /// Whether faults can be injected.
@@ -217,6 +224,8 @@ pub(crate) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<L
         kubernetes_front: text("KHUFU_KUBERNETES_FRONT"),
         kubernetes_front_cert: text("KHUFU_KUBERNETES_FRONT_CERT").map(PathBuf::from),
         kubernetes_front_key: text("KHUFU_KUBERNETES_FRONT_KEY").map(PathBuf::from),
+        cheops_api: text("KHUFU_CHEOPS_API"),
+        cheops_open: switch("KHUFU_CHEOPS_OPEN")?,
         mdns: switch("KHUFU_MDNS")?,
         allow_faults: switch("KHUFU_ALLOW_FAULTS")?,
         open_network: switch("KHUFU_OPEN_NETWORK")?,
@@ -284,6 +293,8 @@ pub(crate) fn merge(arguments: Layer, environment: Layer, file: Layer) -> Result
         kubernetes_front: pick!(kubernetes_front),
         kubernetes_front_cert: pick!(kubernetes_front_cert),
         kubernetes_front_key: pick!(kubernetes_front_key),
+        cheops_api: pick!(cheops_api),
+        cheops_open: pick!(cheops_open).unwrap_or(false),
         mdns: pick!(mdns).unwrap_or(false),
         allow_faults: pick!(allow_faults).unwrap_or(false),
         open_network: pick!(open_network).unwrap_or(false),

@@ -47,6 +47,8 @@ pub struct Builder {
     pub(crate) tokens: Option<Tokens>,
     #[cfg(feature = "kubernetes")]
     pub(crate) front: Option<crate::FrontConfig>,
+    #[cfg(feature = "shell")]
+    pub(crate) cheops: Option<crate::CheopsConfig>,
     pub(crate) allow_faults: bool,
     pub(crate) preset: Preset,
     pub(crate) engine: Option<EngineTuning>,
@@ -86,6 +88,8 @@ impl Builder {
             tokens: None,
             #[cfg(feature = "kubernetes")]
             front: None,
+            #[cfg(feature = "shell")]
+            cheops: None,
             allow_faults: false,
             preset: Preset::default(),
             engine: None,
@@ -194,6 +198,13 @@ impl Builder {
     #[cfg(feature = "kubernetes")]
     pub fn kubernetes_front(mut self, front: crate::FrontConfig) -> Self {
         self.front = Some(front);
+        self
+    }
+
+    /// Serves the API of Cheops, whose resources are replicants of kind `shell`.
+    #[cfg(feature = "shell")]
+    pub fn cheops(mut self, cheops: crate::CheopsConfig) -> Self {
+        self.cheops = Some(cheops);
         self
     }
 

@@ -64,6 +64,10 @@ pub enum StartError {
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]
     Front(#[from] crate::FrontError),
+    /// The API of Cheops cannot be served.
+    #[cfg(feature = "shell")]
+    #[error(transparent)]
+    Cheops(#[from] crate::CheopsError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

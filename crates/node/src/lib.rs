@@ -24,6 +24,8 @@ mod api;
 mod book;
 mod builder;
 mod calls;
+#[cfg(feature = "shell")]
+mod cheops;
 mod clock;
 mod disk;
 mod drift;
@@ -46,6 +48,8 @@ mod tokens;
 
 pub use api::Problem;
 pub use builder::{Builder, Preset};
+#[cfg(feature = "shell")]
+pub use cheops::{CheopsConfig, CheopsError};
 pub use error::StartError;
 pub use events::{Cursor, CursorError, EVENTS_KEPT, Events, Followed};
 pub use faults::{Faults, FaultsError};

@@ -29,6 +29,8 @@ pub struct Node {
     pub(crate) api: Option<JoinHandle<()>>,
     #[cfg(feature = "kubernetes")]
     pub(crate) front: Option<(SocketAddr, JoinHandle<()>)>,
+    #[cfg(feature = "shell")]
+    pub(crate) cheops: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
 impl Node {
@@ -89,6 +91,13 @@ impl Node {
         self.front.as_ref().map(|(address, _)| *address)
     }
 
+    /// Where the API of Cheops is served, if it is.
+    #[cfg(feature = "shell")]
+    #[must_use]
+    pub fn cheops_address(&self) -> Option<SocketAddr> {
+        self.cheops.as_ref().map(|(address, _)| *address)
+    }
+
     /// The nodes that it has a connection with.
     pub async fn peers(&self) -> Vec<PeerView> {
         self.handle.peers().await
@@ -127,6 +136,10 @@ impl Node {
         #[cfg(feature = "kubernetes")]
         if let Some((_, front)) = self.front.take() {
             let _ = front.await;
+        }
+        #[cfg(feature = "shell")]
+        if let Some((_, cheops)) = self.cheops.take() {
+            let _ = cheops.await;
         }
         stopped
     }

@@ -56,6 +56,11 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         Some(front) => Some(crate::front::listen(front, builder.data.as_deref()).await?),
         None => None,
     };
+    #[cfg(feature = "shell")]
+    let cheops = match &builder.cheops {
+        Some(cheops) => Some(crate::cheops::listen(cheops, tokens.clone()).await?),
+        None => None,
+    };
     let (restore, book) = {
         let store = store.clone();
         tokio::task::spawn_blocking(move || restore(store.as_ref(), doubtful))
@@ -164,12 +169,16 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     });
     #[cfg(feature = "kubernetes")]
     let front = front.map(|front| (front.address(), front.serve(handle.clone())));
+    #[cfg(feature = "shell")]
+    let cheops = cheops.map(|cheops| (cheops.address(), cheops.serve(handle.clone(), closed.subscribe())));
     Ok(Node {
         handle,
         api_address,
         api,
         #[cfg(feature = "kubernetes")]
         front,
+        #[cfg(feature = "shell")]
+        cheops,
     })
 }
 

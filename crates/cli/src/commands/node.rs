@@ -1,5 +1,6 @@
 //! `khufu node`.
 
+mod cheops;
 mod drivers;
 mod front;
 mod log;
@@ -7,7 +8,7 @@ mod log;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use khufu_node::{FrontError, Node, Preset, StartError, Stopped, Tokens};
+use khufu_node::{Builder, CheopsError, FrontError, Node, Preset, StartError, Stopped, Tokens};
 use khufu_p2p::Psk;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,6 +68,12 @@ pub(crate) struct Args {
     /// The key of that [env: KHUFU_KUBERNETES_FRONT_KEY]
     #[arg(long, value_name = "FILE")]
     kubernetes_front_key: Option<PathBuf>,
+    /// Serve the API of Cheops at this address; its own port is 8079 [env: KHUFU_CHEOPS_API] [default: not served]
+    #[arg(long, value_name = "ADDR")]
+    cheops_api: Option<String>,
+    /// Serve it beyond this machine without tokens: whoever gets there can run commands [env: KHUFU_CHEOPS_OPEN]
+    #[arg(long)]
+    cheops_open: bool,
     /// Find other nodes on the local network by multicast [env: KHUFU_MDNS]
     #[arg(long)]
     mdns: bool,
@@ -104,6 +111,8 @@ impl Args {
             kubernetes_front: self.kubernetes_front,
             kubernetes_front_cert: self.kubernetes_front_cert,
             kubernetes_front_key: self.kubernetes_front_key,
+            cheops_api: self.cheops_api,
+            cheops_open: on(self.cheops_open),
             mdns: on(self.mdns),
             allow_faults: on(self.allow_faults),
             open_network: on(self.open_network),
@@ -179,7 +188,17 @@ async fn start(settings: &Settings) -> Result<Node, Failure> {
         builder = builder.label(key, value);
     }
     for (kind, option) in &settings.drivers {
-        builder = builder.driver(drivers::make(kind, option).await?);
+        builder = match kind.as_str() {
+            "shell" => {
+                let shell = drivers::shell(option).await?;
+                let cheops = cheops::config(settings, &shell)?;
+                cheops.into_iter().fold(builder.driver(shell), Builder::cheops)
+            }
+            _ => builder.driver(drivers::make(kind, option).await?),
+        };
+    }
+    if settings.cheops_api.is_some() && !settings.drivers.contains_key("shell") {
+        return Err(Failure::Usage(cheops::NO_DRIVER.to_owned()));
     }
     builder.start().await.map_err(refused)
 }
@@ -196,8 +215,9 @@ fn refused(error: StartError) -> Failure {
         StartError::Api { .. }
         | StartError::Store(_)
         | StartError::Network(_)
-        | StartError::Front(FrontError::Address { .. }) => Failure::Refused(message),
-        StartError::Front(_) => Failure::Usage(message),
+        | StartError::Front(FrontError::Address { .. })
+        | StartError::Cheops(CheopsError::Address { .. }) => Failure::Refused(message),
+        StartError::Front(_) | StartError::Cheops(_) => Failure::Usage(message),
         _ => Failure::Failed(message),
     }
 }
@@ -211,10 +231,15 @@ fn say_where(node: &Node, context: &Context) -> Result<(), Failure> {
     if let Some(front) = &front {
         json["kubernetes_front"] = json!(front);
     }
+    let cheops = node.cheops_address().map(|address| format!("http://{address}"));
+    if let Some(cheops) = &cheops {
+        json["cheops_api"] = json!(cheops);
+    }
     context.out.print_item(&json, |_| {
         let api = api.as_deref().unwrap_or("no API");
         let front = front.as_ref().map(|front| format!(", {front} for kubectl")).unwrap_or_default();
-        format!("khufu: site {} serves {api}{front}, listens on {}", node.site(), listen.join(" "))
+        let cheops = cheops.as_ref().map(|cheops| format!(", {cheops} for clients of Cheops")).unwrap_or_default();
+        format!("khufu: site {} serves {api}{front}{cheops}, listens on {}", node.site(), listen.join(" "))
     })?;
     Ok(())
 }

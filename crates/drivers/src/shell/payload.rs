@@ -36,6 +36,11 @@ impl Asked {
         };
         Ok(Self { command: command(object.get("command"))?, files })
     }
+
+    /// A command without files.
+    pub(super) fn of_text(text: &str) -> Result<Self, DriverError> {
+        Ok(Self { command: command(Some(&text.into()))?, files: BTreeMap::new() })
+    }
 }
 
 fn command(value: Option<&Value>) -> Result<Command, DriverError> {

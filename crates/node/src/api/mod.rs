@@ -29,7 +29,11 @@ use utoipa_axum::routes;
 pub(crate) use self::server::{Server, bind};
 
 use self::bulk::Inner;
-use self::guard::{Caller, Guard};
+#[cfg(feature = "shell")]
+pub(crate) use self::extract::MAX_BODY_BYTES;
+#[cfg(feature = "shell")]
+pub(crate) use self::guard::guard;
+pub(crate) use self::guard::{Caller, Guard};
 pub use self::problem::Problem;
 use crate::Tokens;
 use crate::handle::Handle;

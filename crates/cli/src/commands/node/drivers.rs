@@ -28,15 +28,18 @@ pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Fa
             let driver = made.map_err(|error| Failure::Failed(format!("driver kubernetes={option}: {error}")))?;
             Ok(Arc::new(driver))
         }
-        "shell" => {
-            let driver = ShellDriver::from_file(Path::new(option))
-                .await
-                .map_err(|error| Failure::Failed(format!("driver shell={option}: {error}")))?;
-            Ok(Arc::new(driver))
-        }
         other => Err(Failure::Usage(format!(
             "driver {other}={option}: no driver is called {other:?}; there are files=DIR, kubernetes=KUBECONFIG[#CONTEXT] \
              (or kubernetes={IN_CLUSTER}) and shell=FILE"
         ))),
     }
+}
+
+/// Makes the driver `shell` from the file that configures it.
+///
+/// # Errors
+/// If the file cannot be read, or what it says cannot be done here.
+pub(super) async fn shell(option: &str) -> Result<Arc<ShellDriver>, Failure> {
+    let driver = ShellDriver::from_file(Path::new(option)).await;
+    driver.map(Arc::new).map_err(|error| Failure::Failed(format!("driver shell={option}: {error}")))
 }
