@@ -79,7 +79,13 @@ impl State {
         leftover::end(&names, &self.runs);
         for path in left {
             tracing::info!(path = %path.display(), "removing what a run left behind");
-            fs::remove_dir_all(&path).map_err(|source| DriverError::io("remove", &path, source))?;
+            match fs::remove_dir_all(&path) {
+                // Whoever had it may be removing it just now.
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(DriverError::io("remove", &path, source));
+                }
+                _ => {}
+            }
         }
         for path in entries(&self.notes)?.iter().filter(|path| path.extension().is_some_and(|end| end == "tmp")) {
             fs::remove_file(path).map_err(|source| DriverError::io("remove", path, source))?;

@@ -342,11 +342,8 @@ impl Engine {
         if let Step::Run(op) | Step::Rebase(op) = &step
             && done.unsettled.as_deref() == Some(op.as_str())
         {
-            let at = self.now.wall_ms;
-            return match tried_enough {
-                true => resident.work.fail_unknown(op, at),
-                false => resident.work.start_over_for(op, attempts, at),
-            };
+            // How often nobody could look says nothing of how often it was begun.
+            return resident.work.start_over_for(op, attempts, self.now.wall_ms);
         }
         let doubt = std::mem::take(&mut resident.work.doubt);
         match &step {

@@ -403,7 +403,14 @@ impl Engine {
         }
         if wanted != work.desired {
             let Some(wanted) = wanted else {
-                work.rebuild = true;
+                // What was tried in vain and is wanted no more holds up nobody where nothing can be made anew anyway.
+                let in_vain = work.desired.as_deref() == Some(UNKNOWN) && !work.applied.sequence().is_empty();
+                let stays = in_vain && !capabilities.reset && base(work, resolved, operations, &state.policy).is_none();
+                if stays {
+                    work.desired = None;
+                } else {
+                    work.rebuild = true;
+                }
                 work.desired_report = None;
                 return Next::Again;
             };

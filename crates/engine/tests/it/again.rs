@@ -166,6 +166,23 @@ fn what_was_there_before_a_write_that_failed_is_written_again() {
 }
 
 #[test]
+fn a_desired_state_that_was_tried_in_vain_does_not_hold_up_operations_for_ever() {
+    let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &["grown"]);
+    paris.put_as("web", "grown", json!({}), json!({}));
+    paris.operate("add", "a");
+    done(&mut paris);
+    put(&mut paris, json!({"a": 1}));
+    while !called(&paris).is_empty() {
+        paris.answer(Err(DriverFailure { permanent: true, ..failure() }));
+    }
+    put(&mut paris, json!({}));
+    paris.wait_ms(100_000);
+    assert_eq!(paris.said(), Status::Applied);
+    paris.operate("add", "b");
+    assert_eq!(done(&mut paris), ["add"]);
+}
+
+#[test]
 fn whoever_changes_something_all_the_time_keeps_nothing_from_being_done() {
     let mut paris = made(json!({"a": 1}), json!({}));
     paris.hand(Input::Drifted { replicant: id() });

@@ -142,7 +142,8 @@ fn said(view: &ReplicantView, site: &SiteName, operation: &OperationId) -> Optio
         }
         _ => {}
     }
-    if report.status == Status::NeedsAttention {
+    // What was said before it had this operation is nothing said of it.
+    if report.status == Status::NeedsAttention && (noted.is_some() || status.current) {
         return Some(("KO", "not run: a person has to look at the replica there\n".to_owned(), None));
     }
     // It need not be run where another has taken its place.
