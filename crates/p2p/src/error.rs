@@ -69,7 +69,7 @@ pub enum SendError {
     QueueFull {
         /// The peer.
         peer: String,
-        /// How many frames wait.
+        /// How many frames waited when it was refused.
         frames: usize,
     },
     /// The frame is too large for any peer.

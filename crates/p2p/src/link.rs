@@ -53,7 +53,10 @@ pub(crate) struct Outbox {
 /// Why a frame was not queued.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
-    Full,
+    /// With the number of frames that waited at that moment: a later look would tell of another queue.
+    Full {
+        frames: usize,
+    },
     Gone,
 }
 
@@ -68,10 +71,10 @@ impl Outbox {
         let before = self.traffic.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         // One frame is always taken, or a frame above the limit could never be sent.
         let result = if before > 0 && before.saturating_add(bytes) > self.max_bytes {
-            Err(Rejected::Full)
+            Err(Rejected::Full { frames: self.queued_frames() })
         } else {
             self.queue.try_send(frame).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => Rejected::Full,
+                mpsc::error::TrySendError::Full(_) => Rejected::Full { frames: self.queue.max_capacity() },
                 mpsc::error::TrySendError::Closed(_) => Rejected::Gone,
             })
         };
@@ -110,17 +113,21 @@ mod tests {
         let limits = Limits { send_queue_frames: 3, send_queue_bytes: 10, ..Limits::default() };
         let (outbox, mut queue) = Outbox::new(&limits, Arc::default());
         outbox.push(vec![0; 8]).unwrap();
-        assert_eq!(outbox.push(vec![0; 3]), Err(Rejected::Full), "bytes");
+        assert_eq!(outbox.push(vec![0; 3]), Err(Rejected::Full { frames: 1 }), "bytes");
         outbox.push(vec![0; 1]).unwrap();
         outbox.push(vec![0; 1]).unwrap();
         assert_eq!(outbox.queued_frames(), 3);
-        assert_eq!(outbox.push(vec![]), Err(Rejected::Full), "frames");
+        assert_eq!(outbox.push(vec![]), Err(Rejected::Full { frames: 3 }), "frames");
         for _ in 0..3 {
             outbox.traffic.sent(queue.try_recv().unwrap().len());
         }
         outbox.push(vec![0; 100]).unwrap();
         drop(queue);
-        assert_eq!(outbox.push(vec![0; 1]), Err(Rejected::Full), "one frame above the limit fills the queue");
+        assert_eq!(
+            outbox.push(vec![0; 1]),
+            Err(Rejected::Full { frames: 1 }),
+            "one frame above the limit fills the queue"
+        );
         let (outbox, queue) = Outbox::new(&limits, Arc::default());
         drop(queue);
         assert_eq!(outbox.push(vec![0; 1]), Err(Rejected::Gone));

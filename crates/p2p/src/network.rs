@@ -172,9 +172,9 @@ impl Network {
         let Some(outbox) = outbox else { return Err(not_connected()) };
         outbox.push(frame).map_err(|rejected| match rejected {
             Rejected::Gone => not_connected(),
-            Rejected::Full => {
+            Rejected::Full { frames } => {
                 self.inner.counters.dropped("send-queue-full");
-                SendError::QueueFull { peer: to.to_owned(), frames: outbox.queued_frames() }
+                SendError::QueueFull { peer: to.to_owned(), frames }
             }
         })
     }
