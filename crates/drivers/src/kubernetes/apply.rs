@@ -159,7 +159,7 @@ impl Replicas {
                 return Err(error);
             }
         }
-        let removed = self.prune(replica, &made, options, tidy).await?;
+        let (removed, tidy) = self.prune(replica, &made, options, tidy).await?;
         let count = |change| made.iter().filter(|made| made.change == change).count();
         let output = format!(
             "{} objects: {} created, {} changed, {removed} removed",
@@ -170,7 +170,7 @@ impl Replicas {
         made.sort_by(|a, b| (a.rank, &a.key).cmp(&(b.rank, &b.key)));
         let parts: BTreeMap<_, _> = made.iter().map(|made| (made.key.to_string(), made.part.clone())).collect();
         let local_id = local_id(made.iter().map(|made| made.key.clone()));
-        if local_id.as_deref().is_some_and(|names| names != MANY) {
+        if tidy && local_id.as_deref().is_some_and(|names| names != MANY) {
             let mut tidy = self.tidy();
             if tidy.len() >= MAX_TIDY {
                 tidy.clear();
@@ -182,17 +182,22 @@ impl Replicas {
         Ok(Done { output, local_id, digest: Some(digest_of(&parts)), health })
     }
 
-    /// Removes what was asked for once and is not any more. How many.
+    /// Removes what was asked for once and is not any more. How many, and whether that is certainly all.
     async fn prune(
         &self,
         replica: &Replica,
         made: &[Made],
         options: &Options,
         tidy: bool,
-    ) -> Result<usize, DriverError> {
-        let known = if tidy { self.named(replica).await? } else { self.known(replica).await?.objects };
+    ) -> Result<(usize, bool), DriverError> {
+        let (known, all) = if tidy {
+            (self.named(replica).await?, true)
+        } else {
+            let known = self.known(replica).await?;
+            (known.objects, known.unseen.is_none() && known.missed.is_none())
+        };
         let kept = |uid: &str| made.iter().any(|made| made.uid.as_deref() == Some(uid));
         let known: Vec<_> = known.into_iter().filter(|(_, key)| !made.iter().any(|made| made.key == *key)).collect();
-        self.remove_these(&known, replica, options, false, &kept).await
+        Ok((self.remove_these(&known, replica, options, false, &kept).await?, all))
     }
 }

@@ -24,8 +24,10 @@ const MAX_FOUND: usize = 10_000;
 /// The objects of a replicant.
 pub(super) struct Known {
     pub(super) objects: Vec<(Kind, Key)>,
-    /// Why there may be others.
+    /// Why there may be others, which nobody here may look for.
     pub(super) unseen: Option<String>,
+    /// Why there may be others, which could not be looked for.
+    pub(super) missed: Option<String>,
 }
 
 /// What was made last goes first.
@@ -118,7 +120,7 @@ impl Replicas {
         if found.is_empty() && (!looked.listed || replica.local_id.as_deref() == Some(MANY)) {
             unseen = unseen.or(looked.refused);
         }
-        Ok(Known { objects: in_order(found), unseen })
+        Ok(Known { objects: in_order(found), unseen, missed: looked.missed })
     }
 
     /// The objects of a replicant of one kind, and why not all are known. Where the rights do not suffice to look in all
@@ -195,12 +197,18 @@ impl Replicas {
 
     async fn remove_all(&self, replica: &Replica, options: &Options, retain: bool) -> Result<Done, DriverError> {
         self.tidy().remove(&replica.id);
-        let Known { objects, unseen } = self.known(replica).await?;
+        let Known { objects, unseen, missed } = self.known(replica).await?;
         let removed = self.remove_these(&objects, replica, options, retain, &|_| false).await?;
         // What is not remembered and could not be looked for must not be believed to be gone. Where objects stay anyway, they may.
-        if let Some(reason) = unseen.filter(|_| !retain && inventory(replica.local_id.as_deref()).is_empty()) {
-            self.used.look_again();
-            return Err(DriverError::Refused { place: replica.id.to_string(), reason: unlisted(&reason) });
+        if !retain && inventory(replica.local_id.as_deref()).is_empty() {
+            if let Some(reason) = unseen {
+                self.used.look_again();
+                return Err(DriverError::Refused { place: replica.id.to_string(), reason: unlisted(&reason) });
+            }
+            // It is looked again by itself, after a pause.
+            if let Some(reason) = missed {
+                return Err(DriverError::Unavailable { reason: unlooked(replica, &reason), retry_after: None });
+            }
         }
         let output = format!("{removed} objects removed, {} left", objects.len() - removed);
         Ok(Done { output, ..Done::default() })
@@ -238,6 +246,13 @@ impl Replicas {
         }
         Ok(removed)
     }
+}
+
+fn unlooked(replica: &Replica, reason: &str) -> String {
+    format!(
+        "what was made of {} is not remembered, and not all kinds could be looked through for it: {reason}. It is looked for again          now and then; mend what does not answer, or remove it if it is of no use any more",
+        replica.id
+    )
 }
 
 fn unlisted(reason: &str) -> String {

@@ -16,8 +16,6 @@ use crate::DriverError;
 
 /// So many are named.
 const MAX_NAMED: usize = 5;
-/// Groups whose objects are only another view of others.
-const VIEWS: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
 /// What a cluster makes by itself in each namespace, or beside what is in it.
 const BY_ITSELF: [&str; 5] = ["Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"];
 
@@ -53,13 +51,11 @@ impl Replicas {
     pub(super) async fn holds_no_strangers(&self, key: &Key, live: &Value, mark: Mark<'_>) -> Result<(), DriverError> {
         let (kinds, namespace) = match (key.group.as_str(), key.kind.as_str()) {
             ("", "Namespace") => {
-                let (kinds, complete) = self.server.all_kinds().await?;
-                if !complete {
-                    return Err(unseen(key, "the API server does not say which kinds some of its groups have"));
+                let (kinds, missed) = self.server.all_kinds().await?;
+                if let Some(why) = missed {
+                    return Err(unseen(key, &why));
                 }
-                let kinds =
-                    kinds.into_iter().filter(|kind| kind.namespaced && !VIEWS.contains(&kind.resource.group.as_str()));
-                (kinds.collect(), Some(key.name.as_str()))
+                (kinds.into_iter().filter(|kind| kind.namespaced).collect(), Some(key.name.as_str()))
             }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
                 let text = |pointer: &str| live.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -15,6 +15,8 @@ use crate::DriverError;
 
 /// Of so many kinds is asked at once: those that do not answer leave room for what else is under way.
 const AT_ONCE: usize = 4;
+/// Groups whose objects are only another view of others: nobody makes or removes them.
+const VIEWS: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
 
 /// What a look at all kinds has shown.
 #[derive(Default)]
@@ -25,8 +27,8 @@ pub(super) struct Survey {
     pub(super) listed: bool,
     /// Why one of those that may not be listed was not.
     pub(super) refused: Option<String>,
-    /// Whether all that may be listed was.
-    pub(super) complete: bool,
+    /// Why one of those that may be listed was not.
+    pub(super) missed: Option<String>,
 }
 
 impl Server {
@@ -62,8 +64,8 @@ impl Server {
 
     /// The kinds of which there are objects with these labels, of those that can be listed and removed here.
     pub(super) async fn survey(&self, labels: &str) -> Result<Survey, DriverError> {
-        let (kinds, complete) = self.all_kinds().await?;
-        let mut survey = Survey { complete, ..Survey::default() };
+        let (kinds, missed) = self.all_kinds().await?;
+        let mut survey = Survey { missed, ..Survey::default() };
         let mut calls = Vec::<BoxFuture<'_, _>>::new();
         for kind in kinds {
             calls.push(Box::pin(async move { (self.any(&kind, labels, 1, |_| true).await, kind) }));
@@ -83,8 +85,9 @@ impl Server {
                 Err(error) if kinds::is_missing(&error) => {}
                 // One kind that is broken holds up none of the others.
                 Err(error) if self.is_ready().await => {
-                    kind.is_not_looked_for(&error.to_string());
-                    survey.complete = false;
+                    let reason = error.to_string();
+                    kind.is_not_looked_for(&reason);
+                    survey.missed.get_or_insert(reason);
                 }
                 Err(error) => return Err(error),
             }
@@ -92,13 +95,14 @@ impl Server {
         Ok(survey)
     }
 
-    /// All kinds whose objects can be listed and removed, and whether all groups have said theirs.
-    pub(super) async fn all_kinds(&self) -> Result<(Vec<Kind>, bool), DriverError> {
+    /// All kinds whose objects can be listed and removed, and why one of the groups has not said its kinds, if one has not.
+    pub(super) async fn all_kinds(&self) -> Result<(Vec<Kind>, Option<String>), DriverError> {
         let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
         let groups = reading(self.client().list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
         let core = std::iter::once(String::new());
         let mut calls = Vec::<BoxFuture<'_, (String, Result<ApiGroup, DriverError>)>>::new();
-        for name in core.chain(groups.groups.into_iter().map(|group| group.name)) {
+        let groups = groups.groups.into_iter().map(|group| group.name).filter(|name| !VIEWS.contains(&name.as_str()));
+        for name in core.chain(groups) {
             let all = &all;
             calls.push(Box::pin(async move {
                 let said = reading(discovery::group(&self.client(), &name)).await;
@@ -108,14 +112,14 @@ impl Server {
         }
         let mut calls = stream::iter(calls).buffered(AT_ONCE);
         let mut served = Vec::new();
-        let mut complete = true;
+        let mut missed = None;
         while let Some((name, said)) = calls.next().await {
             match said {
                 Ok(group) => served.extend(group.resources_by_stability()),
                 // Others go on while one of those that are served elsewhere is broken.
                 Err(error) if !name.is_empty() => {
                     tracing::warn!(group = name, %error, "what was made of the kinds of this group is not looked for");
-                    complete = false;
+                    missed.get_or_insert_with(|| format!("the group {name} does not say which kinds it has: {error}"));
                 }
                 Err(error) => return Err(error),
             }
@@ -127,6 +131,6 @@ impl Server {
             namespaced: all.scope == Scope::Namespaced,
             watched: can(&all, verbs::WATCH),
         };
-        Ok((kinds.map(kind).collect(), complete))
+        Ok((kinds.map(kind).collect(), missed))
     }
 }

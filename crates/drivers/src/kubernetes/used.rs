@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use super::kinds::Kind;
 use super::server::Server;
 use super::stamp;
+use super::survey::Survey;
 use crate::DriverError;
 
 /// The longest that a look at all kinds may take.
@@ -53,6 +54,8 @@ pub(super) struct Looked {
     pub(super) listed: bool,
     /// Why one of those that may not be listed was not.
     pub(super) refused: Option<String>,
+    /// Why one of those that may be listed was not: of that kind there may be objects of anybody.
+    pub(super) missed: Option<String>,
     /// When it is done again, if it is to be.
     again: Option<Instant>,
 }
@@ -66,7 +69,8 @@ impl InUse {
         state(&self.state)
     }
 
-    /// All of them. While a look is repeated, what was known before counts.
+    /// All of them, and how much the look that this is known from has seen. While one is repeated, what was known before counts,
+    /// so whoever concludes from it that something is not there has to ask whether it has missed anything.
     pub(super) async fn all(&self, server: &Arc<Server>) -> Result<(Vec<Used>, Looked), DriverError> {
         let mut running = {
             let mut state = self.state();
@@ -128,8 +132,9 @@ impl InUse {
                         let name = (kind.resource.group.clone(), kind.resource.kind.clone());
                         state.kinds.entry(name).or_insert_with(|| Used { kind, namespaces: BTreeSet::new() });
                     }
-                    let again = (!survey.complete).then_some(again);
-                    state.looked = Some(Looked { listed: survey.listed, refused: survey.refused, again });
+                    let Survey { listed, refused, missed, .. } = survey;
+                    let again = missed.is_some().then_some(again);
+                    state.looked = Some(Looked { listed, refused, missed, again });
                 }
                 Err(error) => {
                     if let Some(looked) = &mut state.looked {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,8 +20,15 @@ impl From<(u16, Value)> for Answer {
     }
 }
 
-/// What it has for a method, a path and a query.
-pub(super) type Answers = dyn Fn(&str, &str, &str) -> Answer + Send + Sync;
+/// What it is asked.
+pub(super) struct Asked {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) body: Vec<u8>,
+}
+
+type Answers = dyn Fn(Asked) -> BoxFuture<'static, Answer> + Send + Sync;
 
 async fn serve(answers: Arc<Answers>, stream: TcpStream) {
     let mut stream = BufReader::new(stream);
@@ -36,11 +44,13 @@ async fn serve(answers: Arc<Answers>, stream: TcpStream) {
         }
         header.clear();
     }
-    let _ = stream.read_exact(&mut vec![0; length]).await;
+    let mut body = vec![0; length];
+    let _ = stream.read_exact(&mut body).await;
     let mut words = line.split(' ');
     let (method, url) = (words.next().unwrap(), words.next().unwrap());
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
-    let Answer { after, said } = answers(method, path.trim_end_matches('/'), query);
+    let [method, path, query] = [method, path.trim_end_matches('/'), query].map(str::to_owned);
+    let Answer { after, said } = answers(Asked { method, path, query, body }).await;
     tokio::time::sleep(after).await;
     let Some((code, value)) = said else { return };
     let body = value.to_string();
@@ -48,9 +58,20 @@ async fn serve(answers: Arc<Answers>, stream: TcpStream) {
     let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes()).await;
 }
 
-/// Starts one that ends with the test, and writes in a folder how it is reached.
+/// Starts one that answers by the method, the path and the query alone.
 pub(super) async fn server(
     answers: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 'static,
+) -> (tempfile::TempDir, std::path::PathBuf) {
+    asked(move |asked| {
+        let answer = answers(&asked.method, &asked.path, &asked.query);
+        Box::pin(async { answer })
+    })
+    .await
+}
+
+/// Starts one that ends with the test, and writes in a folder how it is reached.
+pub(super) async fn asked(
+    answers: impl Fn(Asked) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
 ) -> (tempfile::TempDir, std::path::PathBuf) {
     let answers: Arc<Answers> = Arc::new(answers);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -57,12 +57,16 @@ async fn a_group_that_hangs_holds_up_only_the_first_look() {
     let (_folder, path) = server(1, Duration::ZERO, true).await;
     let every = Duration::from_secs(1);
     let driver = KubernetesDriver::hurried(&path, 128, every).await.unwrap();
-    driver.delete(&web()).await.unwrap();
+    let mut replica = web();
+    replica.local_id = Some("K0/shop/a".into());
+    driver.delete(&replica).await.unwrap();
     // By now all is looked at once more, and then again.
     let begun = Instant::now();
     while begun.elapsed() < 3 * every {
         let call = Instant::now();
-        driver.delete(&web()).await.unwrap();
+        driver.delete(&replica).await.unwrap();
+        // One of which nothing is remembered is told as quickly that nobody knows.
+        assert!(matches!(driver.delete(&web()).await, Err(DriverError::Unavailable { .. })));
         assert!(call.elapsed() < Duration::from_secs(5), "{:?}", call.elapsed());
         tokio::time::sleep(every / 10).await;
     }

@@ -4,6 +4,7 @@ mod away;
 mod blind;
 mod broken;
 mod drift;
+mod hidden;
 mod kinds;
 mod made_up;
 mod many_kinds;

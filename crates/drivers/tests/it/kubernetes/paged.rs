@@ -19,7 +19,7 @@ struct Made {
 }
 
 /// An object with the label of the replicant `web`; a copy of one is not its.
-fn marked(kind: &str, name: &str, is_copy: bool) -> Value {
+pub(super) fn marked(kind: &str, name: &str, is_copy: bool) -> Value {
     let namespace = if kind == "Namespace" { "" } else { "shop" };
     let called = if is_copy { format!("{kind}/{namespace}/original") } else { format!("{kind}/{namespace}/{name}") };
     json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": name, "annotations":
