@@ -46,14 +46,18 @@ async fn run(site: &Site, id: &str, of: &str, command: &str) {
     site.operate(id, of, json!({ "command": command })).await;
 }
 
-/// Waits until all sites know of so many operations, and each has said its last word.
+/// Waits until all sites know of so many operations, and each has said its last word of all of them: a site where one has
+/// failed says so while it still runs others.
 pub(super) async fn finished(id: &str, operations: usize, sites: &[&Site]) {
     until("all sites know all and are done", || async {
         for site in sites {
             let view = site.try_get(&format!("/v1/replicants/{id}")).await?;
             let known = view["operations"].as_array().map_or(0, Vec::len);
             let done = |said: &Value| {
-                said["current"] == true && matches!(said["report"]["status"].as_str(), Some("applied" | "failed"))
+                let report = &said["report"];
+                said["current"] == true
+                    && matches!(report["status"].as_str(), Some("applied" | "failed"))
+                    && report["operations"].as_object().into_iter().flatten().all(|(_, one)| one["status"] != "pending")
             };
             if known != operations || !view["sites"].as_object().into_iter().flatten().all(|(_, said)| done(said)) {
                 return Err(format!("at {}: {known} operations, {}", site.name(), view["sites"]));
