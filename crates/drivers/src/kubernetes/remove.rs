@@ -250,7 +250,8 @@ impl Replicas {
 
 fn unlooked(replica: &Replica, reason: &str) -> String {
     format!(
-        "what was made of {} is not remembered, and not all kinds could be looked through for it: {reason}. It is looked for again          now and then; mend what does not answer, or remove it if it is of no use any more",
+        "what was made of {} is not remembered, and not all kinds could be looked through for it: {reason}. It is looked for again \
+         now and then; mend what does not answer, or remove it if it is of no use any more",
         replica.id
     )
 }
