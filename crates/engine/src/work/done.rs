@@ -29,23 +29,35 @@ impl Engine {
         self.work(id);
     }
 
-    /// The pause before the next attempt, doubling with each up to the policy's longest.
+    /// The pause before the next attempt.
     fn pause_ms(&self, id: &ReplicantId, failure: &DriverFailure) -> u64 {
+        let attempt = self.replicants.resident.get(id).map_or(0, |resident| resident.work.attempt);
+        self.pause_after_ms(id, failure, attempt)
+    }
+
+    /// The pause after something was tried so often, doubling with each time up to the policy's longest.
+    fn pause_after_ms(&self, id: &ReplicantId, failure: &DriverFailure, times: u32) -> u64 {
         let Some(resident) = self.replicants.resident.get(id) else { return 1000 };
         let retry = &resident.doc.state().policy.retry;
-        let doublings = resident.work.attempt.saturating_sub(1).min(20);
+        let doublings = times.saturating_sub(1).min(20);
         let pause = retry.backoff_ms.max(1).saturating_mul(1 << doublings).min(retry.backoff_max_ms.max(1));
         failure.retry_after_ms.unwrap_or(0).max(pause)
     }
 
     /// Whether a failure is the last word on a step.
     fn is_final(&self, id: &ReplicantId, failure: &DriverFailure) -> bool {
+        let attempt = self.replicants.resident.get(id).map_or(0, |resident| resident.work.attempt);
+        self.is_final_after(id, failure, attempt)
+    }
+
+    /// Whether a failure is the last word on what was tried so often.
+    fn is_final_after(&self, id: &ReplicantId, failure: &DriverFailure, times: u32) -> bool {
         let Some(resident) = self.replicants.resident.get(id) else { return true };
         // What nobody answers is not refused.
         if !failure.permanent && self.record.away.contains_key(&resident.doc.state().kind) {
             return false;
         }
-        failure.permanent || resident.work.attempt >= resident.doc.state().policy.retry.attempts.max(1)
+        failure.permanent || times >= resident.doc.state().policy.retry.attempts.max(1)
     }
 
     pub(super) fn noted(&self, status: Status, output: &str, attempt: u32) -> OperationReport {
@@ -290,21 +302,41 @@ impl Engine {
         }
     }
 
-    /// The platform could not be looked at: that is tried again.
-    fn look_later(&mut self, id: &ReplicantId, failure: &DriverFailure) {
-        if let Some(resident) = self.replicants.resident.get_mut(id) {
-            resident.work.attempt = resident.work.attempt.saturating_add(1);
-        }
-        if self.is_final(id, failure)
-            && let Some(resident) = self.replicants.resident.get_mut(id)
-        {
+    /// The platform could not be looked at: that is tried again. It says nothing of what is to be done there, and so counts as
+    /// no attempt at it. Whether it is time to call a person.
+    fn look_later(&mut self, id: &ReplicantId, failure: &DriverFailure) -> bool {
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
+        resident.work.unseen = resident.work.unseen.saturating_add(1);
+        let times = resident.work.unseen;
+        let is_long = self.is_final_after(id, failure, times);
+        if is_long && let Some(resident) = self.replicants.resident.get_mut(id) {
             resident.work.attention = Some(format!(
                 "the platform cannot be looked at ({}): see whether it answers; it is asked on",
                 clip_output(&failure.message)
             ));
         }
-        let pause = self.pause_ms(id, failure);
+        let pause = self.pause_after_ms(id, failure, times);
         self.work_later(id, pause);
+        is_long
+    }
+
+    /// Whether the step that was interrupted was carried out cannot be looked up.
+    fn look_up_later(&mut self, id: &ReplicantId, step: &Step, failure: &DriverFailure) {
+        if self.look_later(id, failure) {
+            self.no_answer(id, failure);
+        }
+        let Some(resident) = self.replicants.resident.get(id) else { return };
+        // What the attempt after it has failed with is told in the end.
+        if let Step::Run(op) | Step::Rebase(op) = step
+            && resident.work.doubt != Doubt::Failed
+        {
+            let said = format!(
+                "it was interrupted, and the platform must be looked at before it is tried again: {}",
+                clip_output(&failure.message)
+            );
+            let noted = self.noted(Status::Pending, &said, resident.work.attempt);
+            self.note_operation(id, op.clone(), noted);
+        }
     }
 
     /// The platform was looked at to see whether the step that a crash interrupted was carried out.
@@ -312,14 +344,11 @@ impl Engine {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return };
         let Some(step) = resident.work.applied.intent().cloned() else { return };
         let done = match result {
-            Ok(done) => done,
-            Err(failure) => {
-                self.look_later(id, &failure);
-                if self.is_final(id, &failure) {
-                    self.no_answer(id, &failure);
-                }
-                return;
+            Ok(done) => {
+                resident.work.unseen = 0;
+                done
             }
+            Err(failure) => return self.look_up_later(id, &step, &failure),
         };
         let marked = |op: &OperationId| done.marker.as_deref() == Some(op.as_str());
         let was_done = match &step {
@@ -368,10 +397,10 @@ impl Engine {
         match result {
             Ok(done) => {
                 resident.work.looked = true;
-                resident.work.attempt = 0;
+                resident.work.unseen = 0;
                 resident.work.rebuild |= done.digest.is_some();
             }
-            Err(failure) => self.look_later(id, &failure),
+            Err(failure) => drop(self.look_later(id, &failure)),
         }
     }
 
@@ -387,7 +416,7 @@ impl Engine {
                 let kind = resident.doc.state().kind.clone();
                 let work = &mut resident.work;
                 work.searched = true;
-                work.attempt = 0;
+                work.unseen = 0;
                 if ours {
                     // Taken away where there is to be no replica, and made as new where there is.
                     (work.touched, work.rebuild) = (true, true);
@@ -397,7 +426,7 @@ impl Engine {
                     self.warn(Some(id.clone()), message);
                 }
             }
-            Err(failure) => self.look_later(id, &failure),
+            Err(failure) => drop(self.look_later(id, &failure)),
         }
     }
 

@@ -114,7 +114,7 @@ pub(crate) struct Work {
     /// since 1970.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) corrected: (u32, u64),
-    /// How often in a row the platform could not be looked at.
+    /// How often in a row the platform could not be looked at. Such looks are no attempts at anything.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) unseen: u32,
     /// What is known of the open intent. After a crash nothing is.

@@ -15,6 +15,7 @@ mod foreign;
 mod full;
 mod given_away;
 mod hostile;
+mod interrupted;
 mod kinds;
 mod large;
 mod limits;
