@@ -50,7 +50,7 @@ impl Replicas {
         self.watcher.watch(&self.server, kind, &key.namespace);
         let live = self.server.get(kind, key).await?;
         // Of what may not even be read, nothing is made.
-        self.used.add(kind, &key.namespace);
+        self.used.add(kind, &key.namespace, mark.id);
         if let Some(live) = &live
             && !live.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
         {

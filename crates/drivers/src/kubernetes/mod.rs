@@ -2,6 +2,7 @@
 
 mod answer;
 mod apply;
+mod definitions;
 mod diff;
 mod fields;
 mod follower;

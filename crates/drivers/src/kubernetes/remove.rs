@@ -15,7 +15,7 @@ use super::options::Options;
 use super::replicas::{AT_ONCE, LOOK_EVERY, MANY, PATIENCE, Replicas, inventory, mark, uid};
 use super::server::PAGE;
 use super::stamp::{self, Mark};
-use super::used::Used;
+use super::used::{Owners, Used};
 use crate::{Done, DriverError, Replica};
 
 /// The most objects of one kind that are found by the label of a replicant.
@@ -94,21 +94,17 @@ impl Replicas {
         let mut unseen = None;
         let mut keys: BTreeSet<_> = found.iter().map(|(_, key)| key.clone()).collect();
         let (used, looked) = self.used.all(&self.server).await?;
-        for Used { kind, mut namespaces } in used {
+        for Used { kind, owners, mut namespaces } in used {
             namespaces.extend(keys.iter().map(|key| key.namespace.clone()).filter(|namespace| !namespace.is_empty()));
             let objects = match self.labelled(replica, &kind, &namespaces).await {
                 Ok((objects, refused)) => {
                     unseen = unseen.or(refused);
                     objects
                 }
-                // Without its kind there is no object.
-                Err(error) if is_missing(&error) => {
-                    if self.server.is_defined(&kind.of(String::new(), "*".to_owned())).await? {
-                        return Err(error);
-                    }
-                    continue;
-                }
-                Err(error) => return Err(error),
+                Err(error) => match self.is_held_up(replica, &kind, &owners, &error).await? {
+                    true => return Err(error),
+                    false => continue,
+                },
             };
             for key in objects {
                 if keys.insert(key.clone()) {
@@ -121,6 +117,21 @@ impl Replicas {
             unseen = unseen.or(looked.refused);
         }
         Ok(Known { objects: in_order(found), unseen, missed: looked.missed })
+    }
+
+    /// Whether a kind whose objects cannot be listed keeps it from being known which objects a replicant has. Of a kind without a
+    /// definition there are none; and one that is broken holds up only those that may have something of it.
+    async fn is_held_up(
+        &self,
+        replica: &Replica,
+        kind: &Kind,
+        owners: &Owners,
+        error: &DriverError,
+    ) -> Result<bool, DriverError> {
+        if !owners.may_be(&replica.id) && self.server.is_ready().await {
+            return Ok(false);
+        }
+        Ok(!is_missing(error) || self.server.is_defined(&kind.of(String::new(), "*".to_owned())).await?)
     }
 
     /// The objects of a replicant of one kind, and why not all are known. Where the rights do not suffice to look in all

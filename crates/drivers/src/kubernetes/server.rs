@@ -158,6 +158,16 @@ impl Server {
         }
     }
 
+    /// An object in no namespace, for whom may list such and perhaps not get them; none if it is not there.
+    pub(super) async fn listed(&self, kind: &Kind, name: &str) -> Result<Option<Value>, DriverError> {
+        let _turn = self.turn().await?;
+        let key = kind.of(String::new(), name.to_owned());
+        let api: Api<DynamicObject> = Api::all_with(self.client(), &kind.resource);
+        let params = ListParams::default().fields(&format!("metadata.name={name}")).limit(1);
+        let mut found = reading(api.list(&params)).await?.map_err(|error| answer::error(&key, error))?;
+        found.items.pop().map(|object| to_value(&key, &object)).transpose()
+    }
+
     /// Applies fields on the server's side; the object as it is then, or as it would be.
     pub(super) async fn apply(
         &self,

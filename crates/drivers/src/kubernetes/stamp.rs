@@ -28,6 +28,11 @@ pub(super) fn label(id: &ReplicantId) -> String {
     digest(id.as_str().as_bytes()).chars().take(40).collect()
 }
 
+/// A number for each value of the label, which hardly two have in common; none of a value that nobody here has written.
+pub(super) fn number(label: &str) -> Option<u64> {
+    u64::from_str_radix(label.get(..16)?, 16).ok()
+}
+
 /// The selector of all objects of a replicant.
 pub(super) fn selector(id: &ReplicantId) -> String {
     format!("{REPLICANT}={}", label(id))

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
+use super::definitions::was_served;
 use super::kinds::{Kind, is_missing};
 use super::manifest::Key;
 use super::replicas::Replicas;
@@ -107,18 +108,6 @@ impl Replicas {
         }
         Err(refused(key, &format!("objects that are not of this replicant would go with it: {}", named.join(", "))))
     }
-}
-
-/// Whether a definition was ever served. That is not taken back when it is not served any more: neither where none of its
-/// versions is served, nor while an API server that has just started gets ready.
-fn was_served(definition: &Value) -> bool {
-    let conditions = definition.pointer("/status/conditions").and_then(Value::as_array);
-    let is_true = |condition: &Value| {
-        let kind = condition.get("type").and_then(Value::as_str);
-        condition.get("status").and_then(Value::as_str) == Some("True")
-            && kind.is_some_and(|kind| ["Established", "NamesAccepted"].contains(&kind))
-    };
-    conditions.into_iter().flatten().any(is_true)
 }
 
 /// Nobody knows now whether there are objects of others.

@@ -1,28 +1,35 @@
 //! All kinds that an API server serves, and of which of them it has something.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use kube::core::{ApiResource, ObjectMeta};
 use kube::discovery::{self, ApiCapabilities, ApiGroup, Scope, verbs};
+use tokio::time::Instant;
 
 use super::answer;
 use super::kinds::{self, Kind};
 use super::manifest::Key;
 use super::server::{PAGE, Server, reading};
+use super::stamp;
+use super::used::Owners;
 use crate::DriverError;
 
 /// Of so many kinds is asked at once: those that do not answer leave room for what else is under way.
 const AT_ONCE: usize = 4;
+/// How long is waited for what is defined and not served yet, and how often is looked meanwhile.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Groups whose objects are only another view of others: nobody makes or removes them.
 const VIEWS: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
 
 /// What a look at all kinds has shown.
 #[derive(Default)]
 pub(super) struct Survey {
-    /// The kinds of which there are objects.
-    pub(super) found: Vec<Kind>,
+    /// The kinds of which there are objects, and whose these are.
+    pub(super) found: Vec<(Kind, Owners)>,
     /// Whether any kind could be listed.
     pub(super) listed: bool,
     /// Why one of those that may not be listed was not.
@@ -32,50 +39,32 @@ pub(super) struct Survey {
 }
 
 impl Server {
-    /// Whether there is a definition of a kind that is not served: then there may be objects of it all the same. A server
-    /// that has just started serves them a little later.
-    pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
-        let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
-        let all = Key { group, kind, namespace: String::new(), name: "*".into() };
-        // They are called by the plural and the group.
-        let lower = key.kind.to_lowercase();
-        let begin = lower.get(..lower.len().saturating_sub(1)).unwrap_or(&lower);
-        let end = format!(".{}", key.group);
-        let is_it = |name: &str| name.starts_with(begin) && name.ends_with(&end);
-        self.any(&self.kind(&all, None).await?, "", PAGE, |known| known.name.as_deref().is_some_and(is_it)).await
-    }
-
-    /// Whether an object of a kind with these labels is one that is looked for.
-    async fn any(
-        &self,
-        kind: &Kind,
-        labels: &str,
-        page: u32,
-        is_it: impl Fn(&ObjectMeta) -> bool + Send + Sync,
-    ) -> Result<bool, DriverError> {
-        let mut found = false;
+    /// Whose objects of a kind there are, of those with these labels.
+    async fn owners(&self, kind: &Kind, labels: &str) -> Result<Owners, DriverError> {
+        let mut owners = Owners::default();
         let look = |object: ObjectMeta| {
-            found = is_it(&object);
-            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let label = object.labels.as_ref().and_then(|labels| labels.get(stamp::REPLICANT));
+            owners.add(label.and_then(|label| stamp::number(label)));
+            ControlFlow::Continue(())
         };
-        self.each(kind, labels, None, page, look).await?;
-        Ok(found)
+        self.each(kind, labels, None, PAGE, look).await?;
+        Ok(owners)
     }
 
     /// The kinds of which there are objects with these labels, of those that can be listed and removed here.
     pub(super) async fn survey(&self, labels: &str) -> Result<Survey, DriverError> {
-        let (kinds, missed) = self.all_kinds().await?;
+        let (kinds, missed) = self.settled_kinds().await?;
         let mut survey = Survey { missed, ..Survey::default() };
         let mut calls = Vec::<BoxFuture<'_, _>>::new();
         for kind in kinds {
-            calls.push(Box::pin(async move { (self.any(&kind, labels, 1, |_| true).await, kind) }));
+            calls.push(Box::pin(async move { (self.owners(&kind, labels).await, kind) }));
         }
         let mut calls = stream::iter(calls).buffer_unordered(AT_ONCE);
         while let Some((looked, kind)) = calls.next().await {
             match looked {
-                Ok(found) => {
+                Ok(owners) => {
                     survey.listed = true;
-                    survey.found.extend(found.then_some(kind));
+                    survey.found.extend((!owners.is_empty()).then_some((kind, owners)));
                 }
                 Err(DriverError::Refused { reason, .. }) => {
                     kind.is_not_looked_for(&reason);
@@ -93,6 +82,24 @@ impl Server {
             }
         }
         Ok(survey)
+    }
+
+    /// The same, once all that is defined is served, or after some time: what is just being defined, and what a server defines
+    /// that has just started, is served a moment later.
+    async fn settled_kinds(&self) -> Result<(Vec<Kind>, Option<String>), DriverError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (kinds, missed) = self.all_kinds().await?;
+            if missed.is_some() {
+                return Ok((kinds, missed));
+            }
+            match self.unserved(&kinds).await {
+                Ok(Some(_)) if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
+                Ok(unserved) => return Ok((kinds, unserved)),
+                Err(error) if self.is_ready().await => return Ok((kinds, Some(error.to_string()))),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// All kinds whose objects can be listed and removed, and why one of the groups has not said its kinds, if one has not.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use khufu_crdt::ReplicantId;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -16,10 +17,45 @@ use crate::DriverError;
 /// The longest that a look at all kinds may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// The most replicants of which it is remembered that they may have objects of one kind.
+const MAX_OWNERS: usize = 100_000;
+
+/// Who may have objects of a kind: those of whom there were some when all of them were listed, and those who have made one since.
+#[derive(Clone, Default)]
+pub(super) struct Owners {
+    numbers: BTreeSet<u64>,
+    /// There are more than are remembered, or such of whom nothing is known.
+    anybody: bool,
+}
+
+impl Owners {
+    /// One more, by the number of its label.
+    pub(super) fn add(&mut self, number: Option<u64>) {
+        match number {
+            Some(number) if self.numbers.len() < MAX_OWNERS => _ = self.numbers.insert(number),
+            _ => self.anybody = true,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && !self.anybody
+    }
+
+    pub(super) fn may_be(&self, id: &ReplicantId) -> bool {
+        self.anybody || stamp::number(&stamp::label(id)).is_none_or(|number| self.numbers.contains(&number))
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.anybody |= other.anybody;
+        other.numbers.into_iter().for_each(|number| self.add(Some(number)));
+    }
+}
+
 /// A kind of which there may be objects of replicants.
 #[derive(Clone)]
 pub(super) struct Used {
     pub(super) kind: Kind,
+    pub(super) owners: Arc<Owners>,
     /// Where they were made since this process has begun.
     pub(super) namespaces: BTreeSet<String>,
 }
@@ -42,6 +78,12 @@ struct State {
 }
 
 impl State {
+    fn used(&mut self, kind: &Kind) -> &mut Used {
+        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
+        let new = || Used { kind: kind.clone(), owners: Arc::default(), namespaces: BTreeSet::new() };
+        self.kinds.entry(name).or_insert_with(new)
+    }
+
     fn known(&self) -> Option<(Vec<Used>, Looked)> {
         self.looked.clone().map(|looked| (self.kinds.values().cloned().collect(), looked))
     }
@@ -95,12 +137,13 @@ impl InUse {
         })
     }
 
-    /// A kind is in use from now on.
-    pub(super) fn add(&self, kind: &Kind, namespace: &str) {
-        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
+    /// A kind is in use from now on, by this replicant.
+    pub(super) fn add(&self, kind: &Kind, namespace: &str, id: &ReplicantId) {
         let mut state = self.state();
-        let used = state.kinds.entry(name);
-        let used = used.or_insert_with(|| Used { kind: kind.clone(), namespaces: BTreeSet::new() });
+        let used = state.used(kind);
+        if !used.owners.may_be(id) {
+            Arc::make_mut(&mut used.owners).add(stamp::number(&stamp::label(id)));
+        }
         if !namespace.is_empty() && !used.namespaces.contains(namespace) {
             used.namespaces.insert(namespace.to_owned());
         }
@@ -128,9 +171,8 @@ impl InUse {
             let again = Instant::now() + pause;
             match survey {
                 Ok(survey) => {
-                    for kind in survey.found {
-                        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
-                        state.kinds.entry(name).or_insert_with(|| Used { kind, namespaces: BTreeSet::new() });
+                    for (kind, owners) in survey.found {
+                        Arc::make_mut(&mut state.used(&kind).owners).extend(owners);
                     }
                     let Survey { listed, refused, missed, .. } = survey;
                     let again = missed.is_some().then_some(again);

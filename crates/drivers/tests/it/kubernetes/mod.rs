@@ -3,6 +3,7 @@
 mod away;
 mod blind;
 mod broken;
+mod definitions;
 mod drift;
 mod hidden;
 mod kinds;
@@ -18,6 +19,7 @@ mod strangers;
 mod watch;
 mod write;
 
+use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -66,20 +68,45 @@ fn cluster() -> Option<&'static Cluster> {
         .as_ref()
 }
 
+/// The cluster that tests share, or one of a test that breaks what others need.
+enum Place {
+    Shared(&'static Cluster),
+    Own(Box<Cluster>),
+}
+
+impl Deref for Place {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        match self {
+            Self::Shared(cluster) => cluster,
+            Self::Own(cluster) => cluster,
+        }
+    }
+}
+
 /// A namespace, and a driver that works there.
 struct Scene {
-    cluster: &'static Cluster,
+    cluster: Place,
     namespace: String,
     driver: KubernetesDriver,
 }
 
 impl Scene {
     async fn new(namespace: &str) -> Option<Self> {
-        let cluster = cluster()?;
+        Some(Self::within(Place::Shared(cluster()?), namespace).await)
+    }
+
+    /// In a cluster of its own.
+    async fn alone(namespace: &str) -> Option<Self> {
+        Some(Self::within(Place::Own(Box::new(Cluster::start(namespace)?)), namespace).await)
+    }
+
+    async fn within(cluster: Place, namespace: &str) -> Self {
         let made = cluster.kubectl(&["create", "namespace", namespace]);
         assert!(made.status.success(), "{made:?}");
         let driver = KubernetesDriver::from_kubeconfig(&cluster.kubeconfig(ADMIN), None).await.unwrap();
-        Some(Self { cluster, namespace: namespace.to_owned(), driver })
+        Self { cluster, namespace: namespace.to_owned(), driver }
     }
 
     fn replica(&self, id: &str) -> Replica {

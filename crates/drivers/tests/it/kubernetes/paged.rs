@@ -12,6 +12,9 @@ type Objects = Arc<Mutex<BTreeMap<String, Value>>>;
 
 const NAMESPACE: &str = "/shop";
 
+/// The value of the label of the replicant `web`.
+const LABEL: &str = "4b5e57f6eb2f42b9039b3d1e13929295f231749c";
+
 struct Made {
     objects: Objects,
     driver: KubernetesDriver,
@@ -22,8 +25,9 @@ struct Made {
 pub(super) fn marked(kind: &str, name: &str, is_copy: bool) -> Value {
     let namespace = if kind == "Namespace" { "" } else { "shop" };
     let called = if is_copy { format!("{kind}/{namespace}/original") } else { format!("{kind}/{namespace}/{name}") };
-    json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": name, "annotations":
-        {"khufu.dev/replicant": "web", "khufu.dev/site": "paris", "khufu.dev/object": called}}})
+    let labels = json!({"khufu.dev/replicant": LABEL});
+    json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": name,
+        "labels": labels, "annotations": {"khufu.dev/replicant": "web", "khufu.dev/site": "paris", "khufu.dev/object": called}}})
 }
 
 fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
@@ -127,6 +131,7 @@ async fn a_stranger_behind_ten_thousand_objects_keeps_a_namespace() {
     let unmarked = |name: &str, owners: Value| {
         let mut object = marked("ConfigMap", name, true);
         object["metadata"]["annotations"] = json!({});
+        object["metadata"]["labels"] = json!({});
         object["metadata"]["ownerReferences"] = owners;
         object
     };

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_definition_of_which_no_version_is_served_keeps_what_is_stored() {
-    let Some(scene) = Scene::new("unserved").await else { return };
+    let Some(scene) = Scene::alone("unserved").await else { return };
     let group = "unserved.example.org";
     let mut replica = scene.replica("unserved");
     scene.made(&mut replica, &kinds::definition(group)).await;
