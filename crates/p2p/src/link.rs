@@ -122,12 +122,7 @@ mod tests {
             outbox.traffic.sent(queue.try_recv().unwrap().len());
         }
         outbox.push(vec![0; 100]).unwrap();
-        drop(queue);
-        assert_eq!(
-            outbox.push(vec![0; 1]),
-            Err(Rejected::Full { frames: 1 }),
-            "one frame above the limit fills the queue"
-        );
+        assert_eq!(outbox.push(vec![0; 1]), Err(Rejected::Full { frames: 1 }), "one above the limit fills the queue");
         let (outbox, queue) = Outbox::new(&limits, Arc::default());
         drop(queue);
         assert_eq!(outbox.push(vec![0; 1]), Err(Rejected::Gone));
