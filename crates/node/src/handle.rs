@@ -79,6 +79,10 @@ impl Handle {
         &self.0.metrics
     }
 
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
     pub(crate) fn faults(&self) -> Option<&Switch> {
         self.0.faults.as_ref()
     }

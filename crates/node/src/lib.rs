@@ -21,6 +21,7 @@
 //! ```
 
 mod api;
+mod body;
 mod book;
 mod builder;
 mod calls;
@@ -32,9 +33,11 @@ mod drift;
 mod error;
 mod events;
 mod faults;
+mod forward;
 #[cfg(feature = "kubernetes")]
 mod front;
 mod handle;
+mod headers;
 mod keys;
 mod list_keys;
 mod listen;
@@ -42,17 +45,24 @@ mod metrics;
 mod node;
 mod patient;
 mod peer;
+mod progress;
 mod runner;
+#[cfg(feature = "kubernetes")]
+mod scope_path;
 mod start;
 mod tokens;
+#[cfg(feature = "kubernetes")]
+mod upgraded;
 
 pub use api::Problem;
+pub use body::{Body, BoxError, boxed, full};
 pub use builder::{Builder, Preset};
 #[cfg(feature = "shell")]
 pub use cheops::{CheopsConfig, CheopsError};
 pub use error::StartError;
 pub use events::{Cursor, CursorError, EVENTS_KEPT, Events, Followed};
 pub use faults::{Faults, FaultsError};
+pub use forward::{Forward, ForwardError, Origin};
 #[cfg(feature = "kubernetes")]
 pub use front::{FrontConfig, FrontError};
 pub use node::{Node, Stopped};

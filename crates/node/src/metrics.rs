@@ -31,6 +31,13 @@ pub(crate) struct DriverLabels {
     pub(crate) outcome: &'static str,
 }
 
+/// Labels of requests that go to another site, or come from one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ForwardLabels {
+    direction: &'static str,
+    outcome: &'static str,
+}
+
 /// Labels of what is lost on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -59,6 +66,7 @@ pub(crate) struct Metrics {
     drivers: Family<DriverLabels, Counter>,
     driver_seconds: Family<DriverKind, Histogram, fn() -> Histogram>,
     dropped: Family<Reason, Counter>,
+    forwards: Family<ForwardLabels, Counter>,
     rtt: Family<Peer, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
@@ -85,6 +93,7 @@ impl Metrics {
             drivers: Family::default(),
             driver_seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             dropped: Family::default(),
+            forwards: Family::default(),
             rtt: Family::default(),
         };
         let m = &metrics;
@@ -103,6 +112,7 @@ impl Metrics {
         node.register("driver_calls", "Driver calls that ended", m.drivers.clone());
         node.register_with_unit("driver_call", "How long driver calls took", Unit::Seconds, m.driver_seconds.clone());
         node.register("dropped_frames", "Frames given up, by reason", m.dropped.clone());
+        node.register("forwards", "HTTP requests to other sites and from them, by outcome", m.forwards.clone());
         node.register("peer_rtt_milliseconds", "The last round-trip time to a peer", m.rtt.clone());
         metrics
     }
@@ -130,6 +140,11 @@ impl Metrics {
     pub(crate) fn driver(&self, labels: DriverLabels, took: Duration) {
         self.driver_seconds.get_or_create(&DriverKind { kind: labels.kind.clone() }).observe(took.as_secs_f64());
         self.drivers.get_or_create(&labels).inc();
+    }
+
+    /// A request went to another site, or came from one.
+    pub(crate) fn forwarded(&self, direction: &'static str, outcome: &'static str) {
+        self.forwards.get_or_create(&ForwardLabels { direction, outcome }).inc();
     }
 
     pub(crate) fn dropped(&self, reason: &'static str) {

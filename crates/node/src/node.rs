@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::builder::Builder;
 use crate::events::{Cursor, Events};
+use crate::forward::Forward;
 use crate::handle::Handle;
 use crate::{Faults, FaultsError, PeerView};
 
@@ -27,6 +28,7 @@ pub struct Node {
     pub(crate) handle: Handle,
     pub(crate) api_address: Option<SocketAddr>,
     pub(crate) api: Option<JoinHandle<()>>,
+    pub(crate) forward: Forward,
     #[cfg(feature = "kubernetes")]
     pub(crate) front: Option<(SocketAddr, JoinHandle<()>)>,
     #[cfg(feature = "shell")]
@@ -96,6 +98,12 @@ impl Node {
     #[must_use]
     pub fn cheops_address(&self) -> Option<SocketAddr> {
         self.cheops.as_ref().map(|(address, _)| *address)
+    }
+
+    /// The way of HTTP requests to other sites, and of theirs to services here.
+    #[must_use]
+    pub fn forward(&self) -> &Forward {
+        &self.forward
     }
 
     /// The nodes that it has a connection with.

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::disk::{self, Disk};
 use crate::events::EventLog;
 use crate::faults::Switch;
+use crate::forward::Forward;
 use crate::handle::{Handle, Inner};
 use crate::keys::NodeKeys;
 use crate::metrics::Metrics;
@@ -148,6 +149,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         state: State::default(),
     };
     tokio::spawn(supervise(runner, first, handle.clone()));
+    let forward = Forward::start(handle.clone());
     for (kind, changes, reachable) in watched {
         if let Some(reachable) = reachable {
             tokio::spawn(crate::drift::follow(handle.clone(), kind.clone(), reachable));
@@ -175,6 +177,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         handle,
         api_address,
         api,
+        forward,
         #[cfg(feature = "kubernetes")]
         front,
         #[cfg(feature = "shell")]

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::address::Address;
 use crate::config::{Config, MAX_TOPICS};
 use crate::error::StartError;
-use crate::frames;
+use crate::streams::{self, Opening};
+use crate::{frames, substream};
 
 pub(crate) const KADEMLIA: StreamProtocol = StreamProtocol::new("/khufu/kad/1");
 const IDENTIFY: &str = "/khufu/1";
@@ -32,7 +33,8 @@ pub(crate) struct Behaviour {
     // First, so that nothing else spends anything on a connection that is not wanted.
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) blocks: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
-    pub(crate) frames: frames::behaviour::Behaviour,
+    pub(crate) frames: substream::Behaviour<()>,
+    pub(crate) streams: substream::Behaviour<Opening>,
     pub(crate) ping: ping::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) gossip: Gossip,
@@ -47,7 +49,8 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(config)),
             blocks: allow_block_list::Behaviour::default(),
-            frames: frames::behaviour::Behaviour::new(timing.stream_timeout),
+            frames: substream::Behaviour::new(frames::PROTOCOL, timing.stream_timeout),
+            streams: substream::Behaviour::new(streams::PROTOCOL, timing.stream_timeout),
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(timing.ping_interval).with_timeout(timing.ping_timeout),
             ),

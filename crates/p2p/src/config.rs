@@ -12,6 +12,9 @@ pub const MAX_TOPICS: usize = 64;
 /// Bytes of a topic's name.
 pub const MAX_TOPIC_BYTES: usize = 128;
 
+/// What [`Limits::max_streams_per_peer`] may be at most: the connection has room for so many from both sides.
+pub(crate) const MOST_STREAMS_PER_PEER: usize = 48;
+
 /// Everything [`Network::start`](crate::Network::start) needs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -91,6 +94,10 @@ pub struct Limits {
     pub max_pending_connections: u32,
     /// Addresses kept of one peer.
     pub max_addresses_per_peer: usize,
+    /// Plain streams with one peer at once, in each direction.
+    pub max_streams_per_peer: usize,
+    /// Plain streams with all peers at once, in each direction.
+    pub max_streams: usize,
 }
 
 impl Default for Limits {
@@ -107,6 +114,8 @@ impl Default for Limits {
             command_queue: 1024,
             max_pending_connections: 64,
             max_addresses_per_peer: 8,
+            max_streams_per_peer: 32,
+            max_streams: 256,
         }
     }
 }
@@ -119,12 +128,14 @@ pub struct Timing {
     /// For the handshake after it (private network, Noise, Yamux). A wrong pre-shared key mostly shows as this
     /// time-out.
     pub handshake_timeout: Duration,
-    /// For a frame stream to be opened and acknowledged.
+    /// For a stream to be opened and acknowledged.
     pub stream_timeout: Duration,
     /// For one frame to be handed to the connection. A peer that takes longer is disconnected.
     pub write_timeout: Duration,
     /// For the rest of a frame to arrive once its first byte has. Between frames silence may last.
     pub read_timeout: Duration,
+    /// After which a plain stream over which nothing has come or gone is given up.
+    pub stream_idle_timeout: Duration,
     /// Before a connection on which nothing is open is closed.
     pub idle_timeout: Duration,
     /// Between two pings of one connection; each gives a round-trip time.
@@ -153,6 +164,7 @@ impl Default for Timing {
             stream_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(30),
+            stream_idle_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(10),

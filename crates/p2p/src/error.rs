@@ -1,5 +1,7 @@
 //! One error type for each operation.
 
+use std::time::Duration;
+
 use crate::address::AddressError;
 
 /// Why a network could not start.
@@ -83,6 +85,60 @@ pub enum SendError {
     /// A frame holds at least one byte.
     #[error("a frame must hold at least one byte")]
     Empty,
+}
+
+/// Why a plain stream could not be opened. Nothing was sent over it then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The peer is not up.
+    #[error("{peer} is not connected: wait for it to be up")]
+    NotConnected {
+        /// The peer.
+        peer: String,
+    },
+    /// There are as many streams to that peer, or to all, as there may be.
+    #[error("{limit} streams to {peer} or to all peers are open already: close some, or try again later")]
+    TooMany {
+        /// The peer.
+        peer: String,
+        /// The limit that was reached.
+        limit: usize,
+    },
+    /// The peer has as many streams open as it takes.
+    #[error("{peer} takes no more streams now: try again later")]
+    Full {
+        /// The peer.
+        peer: String,
+    },
+    /// The peer takes no streams at all.
+    #[error("{peer} takes no streams: it may be of an older version, or just be starting")]
+    NotTaken {
+        /// The peer.
+        peer: String,
+    },
+    /// The peer did not answer in time.
+    #[error("{peer} has not answered within {} ms to a stream that was to be opened", after.as_millis())]
+    Timeout {
+        /// The peer.
+        peer: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection broke before the stream was open.
+    #[error("the connection to {peer} broke before a stream was open: {detail}")]
+    Lost {
+        /// The peer.
+        peer: String,
+        /// In which way.
+        detail: String,
+    },
+    /// More is asked than the network task can take.
+    #[error("the queue of the network task is full: ask again later")]
+    QueueFull,
+    /// The network was shut down.
+    #[error("the network was shut down")]
+    Stopped,
 }
 
 /// Why gossip was not published or a subscription not changed.

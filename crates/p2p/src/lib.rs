@@ -2,12 +2,12 @@
 //!
 //! This crate knows libp2p: connections over TCP, Noise and Yamux, closed to those without the pre-shared key; peers
 //! that find each other through bootstrap addresses, Kademlia and mDNS and come back after every failure; ordered
-//! streams of frames to single peers, and gossip to all who listen to a topic. It must never know what a frame means:
+//! streams of frames to single peers, plain streams of bytes, and gossip to all who listen to a topic. It must never know what a frame means:
 //! no replicant, no site, no signature inside a frame. It imports no other crate of the house, and shows no type of
 //! libp2p: peers and addresses are strings. Everything a peer can make it keep is bounded; what a peer does wrong is
 //! refused, counted and told, and never stops the node.
 //!
-//! Frames are for what must arrive, gossip is a hint. `docs/network.md` holds the protocols, limits and numbers.
+//! Frames are for what must arrive, gossip is a hint, plain streams are for what is long or has an answer of its own. `docs/network.md` holds the protocols, limits and numbers.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -64,14 +64,17 @@ mod pump;
 mod roster;
 mod secret_file;
 mod shared;
+mod streams;
+mod substream;
 mod task;
 mod transport;
 
 pub use address::{AddressError, check_address};
 pub use config::{Config, Limits, MAX_TOPIC_BYTES, MAX_TOPICS, Timing};
-pub use error::{RequestError, SendError, StartError, TopicError};
+pub use error::{RequestError, SendError, StartError, StreamError, TopicError};
 pub use event::{Discovery, DownReason, Event, PeerInfo, Refusal};
 pub use identity::{Identity, IdentityError, verify};
 pub use network::Network;
 pub use psk::{Psk, PskError, PskFormatError};
 pub use secret_file::SecretFileError;
+pub use streams::{IncomingStreams, PeerStream};

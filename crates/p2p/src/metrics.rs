@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Direction {
+pub(crate) struct Direction {
     direction: &'static str,
 }
 
@@ -16,8 +16,8 @@ struct Reason {
     reason: &'static str,
 }
 
-const IN: Direction = Direction { direction: "in" };
-const OUT: Direction = Direction { direction: "out" };
+pub(crate) const IN: Direction = Direction { direction: "in" };
+pub(crate) const OUT: Direction = Direction { direction: "out" };
 
 /// Counters of the network. Clones share the same values.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,9 @@ pub(crate) struct Counters {
     refusals: Family<Reason, Counter>,
     drops: Family<Reason, Counter>,
     peers: Gauge,
+    streams: Family<Direction, Counter>,
+    streams_open: Family<Direction, Gauge>,
+    stream_bytes: Family<Direction, Counter>,
 }
 
 impl Counters {
@@ -40,6 +43,13 @@ impl Counters {
         registry.register("refusals", "Connections and peers refused, by reason", counters.refusals.clone());
         registry.register("drops", "Frames and notices dropped, by reason", counters.drops.clone());
         registry.register("peers", "Peers that are up", counters.peers.clone());
+        registry.register("streams", "Plain streams opened, by who opened them", counters.streams.clone());
+        registry.register("streams_open", "Plain streams that are open", counters.streams_open.clone());
+        registry.register(
+            "stream_bytes",
+            "Bytes over plain streams, by where they went",
+            counters.stream_bytes.clone(),
+        );
         counters
     }
 
@@ -67,6 +77,24 @@ impl Counters {
 
     pub(crate) fn dropped(&self, reason: &'static str) {
         self.drops.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A plain stream begins to be opened, or to be taken in.
+    pub(crate) fn stream_begins(&self, direction: &Direction) {
+        self.streams_open.get_or_create(direction).inc();
+    }
+
+    pub(crate) fn stream_opened(&self, direction: &Direction) {
+        self.streams.get_or_create(direction).inc();
+    }
+
+    pub(crate) fn stream_ended(&self, direction: &Direction) {
+        self.streams_open.get_or_create(direction).dec();
+    }
+
+    /// Counts the bytes over plain streams in a direction. Looked up once for each stream, since it is asked for each read.
+    pub(crate) fn stream_bytes(&self, direction: &Direction) -> Counter {
+        self.stream_bytes.get_or_create_owned(direction)
     }
 
     pub(crate) fn peers(&self, number: usize) {

@@ -13,15 +13,16 @@ use tokio::sync::{mpsc, watch};
 
 use crate::address::{Address, AddressError, parse_peer};
 use crate::behaviour::{Behaviour, with_peer};
-use crate::config::{Config, MAX_TOPIC_BYTES, MAX_TOPICS};
+use crate::config::{Config, MAX_TOPIC_BYTES, MAX_TOPICS, MOST_STREAMS_PER_PEER};
 use crate::dialer::{self, Dialer};
-use crate::error::{RequestError, SendError, StartError, TopicError};
+use crate::error::{RequestError, SendError, StartError, StreamError, TopicError};
 use crate::event::{Event, PeerInfo};
 use crate::link::Rejected;
 use crate::metrics::Counters;
 use crate::pump::{self, Notices};
 use crate::roster::Roster;
 use crate::shared::Shared;
+use crate::streams::{self, Incoming, IncomingStreams, PeerStream, Places};
 use crate::task::{Command, Inputs, Task};
 use crate::transport;
 
@@ -42,6 +43,8 @@ struct Inner {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     counters: Counters,
+    incoming: Arc<Incoming>,
+    outgoing: Places,
     stop: watch::Sender<bool>,
     done: watch::Receiver<bool>,
 }
@@ -107,6 +110,8 @@ impl Network {
         let (done_in, done) = watch::channel(false);
         let shared = Arc::new(Shared::default());
         let notices = Arc::new(Notices::new(config.limits.notice_queue, counters.clone()));
+        let incoming = Arc::new(Incoming::new(&config.limits, counters.clone()));
+        let outgoing = Places::outgoing(&config.limits, counters.clone());
         let task = Task {
             swarm,
             shared: Arc::clone(&shared),
@@ -119,6 +124,7 @@ impl Network {
             links: BTreeMap::new(),
             frames: frames_in,
             reports: reports_in,
+            incoming: Arc::clone(&incoming),
             topics: BTreeSet::new(),
             blocked: BTreeSet::new(),
             next_walk: Instant::now() + config.timing.walk_interval,
@@ -137,7 +143,8 @@ impl Network {
             done_in.send_replace(true);
         });
         let peer_id = local.to_string();
-        let inner = Inner { peer_id, config, shared, commands: commands_in, counters, stop: stop_in, done };
+        let inner =
+            Inner { peer_id, config, shared, commands: commands_in, counters, incoming, outgoing, stop: stop_in, done };
         Ok((Self { inner: Arc::new(inner) }, events))
     }
 
@@ -177,6 +184,36 @@ impl Network {
                 SendError::QueueFull { peer: to.to_owned(), frames }
             }
         })
+    }
+
+    /// Whether that peer is up.
+    #[must_use]
+    pub fn is_up(&self, peer: &str) -> bool {
+        parse_peer(peer).is_ok_and(|peer| self.inner.shared.lock().peers.contains_key(&peer))
+    }
+
+    /// Opens a plain stream of bytes to a peer that is up and takes such ([`Network::incoming_streams`]).
+    ///
+    /// It goes over the same connection as frames, which it does not delay by more than what is under way. A peer that
+    /// does not read makes the writer wait. The stream breaks with the connection, and when nothing has come or gone for
+    /// [`Timing::stream_idle_timeout`](crate::Timing::stream_idle_timeout).
+    ///
+    /// # Errors
+    /// The peer is not up, takes no streams, or there are as many as there may be, here or there. Nothing was sent then.
+    pub async fn open_stream(&self, to: &str) -> Result<PeerStream, StreamError> {
+        let not_connected = || StreamError::NotConnected { peer: to.chars().take(80).collect() };
+        let peer = parse_peer(to).map_err(|_| not_connected())?;
+        if !self.inner.shared.lock().peers.contains_key(&peer) {
+            return Err(not_connected());
+        }
+        streams::open(&self.inner.commands, &self.inner.outgoing, &self.inner.config.timing, peer).await
+    }
+
+    /// Takes in the streams that peers open, from now on; before, and once what is returned has been dropped, they are
+    /// refused. None if they are taken in already.
+    #[must_use]
+    pub fn incoming_streams(&self) -> Option<IncomingStreams> {
+        self.inner.incoming.listen()
     }
 
     /// Publishes a frame on a topic, without waiting. This node need not be subscribed to it.
@@ -356,6 +393,8 @@ fn check(config: &Config) -> Result<(), StartError> {
         ("command_queue", limits.command_queue, 1, 1 << 20, "between 1 and 1,048,576"),
         ("max_pending_connections", limits.max_pending_connections as usize, 1, usize::MAX, "at least 1"),
         ("max_addresses_per_peer", limits.max_addresses_per_peer, 1, 64, "between 1 and 64"),
+        ("max_streams_per_peer", limits.max_streams_per_peer, 1, MOST_STREAMS_PER_PEER, "between 1 and 48"),
+        ("max_streams", limits.max_streams, 1, 1 << 20, "between 1 and 1,048,576"),
     ];
     for (setting, value, min, max, expected) in numbers {
         if !(min..=max).contains(&value) {
@@ -369,6 +408,7 @@ fn check(config: &Config) -> Result<(), StartError> {
         ("stream_timeout", timing.stream_timeout),
         ("write_timeout", timing.write_timeout),
         ("read_timeout", timing.read_timeout),
+        ("stream_idle_timeout", timing.stream_idle_timeout),
         ("idle_timeout", timing.idle_timeout),
         ("ping_interval", timing.ping_interval),
         ("ping_timeout", timing.ping_timeout),

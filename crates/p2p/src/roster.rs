@@ -92,6 +92,14 @@ impl Roster {
         self.sessions.contains_key(peer)
     }
 
+    /// The connection that frames are sent over to a peer that is up.
+    pub(crate) fn up_on(&self, peer: &PeerId) -> Option<ConnectionId> {
+        match self.sessions.get(peer)?.out {
+            Out::Up(connection) => Some(connection),
+            Out::Opening(_) => None,
+        }
+    }
+
     /// How many peers there are connections to.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()

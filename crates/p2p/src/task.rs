@@ -5,6 +5,7 @@
 
 mod connections;
 mod discovery;
+mod plain;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::metrics::Counters;
 use crate::pump::{Notices, Received};
 use crate::roster::Roster;
 use crate::shared::Shared;
+use crate::streams::{Incoming, Opening};
 
 use connections::LogGate;
 use streams::{Link, Report};
@@ -36,6 +38,7 @@ pub(crate) enum Command {
     Publish { topic: String, frame: Vec<u8> },
     Dial { peer: Option<PeerId>, address: Multiaddr },
     Disconnect { peer: PeerId },
+    OpenStream { peer: PeerId, opening: Opening },
 }
 
 pub(crate) struct Task {
@@ -50,6 +53,7 @@ pub(crate) struct Task {
     pub(crate) links: BTreeMap<PeerId, Link>,
     pub(crate) frames: mpsc::Sender<Received>,
     pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) incoming: Arc<Incoming>,
     pub(crate) topics: BTreeSet<String>,
     pub(crate) blocked: BTreeSet<PeerId>,
     pub(crate) next_walk: Instant,
@@ -86,6 +90,7 @@ impl Task {
         for peer in self.links.keys().copied().collect::<Vec<_>>() {
             self.drop_peer(peer, DownReason::Disconnected);
         }
+        self.incoming.end();
     }
 
     fn on_time(&mut self) {
@@ -104,6 +109,7 @@ impl Task {
             Command::Publish { topic, frame } => self.publish(topic, frame),
             Command::Dial { peer, address } => self.dial_once(peer, address),
             Command::Disconnect { peer } => self.drop_peer(peer, DownReason::Disconnected),
+            Command::OpenStream { peer, opening } => self.open_plain(peer, opening),
         }
     }
 
@@ -194,7 +200,8 @@ impl Task {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Frames(event) => self.on_stream(event),
+            BehaviourEvent::Frames(event) => self.on_frame_stream(event),
+            BehaviourEvent::Streams(event) => self.on_plain_stream(event),
             BehaviourEvent::Ping(event) => {
                 self.metrics.record(&event);
                 self.on_ping(event);

@@ -20,12 +20,13 @@ use libp2p::pnet::PnetConfig;
 use libp2p::{noise, tcp, yamux};
 use tokio::time::Sleep;
 
-use crate::config::Config;
+use crate::config::{Config, MOST_STREAMS_PER_PEER};
 use crate::error::StartError;
 
-/// Streams a peer may have open on one connection: a handful of protocols, two streams each, and room. Each may fill a
-/// receive window of 256 KiB before anybody reads it.
-const MAX_STREAMS_PER_CONNECTION: usize = 64;
+/// Streams that may be open on one connection: the plain ones of both sides, a handful of protocols with two streams each,
+/// and room for what is being closed, since one more than this ends the connection. Each may fill a receive window of
+/// 256 KiB before anybody reads it.
+const MAX_STREAMS_PER_CONNECTION: usize = 2 * MOST_STREAMS_PER_PEER + 32;
 
 /// A failure before the handshake: nobody there, rather than somebody who was refused.
 #[derive(Debug, thiserror::Error)]

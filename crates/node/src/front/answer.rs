@@ -1,32 +1,18 @@
 //! Answers of the front itself, in the words of a Kubernetes API server.
 
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
-use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use khufu_engine::RequestError;
 use serde_json::{Value, json};
 
-/// Any error.
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// What is sent either way.
-pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
+use crate::body::full;
+pub(super) use crate::body::{Body, BoxError, boxed};
 
 const WARNING: HeaderName = header::WARNING;
 
-/// A body, whatever it was.
-pub(super) fn boxed<B>(body: B) -> Body
-where
-    B: hyper::body::Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
-    body.map_err(|error| Box::new(error) as BoxError).boxed_unsync()
-}
-
 /// JSON.
 pub(super) fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(boxed(Full::new(Bytes::from(value.to_string()))));
+    let mut response = Response::new(full(value.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

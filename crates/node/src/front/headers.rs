@@ -1,26 +1,10 @@
-//! Headers that belong to one connection, and not to what is sent over it.
+//! Headers of the front: those of one connection, and those that say who asks.
 
-use hyper::http::{HeaderMap, HeaderName, HeaderValue, header};
+use hyper::http::{HeaderMap, HeaderName, header};
 
 use super::answer::Refusal;
-
-/// What HTTP/1.1 says is of a connection (RFC 9110, section 7.6.1).
-const OF_CONNECTION: [&str; 8] = [
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "proxy-authorization",
-];
-
-/// The headers that are named as being of the connection.
-fn named(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok())
-}
+use crate::headers::named;
+pub(super) use crate::headers::{end_to_end, end_to_end_or_upgrade, upgrade};
 
 /// Refuses what says that who asks, or as whom, is of the connection: without it, somebody else would ask.
 pub(super) fn names_no_identity(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -31,27 +15,11 @@ pub(super) fn names_no_identity(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Takes out what is of a connection.
-pub(super) fn end_to_end(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = named(headers).collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in OF_CONNECTION {
-        headers.remove(name);
-    }
-}
-
-/// The protocol that a request wants to change to.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut wants = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let wanted = wants.any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")));
-    headers.get(header::UPGRADE).filter(|_| wanted).cloned()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hyper::http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -6,13 +6,13 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{HeaderMap, StatusCode, header};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 
 use super::Front;
 use super::answer::{Body, Refusal, boxed};
 use super::headers;
 use super::target::is_set;
 use crate::listen::Place;
+use crate::upgraded;
 
 /// The most bytes of a write that is looked into: API servers take no more.
 pub(super) const MAX_WRITE: usize = 3 << 20;
@@ -63,11 +63,7 @@ pub(super) async fn pass_as(front: &Front, mut request: Request<Body>, path: &st
     let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let has_end = upgrade.is_none() && !is_endless(path);
     let (mut parts, body) = request.into_parts();
-    headers::end_to_end(&mut parts.headers);
-    if let Some(protocol) = upgrade {
-        parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
-        parts.headers.insert(header::UPGRADE, protocol);
-    }
+    headers::end_to_end_or_upgrade(&mut parts.headers);
     let mut onward = Request::new(body);
     *onward.method_mut() = parts.method;
     *onward.headers_mut() = parts.headers;
@@ -84,32 +80,9 @@ pub(super) async fn pass_as(front: &Front, mut request: Request<Body>, path: &st
             return Err(Refusal::unavailable("it changes to a protocol that nobody has asked for"));
         };
         let server = hyper::upgrade::on(&mut response);
-        let mut closed = front.handle.closed();
-        tokio::spawn(async move {
-            let joined = async {
-                let (client, server) = tokio::try_join!(client, server)?;
-                let ended = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
-                // Whichever of the two has gone, has told the other.
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection through the front for kubectl has ended");
-                }
-                Ok::<_, hyper::Error>(())
-            };
-            tokio::select! {
-                ended = joined => if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection through the front for kubectl was not taken over");
-                },
-                _ = closed.wait_for(|closed| *closed) => {}
-            }
-            drop(place);
-        });
-        let protocol = headers::upgrade(response.headers());
+        tokio::spawn(upgraded::join(client, server, front.handle.closed(), place, "the front for kubectl"));
         let (mut parts, _) = response.into_parts();
-        headers::end_to_end(&mut parts.headers);
-        if let Some(protocol) = protocol {
-            parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
-            parts.headers.insert(header::UPGRADE, protocol);
-        }
+        headers::end_to_end_or_upgrade(&mut parts.headers);
         return Ok(Response::from_parts(parts, boxed(http_body_util::Empty::new())));
     }
     headers::end_to_end(response.headers_mut());

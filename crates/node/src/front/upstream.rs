@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::FrontError;
 use super::answer::{Body, Refusal, boxed};
 use super::headers;
+use crate::body::whole;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -204,18 +205,6 @@ impl Upstream {
         let late = || Refusal::unavailable(format!("it has not answered for {} s", LIMIT.as_secs()));
         tokio::time::timeout(LIMIT, answer).await.unwrap_or_else(|_| Err(late()))
     }
-}
-
-/// An error with what led to it: the outermost of a lost connection says nothing.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

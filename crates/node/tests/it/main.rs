@@ -5,6 +5,7 @@ mod auth;
 mod bulk;
 mod client;
 mod events;
+mod forward;
 mod http;
 mod lifecycle;
 mod misbehave;

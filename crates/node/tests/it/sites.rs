@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::client::{Answer, Api, Fixture, builder, eventually};
 
-async fn site(name: &str, psk: Psk, bootstrap: &[String], more: impl FnOnce(Builder) -> Builder) -> Fixture {
+pub(crate) async fn site(name: &str, psk: Psk, bootstrap: &[String], more: impl FnOnce(Builder) -> Builder) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let mut builder = builder(name, dir.path()).psk(psk).listen("/ip4/127.0.0.1/tcp/0").allow_faults(true);
     for address in bootstrap {
@@ -18,7 +18,7 @@ async fn site(name: &str, psk: Psk, bootstrap: &[String], more: impl FnOnce(Buil
     Fixture { node, dir }
 }
 
-async fn two() -> (Fixture, Fixture) {
+pub(crate) async fn two() -> (Fixture, Fixture) {
     let psk = Psk::generate();
     let paris = site("paris", psk, &[], |builder| builder.label("region", "west")).await;
     let rennes = site("rennes", psk, &paris.node.addresses(), |builder| builder).await;
@@ -28,7 +28,7 @@ async fn two() -> (Fixture, Fixture) {
     (paris, rennes)
 }
 
-fn alive(answer: &Answer, name: &str) -> bool {
+pub(crate) fn alive(answer: &Answer, name: &str) -> bool {
     answer
         .json
         .as_array()

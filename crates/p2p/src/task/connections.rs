@@ -16,6 +16,7 @@ use super::Task;
 use super::streams::Remote;
 use crate::address::Address;
 use crate::event::{DownReason, Refusal};
+use crate::streams::Life;
 use crate::transport::is_unreachable;
 
 /// Dials begun at once; the rest follows when these have ended or failed.
@@ -70,7 +71,8 @@ impl Task {
         self.dialer.established(connection, peer);
         let remote = endpoint.get_remote_address().clone();
         let link = self.links.entry(peer).or_default();
-        let remote = Remote { address: without_peer(remote), outbound: endpoint.is_dialer(), heard: Some(now) };
+        let (address, outbound) = (without_peer(remote), endpoint.is_dialer());
+        let remote = Remote { address, outbound, heard: Some(now), life: Life::default() };
         link.remotes.insert(connection, remote);
         let actions = self.roster.established(now, peer, connection);
         self.act(peer, actions);

@@ -11,12 +11,13 @@ use tokio::task::AbortHandle;
 
 use super::Task;
 use crate::event::{DownReason, Refusal};
-use crate::frames::behaviour::{Event, OpenError, Opened};
 use crate::frames::reader::{self, Ended};
 use crate::frames::{PROTOCOL, writer};
 use crate::link::{Outbox, PeerEntry, Traffic};
 use crate::pump::Received;
 use crate::roster::{Action, Inbound, MAX_STREAMS_PER_SESSION};
+use crate::streams::Life;
+use crate::substream::{Event, OpenError, Opened};
 
 /// Before a stream that could not be opened is tried again; doubles with each failure.
 const REOPEN_MIN: Duration = Duration::from_millis(200);
@@ -32,13 +33,15 @@ pub(crate) struct Link {
 }
 
 /// The other end of a connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Remote {
     pub(crate) address: Multiaddr,
     /// Whether this node dialled it.
     pub(crate) outbound: bool,
     /// When it last answered a ping, or came up; `None` if it knows no pings.
     pub(crate) heard: Option<Instant>,
+    /// Ends the plain streams of the connection when it is dropped.
+    pub(crate) life: Life,
 }
 
 /// The tasks of one session.
@@ -88,7 +91,7 @@ impl Task {
             match action {
                 Action::Open { session, connection } => {
                     self.ensure_running(peer, session);
-                    self.swarm.behaviour_mut().frames.open(peer, connection);
+                    self.swarm.behaviour_mut().frames.open(peer, connection, ());
                 }
                 Action::Close { connection } => {
                     self.swarm.close_connection(connection);
@@ -135,17 +138,17 @@ impl Task {
         }
     }
 
-    pub(crate) fn on_stream(&mut self, event: Event) {
+    pub(crate) fn on_frame_stream(&mut self, event: Event<()>) {
         let Event { peer, connection, opened } = event;
         match opened {
             Opened::Inbound(stream) => self.on_inbound(peer, connection, stream),
-            Opened::Outbound(Ok(stream)) => self.on_outbound(peer, connection, stream),
-            Opened::Outbound(Err(OpenError::Unsupported)) => {
+            Opened::Outbound((), Ok(stream)) => self.on_outbound(peer, connection, stream),
+            Opened::Outbound((), Err(OpenError::Unsupported)) => {
                 if self.roster.wants(&peer, connection).is_some() {
                     self.rule_broken(peer, Refusal::Protocol { protocol: PROTOCOL.to_string() });
                 }
             }
-            Opened::Outbound(Err(OpenError::Failed(detail))) => {
+            Opened::Outbound((), Err(OpenError::Failed(detail))) => {
                 if let Some(session) = self.roster.wants(&peer, connection) {
                     self.not_ready(peer, session, &detail);
                 }

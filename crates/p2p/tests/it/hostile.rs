@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::support::{Node, PATIENCE, config, start};
 
 const FRAMES: StreamProtocol = StreamProtocol::new("/khufu/frames/1");
+const STREAM: StreamProtocol = StreamProtocol::new("/khufu/stream/1");
 
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
@@ -156,4 +157,51 @@ async fn a_peer_that_never_reads_is_dropped_in_the_end() {
     timeout(PATIENCE, flood).await.unwrap();
     node.until_down(&id).await;
     drop(deaf);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_floods_a_node_with_plain_streams_harms_only_itself() {
+    let mut node = start(config(None)).await;
+    let mut taken = node.network.incoming_streams().unwrap();
+    let mut hostile = Hostile::connect(&node, Manner::Reads).await;
+    let flooder = hostile.id.to_string();
+    node.until_up(&flooder).await;
+    let mut member = start(Config { bootstrap: vec![node.address.clone()], ..config(None) }).await;
+    node.until_up(&member.id()).await;
+    member.until_up(&node.id()).await;
+    // Until the connection is ended for it; what it was given it keeps, and it reads nothing of it.
+    let flood = async {
+        let mut kept = Vec::new();
+        while let Ok(stream) = hostile.control.open_stream(hostile.target, STREAM).await {
+            kept.push(stream);
+            assert!(kept.len() < 1000);
+        }
+        kept.len()
+    };
+    let flooded = async {
+        let mut of_flooder = Vec::new();
+        while let Ok(Some(stream)) = timeout(std::time::Duration::from_secs(1), taken.next()).await {
+            assert_eq!(stream.peer(), flooder);
+            of_flooder.push(stream);
+        }
+        of_flooder
+    };
+    let (opened, of_flooder) = tokio::join!(timeout(PATIENCE, flood), flooded);
+    assert!(opened.is_ok(), "it could open streams without end");
+    assert!(!of_flooder.is_empty() && of_flooder.len() <= 32, "{} streams are taken in", of_flooder.len());
+    let mut near = timeout(PATIENCE, member.network.open_stream(&node.id())).await.unwrap().unwrap();
+    let opened = async {
+        loop {
+            let stream = taken.next().await.unwrap();
+            if stream.peer() == member.id() {
+                return stream;
+            }
+        }
+    };
+    let mut far = timeout(PATIENCE, opened).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut near, b"still here").await.unwrap();
+    tokio::io::AsyncWriteExt::flush(&mut near).await.unwrap();
+    let mut read = [0; 10];
+    timeout(PATIENCE, tokio::io::AsyncReadExt::read_exact(&mut far, &mut read)).await.unwrap().unwrap();
+    assert_eq!(&read, b"still here");
 }

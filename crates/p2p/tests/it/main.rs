@@ -9,4 +9,5 @@ mod hostile;
 mod membership;
 mod outage;
 mod start;
+mod streams;
 mod support;

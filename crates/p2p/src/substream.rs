@@ -1,4 +1,4 @@
-//! Opens and accepts the streams that carry frames.
+//! Opens and accepts streams of one protocol: those that carry frames, and plain ones.
 //!
 //! `libp2p-stream` would do nearly this, but it picks any connection of a peer, says of an accepted stream not which
 //! connection it is on, drops one that is not fetched at once, and never forgets a connection. Which connection a
@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::ReadyUpgrade;
@@ -17,10 +19,6 @@ use libp2p::swarm::{
     NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
-
-use std::time::Duration;
-
-use super::PROTOCOL;
 
 /// Why a stream could not be opened.
 #[derive(Debug)]
@@ -33,40 +31,44 @@ pub(crate) enum OpenError {
 
 /// A stream, or why there is none.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) enum Opened<I> {
     Inbound(Stream),
-    Outbound(Result<Stream, OpenError>),
+    /// With what it was asked for with.
+    Outbound(I, Result<Stream, OpenError>),
 }
 
 /// A stream of one connection.
 #[derive(Debug)]
-pub(crate) struct Event {
+pub(crate) struct Event<I> {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
-    pub(crate) opened: Opened,
+    pub(crate) opened: Opened<I>,
 }
 
-/// Asks a connection to open a stream.
+/// Asks a connection to open a stream, for this.
 #[derive(Debug)]
-pub(crate) struct Open;
+pub(crate) struct Open<I>(I);
 
-pub(crate) struct Behaviour {
-    queue: VecDeque<ToSwarm<Event, Open>>,
+/// What `I` is, whoever asks for a stream decides: it comes back with the stream.
+pub(crate) struct Behaviour<I> {
+    protocol: StreamProtocol,
+    queue: VecDeque<ToSwarm<Event<I>, Open<I>>>,
     waker: Option<Waker>,
     open_timeout: Duration,
 }
 
-impl Behaviour {
-    pub(crate) fn new(open_timeout: Duration) -> Self {
-        Self { queue: VecDeque::new(), waker: None, open_timeout }
+impl<I> Behaviour<I> {
+    pub(crate) fn new(protocol: StreamProtocol, open_timeout: Duration) -> Self {
+        Self { protocol, queue: VecDeque::new(), waker: None, open_timeout }
     }
 
-    /// Opens a stream on that connection. Answered by [`Opened::Outbound`], unless the connection closes before.
-    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId) {
+    /// Opens a stream on that connection. Answered by [`Opened::Outbound`], unless the connection closes before; `wanted`
+    /// is dropped then.
+    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, wanted: I) {
         self.queue.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
-            event: Open,
+            event: Open(wanted),
         });
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -74,9 +76,9 @@ impl Behaviour {
     }
 }
 
-impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = Handler;
-    type ToSwarm = Event;
+impl<I: Debug + Send + 'static> NetworkBehaviour for Behaviour<I> {
+    type ConnectionHandler = Handler<I>;
+    type ToSwarm = Event<I>;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -85,7 +87,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.open_timeout))
+        Ok(Handler::new(self.protocol.clone(), self.open_timeout))
     }
 
     fn handle_established_outbound_connection(
@@ -96,7 +98,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.open_timeout))
+        Ok(Handler::new(self.protocol.clone(), self.open_timeout))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm) {}
@@ -116,53 +118,58 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-pub(crate) struct Handler {
-    queue: VecDeque<ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, (), Opened>>,
+pub(crate) struct Handler<I> {
+    protocol: StreamProtocol,
+    queue: VecDeque<ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, I, Opened<I>>>,
     open_timeout: Duration,
 }
 
-impl Handler {
-    fn new(open_timeout: Duration) -> Self {
-        Self { queue: VecDeque::new(), open_timeout }
+impl<I> Handler<I> {
+    fn new(protocol: StreamProtocol, open_timeout: Duration) -> Self {
+        Self { protocol, queue: VecDeque::new(), open_timeout }
     }
 
-    fn report(&mut self, opened: Opened) {
+    fn report(&mut self, opened: Opened<I>) {
         self.queue.push_back(ConnectionHandlerEvent::NotifyBehaviour(opened));
+    }
+
+    fn upgrade<T>(&self, info: T) -> SubstreamProtocol<ReadyUpgrade<StreamProtocol>, T> {
+        SubstreamProtocol::new(ReadyUpgrade::new(self.protocol.clone()), info).with_timeout(self.open_timeout)
     }
 }
 
-impl ConnectionHandler for Handler {
-    type FromBehaviour = Open;
-    type ToBehaviour = Opened;
+impl<I: Debug + Send + 'static> ConnectionHandler for Handler<I> {
+    type FromBehaviour = Open<I>;
+    type ToBehaviour = Opened<I>;
     type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = ();
+    type OutboundOpenInfo = I;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(self.open_timeout)
+        self.upgrade(())
     }
 
     fn poll(
         &mut self,
         _: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, I, Self::ToBehaviour>> {
         // No waker: the queue only grows in the two methods below, after which the connection polls again.
         self.queue.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn on_behaviour_event(&mut self, Open: Open) {
-        let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()).with_timeout(self.open_timeout);
+    fn on_behaviour_event(&mut self, Open(wanted): Open<I>) {
+        let protocol = self.upgrade(wanted);
         self.queue.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<Self::InboundProtocol, Self::OutboundProtocol>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<Self::InboundProtocol, Self::OutboundProtocol, (), I>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 self.report(Opened::Inbound(stream));
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, .. }) => {
-                self.report(Opened::Outbound(Ok(stream)));
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info }) => {
+                self.report(Opened::Outbound(info, Ok(stream)));
             }
             ConnectionEvent::DialUpgradeError(failure) => {
                 let error = match failure.error {
@@ -171,7 +178,7 @@ impl ConnectionHandler for Handler {
                     StreamUpgradeError::Io(error) => OpenError::Failed(error.to_string()),
                     StreamUpgradeError::Apply(never) => match never as Infallible {},
                 };
-                self.report(Opened::Outbound(Err(error)));
+                self.report(Opened::Outbound(failure.info, Err(error)));
             }
             _ => {}
         }
