@@ -135,6 +135,26 @@ fn conflict(place: String, status: &Status, message: String) -> DriverError {
     DriverError::Refused { place, reason: clipped(&reason, MAX_MESSAGE_BYTES) }
 }
 
+/// Whether an error may say that an object is there which was to be made; or that the server does not let that be asked: some
+/// did not for some kinds (Services, until Kubernetes 1.22).
+pub(super) fn may_be_there(error: &kube::Error) -> bool {
+    const NOT_ASKED: &str = "resourceVersion should not be set";
+    matches!(error, kube::Error::Api(status) if status.code == 409 || status.message.contains(NOT_ASKED))
+}
+
+/// Whether an error says that another object has the name of the one that was to be written, or none has any more.
+pub(super) fn is_another(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.field == "metadata.uid")
+}
+
+/// Somebody has made an object, or taken one away and perhaps made another, since it was looked at.
+pub(super) fn not_the_same(key: &Key) -> DriverError {
+    let reason = format!("{key}: somebody has made or removed an object of that name just now: it is looked at again");
+    DriverError::Unavailable { reason, retry_after: None }
+}
+
 /// Whether an error says that the kind is not served any more: nothing is at the place that was asked for.
 pub(super) fn is_no_place(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 && status.reason != "NotFound")

@@ -12,6 +12,7 @@ use super::kinds::Kind;
 use super::manifest::{self, Key, Object};
 use super::options::Options;
 use super::replicas::{AT_ONCE, LOOK_EVERY, MANY, PATIENCE, Replicas, digest_of, local_id, mark, uid};
+use super::server::Write;
 use super::stamp::{self, Mark};
 use crate::{Done, DriverError, Replica};
 
@@ -70,8 +71,12 @@ impl Replicas {
         let (change, live) = match live {
             Some(live) if as_wanted => (Change::None, live),
             live => {
-                let change = if live.is_none() { Change::Created } else { Change::Written };
-                let now = self.server.apply(kind, key, &value, options.force, false).await?;
+                let was = live.as_ref().map(|live| uid(live).unwrap_or_default());
+                let (change, write) = match &was {
+                    None => (Change::Created, Write::New),
+                    Some(uid) => (Change::Written, Write::Over(uid)),
+                };
+                let now = self.server.apply(kind, key, &value, options.force, write).await?;
                 self.normal.wrote(&now, &value);
                 (change, now)
             }
@@ -115,7 +120,11 @@ impl Replicas {
             let kind = self.server.kind(&key, Some("v1")).await?;
             if self.server.get(&kind, &key).await?.is_none() {
                 let value = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-                self.server.apply(&kind, &key, &value, false, false).await?;
+                let made = self.server.apply(&kind, &key, &value, false, Write::New).await;
+                // It is nobody's, whoever has made it.
+                if made.is_err() && self.server.get(&kind, &key).await?.is_none() {
+                    made?;
+                }
             }
         }
         Ok(())

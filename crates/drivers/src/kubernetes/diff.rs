@@ -6,6 +6,7 @@ use super::kinds::is_missing;
 use super::manifest::{self, Key, Object};
 use super::options::Options;
 use super::replicas::{Replicas, inventory, mark};
+use super::server::Write;
 use super::shown::{between, plain};
 use super::stamp;
 use crate::{DriverError, Replica, Work};
@@ -57,7 +58,7 @@ impl Replicas {
             };
             let live = self.server.get(&wanted.kind, &wanted.key).await?;
             let value = Self::for_server(&wanted, live.as_ref(), mark(replica), options)?;
-            let then = match self.server.apply(&wanted.kind, &wanted.key, &value, options.force, true).await {
+            let then = match self.server.apply(&wanted.kind, &wanted.key, &value, options.force, Write::Try).await {
                 Ok(then) => then,
                 // Its namespace may be made with it.
                 Err(DriverError::Unavailable { reason, .. }) if live.is_none() => {

@@ -17,6 +17,7 @@ use super::manifest::{self, Key, Object};
 use super::operation::{Action, allowed, nothing, place};
 use super::options::Options;
 use super::replicas::{AT_ONCE, MANY, Replicas, digest_of, inventory, local_id, mark};
+use super::server::Write;
 use super::stamp;
 use crate::{Done, DriverError, Replica};
 
@@ -240,7 +241,7 @@ impl Replicas {
                 let wanted = self.wanted(object, options).await?;
                 let live = self.live(&wanted.kind, &wanted.key).await?;
                 let value = Self::for_server(&wanted, live.as_ref(), mark(replica), options)?;
-                self.server.apply(&wanted.kind, &wanted.key, &value, options.force, true).await.map(drop)
+                self.server.apply(&wanted.kind, &wanted.key, &value, options.force, Write::Try).await.map(drop)
             }));
         }
         let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;

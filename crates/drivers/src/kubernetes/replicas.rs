@@ -14,7 +14,7 @@ use super::merge_keys::Schemas;
 use super::normal::Normal;
 use super::options::Options;
 use super::pulse::Pulse;
-use super::server::{MANAGER, Server};
+use super::server::{MANAGER, Server, Write};
 use super::stamp::{self, Mark};
 use super::used::InUse;
 use super::watching::{Pace, Watcher};
@@ -160,7 +160,7 @@ impl Replicas {
         if (changed.is_empty() && no_more) || self.normal.is_as_written(live, value) {
             return Ok(Vec::new());
         }
-        match self.server.apply(&wanted.kind, &wanted.key, value, true, true).await {
+        match self.server.apply(&wanted.kind, &wanted.key, value, true, Write::Try).await {
             Ok(normal) => {
                 self.normal.wrote(&normal, value);
                 let mut changed = differences(live, &fields::part(&normal, value));

@@ -1,5 +1,6 @@
 //! What is asked of one API server: a few things at once, with a time limit for each.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -34,6 +35,34 @@ const READY_LIMIT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(295);
 /// Objects of one page of a list.
 pub(super) const PAGE: u32 = 500;
+
+/// What a write of an object is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Write<'u> {
+    /// What would become of it: nothing is written.
+    Try,
+    /// An object that is not there yet.
+    New,
+    /// The one that has this uid.
+    Over(&'u str),
+}
+
+impl Write<'_> {
+    /// What is to be applied, with a condition by which the server takes it for no other object.
+    fn conditional<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
+        let (field, is) = match self {
+            Self::Try => return Cow::Borrowed(value),
+            // No object that is there has this version; of one that is not, none is asked for.
+            Self::New => ("resourceVersion", "1"),
+            Self::Over(uid) => ("uid", *uid),
+        };
+        let mut value = value.clone();
+        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+            metadata.insert(field.to_owned(), Value::String(is.to_owned()));
+        }
+        Cow::Owned(value)
+    }
+}
 
 /// One API server.
 pub(super) struct Server {
@@ -169,21 +198,47 @@ impl Server {
     }
 
     /// Applies fields on the server's side; the object as it is then, or as it would be.
+    ///
+    /// # Errors
+    /// [`DriverError::Unavailable`] also if meanwhile somebody has made another object of that name than the write is about.
     pub(super) async fn apply(
         &self,
         kind: &Kind,
         key: &Key,
         value: &Value,
         force: bool,
-        dry_run: bool,
+        write: Write<'_>,
     ) -> Result<Value, DriverError> {
+        let said = self.patch(kind, key, &write.conditional(value), force, write).await?;
+        let applied = match (said, write) {
+            (Err(error), Write::New) if answer::may_be_there(&error) => {
+                if self.get(kind, key).await?.is_some() {
+                    return Err(answer::not_the_same(key));
+                }
+                // Some servers take no condition of that kind, for some kinds.
+                self.patch(kind, key, value, force, write).await?
+            }
+            (Err(error), Write::Over(_)) if answer::is_another(&error) => return Err(answer::not_the_same(key)),
+            (said, _) => said,
+        };
+        applied.map_err(|error| answer::error(key, error)).and_then(|object| to_value(key, &object))
+    }
+
+    async fn patch(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        value: &Value,
+        force: bool,
+        write: Write<'_>,
+    ) -> Result<Result<DynamicObject, kube::Error>, DriverError> {
         let _turn = self.turn().await?;
         let api = self.api(kind, key);
+        let dry_run = matches!(write, Write::Try);
         let params = PatchParams { dry_run, force, field_manager: Some(MANAGER.into()), field_validation: None };
         let patch = Patch::Apply(value);
         let call = api.patch(&key.name, &params, &patch);
-        let applied = if dry_run { reading(call).await? } else { writing(call).await? };
-        applied.map_err(|error| answer::error(key, error)).and_then(|object| to_value(key, &object))
+        if dry_run { reading(call).await } else { writing(call).await }
     }
 
     /// Merges a change into an object, if it is still of this version.

@@ -1,5 +1,6 @@
 //! An API server that is made up, for what a real one does too seldom or too slowly.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -25,6 +26,8 @@ pub(super) struct Asked {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) query: String,
+    /// The headers, with their names in small letters.
+    pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -37,20 +40,20 @@ async fn serve(answers: Arc<Answers>, stream: TcpStream) {
     if stream.read_line(&mut line).await.is_err() || line.is_empty() {
         return;
     }
-    let (mut length, mut header) = (0, String::new());
+    let (mut headers, mut header) = (BTreeMap::new(), String::new());
     while stream.read_line(&mut header).await.unwrap_or(0) > 2 {
-        if let Some(bytes) = header.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = bytes.trim().parse().unwrap();
-        }
+        let (name, value) = header.split_once(':').unwrap();
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         header.clear();
     }
+    let length = headers.get("content-length").map_or(0, |bytes| bytes.parse().unwrap());
     let mut body = vec![0; length];
     let _ = stream.read_exact(&mut body).await;
     let mut words = line.split(' ');
     let (method, url) = (words.next().unwrap(), words.next().unwrap());
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let [method, path, query] = [method, path.trim_end_matches('/'), query].map(str::to_owned);
-    let Answer { after, said } = answers(Asked { method, path, query, body }).await;
+    let Answer { after, said } = answers(Asked { method, path, query, headers, body }).await;
     tokio::time::sleep(after).await;
     let Some((code, value)) = said else { return };
     let body = value.to_string();

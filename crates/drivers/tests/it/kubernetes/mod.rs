@@ -13,6 +13,7 @@ mod merge_keys;
 mod operate;
 mod owned;
 mod paged;
+mod raced;
 mod rbac;
 mod remove;
 mod strangers;
