@@ -137,9 +137,12 @@ fn conflict(place: String, status: &Status, message: String) -> DriverError {
 
 /// Whether an error may say that an object is there which was to be made; or that the server does not let that be asked: some
 /// did not for some kinds (Services, until Kubernetes 1.22).
-pub(super) fn may_be_there(error: &kube::Error) -> bool {
+pub(super) fn may_be_there(key: &Key, error: &kube::Error) -> bool {
     const NOT_ASKED: &str = "resourceVersion should not be set";
-    matches!(error, kube::Error::Api(status) if status.code == 409 || status.message.contains(NOT_ASKED))
+    let kube::Error::Api(status) = error else { return false };
+    // There are conflicts about others, such as quotas.
+    let of_it = status.details.as_ref().is_none_or(|details| details.name.is_empty() || details.name == key.name);
+    (status.code == 409 && of_it) || status.message.contains(NOT_ASKED)
 }
 
 /// Whether an error says that another object has the name of the one that was to be written, or none has any more.

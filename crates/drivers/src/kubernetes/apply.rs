@@ -16,9 +16,6 @@ use super::server::Write;
 use super::stamp::{self, Mark};
 use crate::{Done, DriverError, Replica};
 
-/// Of so many replicants it is remembered that nothing is to be looked for.
-const MAX_TIDY: usize = 100_000;
-
 /// An object that is now as it should be.
 pub(super) struct Made {
     key: Key,
@@ -137,7 +134,13 @@ impl Replicas {
         if options.create_namespaces {
             self.make_namespaces(&objects, &options).await?;
         }
-        self.bring_about(replica, &options, &objects).await
+        // Where operations have run on some of them, those would stay without that for as long as one of the others is refused.
+        if self.operated().contains(&replica.id) {
+            self.would_take(replica, &options, &objects).await?;
+        }
+        let done = self.bring_about(replica, &options, &objects).await?;
+        self.operated().remove(&replica.id);
+        Ok(done)
     }
 
     /// Makes these objects, and removes all others of the replicant.
@@ -147,7 +150,8 @@ impl Replicas {
         options: &Options,
         objects: &[Object],
     ) -> Result<Done, DriverError> {
-        let tidy = self.tidy().remove(&replica.id);
+        let moves = self.server.moves();
+        let tidy = self.untidy(&replica.id);
         let mut made: Vec<Made> = Vec::new();
         let mut ranks: Vec<u8> = objects.iter().map(Object::rank).collect();
         ranks.dedup();
@@ -180,11 +184,7 @@ impl Replicas {
         let parts: BTreeMap<_, _> = made.iter().map(|made| (made.key.to_string(), made.part.clone())).collect();
         let local_id = local_id(made.iter().map(|made| made.key.clone()));
         if tidy && local_id.as_deref().is_some_and(|names| names != MANY) {
-            let mut tidy = self.tidy();
-            if tidy.len() >= MAX_TIDY {
-                tidy.clear();
-            }
-            tidy.insert(replica.id.clone());
+            self.is_tidy(&replica.id, moves);
         }
         let health = rolled_up(made.iter().map(|made| (&made.key, &made.health)));
         let health = self.watcher.with_blind(health, made.iter().map(|made| &made.key));

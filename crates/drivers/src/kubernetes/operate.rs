@@ -16,7 +16,7 @@ use super::kinds::{Kind, is_missing};
 use super::manifest::{self, Key, Object};
 use super::operation::{Action, allowed, nothing, place};
 use super::options::Options;
-use super::replicas::{AT_ONCE, MANY, Replicas, digest_of, inventory, local_id, mark};
+use super::replicas::{AT_ONCE, MANY, Replicas, digest_of, inventory, local_id, mark, remember};
 use super::server::Write;
 use super::stamp;
 use crate::{Done, DriverError, Replica};
@@ -135,6 +135,7 @@ impl Replicas {
         if let Some(manifest) = held.live.as_ref().and_then(stamp::manifest_of)
             && let Some(manifest) = operated_on(&held.key, &manifest, options)
         {
+            remember(&mut self.operated(), &replica.id);
             held.manifest = Some(manifest);
         }
         Ok(held)
@@ -144,7 +145,7 @@ impl Replicas {
     pub(super) async fn operate(&self, replica: &Replica, operation: &Operation) -> Result<Done, DriverError> {
         let options = Options::read(&replica.options)?;
         let action = Action::read(operation, &options)?;
-        self.tidy().remove(&replica.id);
+        self.untidy(&replica.id);
         let mut held = self.held(replica, &options).await?;
         let number = held.iter().filter_map(Held::marker).map(|(number, _)| number).max().unwrap_or(0) + 1;
         let marker = Some((number, &operation.id));
@@ -229,9 +230,14 @@ impl Replicas {
         Ok(Done { output, local_id: now.local_id, digest, health })
     }
 
-    /// Tries what is to be made of several objects: an operation that fails is to have changed none of them. What cannot be
-    /// tried before others are there is left out.
-    async fn would_take(&self, replica: &Replica, options: &Options, objects: &[Object]) -> Result<(), DriverError> {
+    /// Tries what is to be made of several objects: an operation that fails, or what is to be put back and is refused, is to have
+    /// changed none of them. What cannot be tried before others are there is left out.
+    pub(super) async fn would_take(
+        &self,
+        replica: &Replica,
+        options: &Options,
+        objects: &[Object],
+    ) -> Result<(), DriverError> {
         if objects.len() < 2 {
             return Ok(());
         }

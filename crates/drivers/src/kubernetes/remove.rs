@@ -207,7 +207,7 @@ impl Replicas {
     }
 
     async fn remove_all(&self, replica: &Replica, options: &Options, retain: bool) -> Result<Done, DriverError> {
-        self.tidy().remove(&replica.id);
+        self.untidy(&replica.id);
         let Known { objects, unseen, missed } = self.known(replica).await?;
         let removed = self.remove_these(&objects, replica, options, retain, &|_| false).await?;
         // What is not remembered and could not be looked for must not be believed to be gone. Where objects stay anyway, they may.
@@ -221,6 +221,7 @@ impl Replicas {
                 return Err(DriverError::Unavailable { reason: unlooked(replica, &reason), retry_after: None });
             }
         }
+        self.operated().remove(&replica.id);
         let output = format!("{removed} objects removed, {} left", objects.len() - removed);
         Ok(Done { output, ..Done::default() })
     }

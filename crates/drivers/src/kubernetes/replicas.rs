@@ -28,6 +28,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The longest list of objects by which a replica is known; beyond it they are found by their label.
 const MAX_LOCAL_ID_BYTES: usize = 16 << 10;
+/// Of so many replicants it is remembered what is known of them all.
+const MAX_REMEMBERED: usize = 100_000;
 /// What stands for a list that is longer.
 pub(super) const MANY: &str = "*";
 
@@ -41,7 +43,10 @@ pub(super) struct Replicas {
     /// The kinds of which there may be objects of replicants, and in which namespaces there are.
     pub(super) used: InUse,
     /// The replicants of which there is nothing but what their local id names: the last that was done with them succeeded.
-    tidy: Mutex<BTreeSet<ReplicantId>>,
+    /// At a server; see [`Server::moves`].
+    tidy: Mutex<(u64, BTreeSet<ReplicantId>)>,
+    /// The replicants of which some object was last seen as operations have made it.
+    operated: Mutex<BTreeSet<ReplicantId>>,
 }
 
 /// An object that is asked for, as the server knows its kind.
@@ -65,6 +70,17 @@ pub(super) fn local_id(keys: impl Iterator<Item = Key>) -> Option<String> {
 /// The contents of a replica, by which sites are compared: of each object what its manifest speaks of.
 pub(super) fn digest_of(parts: &BTreeMap<String, Value>) -> String {
     digest(json!(parts).to_string().as_bytes())
+}
+
+/// Remembers a replicant; where there are too many, only those from then on.
+pub(super) fn remember(all: &mut BTreeSet<ReplicantId>, id: &ReplicantId) {
+    if all.contains(id) {
+        return;
+    }
+    if all.len() >= MAX_REMEMBERED {
+        all.clear();
+    }
+    all.insert(id.clone());
 }
 
 pub(super) fn uid(object: &Value) -> Option<String> {
@@ -114,11 +130,27 @@ impl Replicas {
             schemas: Arc::default(),
             used: InUse::new(pace.again),
             tidy: Mutex::default(),
+            operated: Mutex::default(),
         }
     }
 
-    pub(super) fn tidy(&self) -> std::sync::MutexGuard<'_, BTreeSet<ReplicantId>> {
-        self.tidy.lock().unwrap_or_else(PoisonError::into_inner)
+    /// There may be something of a replicant that its local id does not name. Whether that was otherwise.
+    pub(super) fn untidy(&self, id: &ReplicantId) -> bool {
+        let mut tidy = self.tidy.lock().unwrap_or_else(PoisonError::into_inner);
+        tidy.1.remove(id) && tidy.0 == self.server.moves()
+    }
+
+    /// There is nothing of a replicant but what its local id names, at the server that was reached before so many moves.
+    pub(super) fn is_tidy(&self, id: &ReplicantId, moves: u64) {
+        let mut tidy = self.tidy.lock().unwrap_or_else(PoisonError::into_inner);
+        if tidy.0 != moves {
+            *tidy = (moves, BTreeSet::new());
+        }
+        remember(&mut tidy.1, id);
+    }
+
+    pub(super) fn operated(&self) -> std::sync::MutexGuard<'_, BTreeSet<ReplicantId>> {
+        self.operated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn wanted(&self, object: &Object, options: &Options) -> Result<Wanted, DriverError> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ impl Write<'_> {
 /// One API server.
 pub(super) struct Server {
     client: RwLock<Client>,
+    /// How often it was said anew how the server is reached: it may be another since.
+    moves: AtomicU64,
     sourced: Option<Sourced>,
     kinds: Kinds,
     slots: Semaphore,
@@ -92,7 +95,19 @@ impl Server {
     pub(super) fn new(config: Config, sourced: Option<Sourced>) -> Result<Self, DriverError> {
         let client = RwLock::new(client(config)?);
         let next = Mutex::new(Instant::now());
-        Ok(Self { client, sourced, kinds: Kinds::default(), slots: Semaphore::new(AT_ONCE), next })
+        Ok(Self {
+            client,
+            moves: AtomicU64::default(),
+            sourced,
+            kinds: Kinds::default(),
+            slots: Semaphore::new(AT_ONCE),
+            next,
+        })
+    }
+
+    /// A number that is another once the server may be another.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
     }
 
     pub(super) fn client(&self) -> Client {
@@ -110,6 +125,7 @@ impl Server {
                 return false;
             }
         }
+        self.moves.fetch_add(1, Ordering::Relaxed);
         sourced.took(files);
         self.forget_kinds();
         tracing::info!(file = %sourced.path().display(), "the API server is reached as is written there now");
@@ -211,7 +227,7 @@ impl Server {
     ) -> Result<Value, DriverError> {
         let said = self.patch(kind, key, &write.conditional(value), force, write).await?;
         let applied = match (said, write) {
-            (Err(error), Write::New) if answer::may_be_there(&error) => {
+            (Err(error), Write::New) if answer::may_be_there(key, &error) => {
                 if self.get(kind, key).await?.is_some() {
                     return Err(answer::not_the_same(key));
                 }

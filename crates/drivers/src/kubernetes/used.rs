@@ -84,8 +84,17 @@ impl State {
         self.kinds.entry(name).or_insert_with(new)
     }
 
-    fn known(&self) -> Option<(Vec<Used>, Looked)> {
-        self.looked.clone().map(|looked| (self.kinds.values().cloned().collect(), looked))
+    /// What is known of the server that is reached now.
+    fn known(&self, server: &Server) -> Option<(Vec<Used>, Looked)> {
+        let looked = self.looked.clone().filter(|looked| looked.moves == server.moves())?;
+        Some((self.kinds.values().cloned().collect(), looked))
+    }
+
+    fn is_due(&self, server: &Server) -> bool {
+        let is_old = |looked: &Looked| {
+            looked.moves != server.moves() || looked.again.is_some_and(|again| again <= Instant::now())
+        };
+        self.looked.as_ref().is_none_or(is_old)
     }
 }
 
@@ -100,6 +109,8 @@ pub(super) struct Looked {
     pub(super) missed: Option<String>,
     /// When it is done again, if it is to be.
     again: Option<Instant>,
+    /// Which server was looked at; see [`Server::moves`].
+    moves: u64,
 }
 
 impl InUse {
@@ -116,11 +127,10 @@ impl InUse {
     pub(super) async fn all(&self, server: &Arc<Server>) -> Result<(Vec<Used>, Looked), DriverError> {
         let mut running = {
             let mut state = self.state();
-            let is_due =
-                state.looked.as_ref().is_none_or(|looked| looked.again.is_some_and(|again| again <= Instant::now()));
+            let is_due = state.is_due(server);
             let running = state.running.take().filter(|(running, _)| running.has_changed().is_ok());
             state.running = if is_due { Some(running.unwrap_or_else(|| self.look(server.clone()))) } else { running };
-            match (state.known(), &state.running) {
+            match (state.known(server), &state.running) {
                 (Some(known), _) => return Ok(known),
                 (None, running) => running.as_ref().map(|(running, _)| running.clone()),
             }
@@ -131,7 +141,7 @@ impl InUse {
         {
             return Err(error.clone());
         }
-        self.state().known().ok_or_else(|| {
+        self.state().known(server).ok_or_else(|| {
             let reason = "the look at all kinds has ended without saying anything".to_owned();
             DriverError::Unavailable { reason, retry_after: None }
         })
@@ -161,6 +171,7 @@ impl InUse {
         let (sender, receiver) = watch::channel(None);
         let (shared, pause) = (self.state.clone(), self.again);
         let task = tokio::spawn(async move {
+            let moves = server.moves();
             let survey = tokio::time::timeout(LIMIT, server.survey(stamp::REPLICANT)).await;
             let survey = survey.unwrap_or_else(|_| {
                 let reason = format!("not all kinds could be looked at within {} s", LIMIT.as_secs());
@@ -176,7 +187,7 @@ impl InUse {
                     }
                     let Survey { listed, refused, missed, .. } = survey;
                     let again = missed.is_some().then_some(again);
-                    state.looked = Some(Looked { listed, refused, missed, again });
+                    state.looked = Some(Looked { listed, refused, missed, again, moves });
                 }
                 Err(error) => {
                     if let Some(looked) = &mut state.looked {

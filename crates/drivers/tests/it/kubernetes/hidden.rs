@@ -78,16 +78,26 @@ impl Made {
     }
 }
 
-/// A server that has a well of the replicant `web`, and hides it; and a driver that has just started.
-async fn hidden() -> (Shared, KubernetesDriver, tempfile::TempDir) {
-    let objects = BTreeMap::from([(path("Well", "deep"), well("deep"))]);
-    let made: Shared = Arc::new(Mutex::new(Made { objects, hidden: true }));
+/// A server, and how it is reached.
+async fn server(made: Made) -> (Shared, tempfile::TempDir, std::path::PathBuf) {
+    let made: Shared = Arc::new(Mutex::new(made));
     let server = made.clone();
     let (folder, kubeconfig) = made_up::asked(move |asked| {
         let answer: Answer = server.lock().unwrap().answer(&asked).into();
         Box::pin(async { answer })
     })
     .await;
+    (made, folder, kubeconfig)
+}
+
+/// What a server has that has a well of the replicant `web`.
+fn with_well(hidden: bool) -> Made {
+    Made { objects: BTreeMap::from([(path("Well", "deep"), well("deep"))]), hidden }
+}
+
+/// A server that hides its well; and a driver that has just started.
+async fn hidden() -> (Shared, KubernetesDriver, tempfile::TempDir) {
+    let (made, folder, kubeconfig) = server(with_well(true)).await;
     let driver = KubernetesDriver::hurried(&kubeconfig, 128, EVERY).await.unwrap();
     (made, driver, folder)
 }
@@ -142,4 +152,25 @@ async fn what_is_asked_for_no_more_and_could_not_be_seen_is_looked_for_again() {
     })
     .await;
     assert!(has(&made, "ConfigMap", "a"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_server_has_is_looked_for_there() {
+    let (_, _folder, kubeconfig) = server(Made::default()).await;
+    let driver = KubernetesDriver::hurried(&kubeconfig, 128, EVERY).await.unwrap();
+    let _reachable = driver.reachable();
+    assert_eq!(driver.delete(&web()).await.unwrap().output, "0 objects removed, 0 left");
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}});
+    let tidy = Replica::new("web".parse().unwrap(), "paris".parse().unwrap());
+    driver.apply(&tidy, Work::Desired(object.clone())).await.unwrap();
+    let (made, _other_folder, other) = server(with_well(false)).await;
+    std::fs::copy(other, &kubeconfig).unwrap();
+    until("it is removed", async || {
+        // While it is made there anew, and where it is known to be tidy elsewhere.
+        let _ = driver.apply(&tidy, Work::Desired(object.clone())).await;
+        !has(&made, "Well", "deep")
+    })
+    .await;
+    made.lock().unwrap().objects.insert(path("Well", "deep"), well("deep"));
+    assert_eq!(driver.delete(&web()).await.unwrap().output, "2 objects removed, 0 left");
 }

@@ -13,6 +13,7 @@ mod merge_keys;
 mod operate;
 mod owned;
 mod paged;
+mod put_back;
 mod raced;
 mod rbac;
 mod remove;

@@ -22,7 +22,7 @@ impl Scene {
     }
 
     /// Runs an operation, and remembers what it was called last, as the engine does.
-    async fn ran(&self, replica: &mut Replica, id: &str, of: &str, payload: Value) -> Done {
+    pub(super) async fn ran(&self, replica: &mut Replica, id: &str, of: &str, payload: Value) -> Done {
         let done = self.operate(replica, id, of, payload).await.unwrap();
         if done.local_id.is_some() {
             replica.local_id.clone_from(&done.local_id);
