@@ -1,5 +1,7 @@
 //! The API of Cheops as its clients use it, and its scenarios with files.
 
+mod first;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -118,8 +118,16 @@ pub struct Put {
     pub desired: Option<Value>,
     /// What is laid over the desired state at single sites: a JSON patch if it is a list, else a JSON merge patch.
     pub overrides: Option<BTreeMap<SiteName, Value>>,
-    /// The heads of the document that the user last saw: edits made by others since then stay.
+    /// The heads of the document that the user last saw: edits made by others since then stay. An empty list says that there
+    /// was none, or a deleted one: then it is made, or refused with [`RequestError::Conflict`] where somebody was faster.
     pub base: Option<Vec<ChangeHash>>,
+}
+
+impl Put {
+    /// Whether the user saw no replicant.
+    pub(crate) fn sees_nothing(&self) -> bool {
+        self.base.as_ref().is_some_and(Vec::is_empty)
+    }
 }
 
 /// Ask for an operation.

@@ -51,6 +51,8 @@ mod runner;
 mod scope_path;
 mod start;
 mod tokens;
+#[cfg(any(feature = "kubernetes", feature = "shell"))]
+mod turns;
 #[cfg(feature = "kubernetes")]
 mod upgraded;
 

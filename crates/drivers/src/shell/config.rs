@@ -128,7 +128,7 @@ pub struct Config {
     /// All variables that commands are given (and `KHUFU_RUN`).
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Seconds after which an operation is ended; at most 40.
+    /// Seconds after which an operation is ended; at most 30.
     #[serde(default = "usual_time")]
     pub time_limit_s: u64,
     /// Bytes that are kept of what a command writes; at most 1 MiB.

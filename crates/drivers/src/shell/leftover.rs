@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::mark;
+
 /// How long it is waited until processes that were killed are gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ends all processes of these runs, with their process groups, and waits until they are gone. A process belongs to a run if
-/// it has the run's name in its environment or works in its private directory.
+/// it has the run's mark, has the run's name in its environment, or works in its private directory: whoever may set limits as
+/// they like can lose the first.
+///
+/// A process that starts another and ends while this looks hides neither: the other has the higher number, and comes later.
 pub(super) fn end(runs: &[String], directory: &Path) {
     if runs.is_empty() {
         return;
@@ -57,6 +62,11 @@ fn find(names: &BTreeSet<&str>, directory: &Path) -> Vec<(Pid, Option<Pid>)> {
 /// What cannot be read is of somebody else, or has ended: a process that has is a zombie without an environment.
 fn belongs(process: i32, names: &BTreeSet<&str>, directory: &Path) -> bool {
     let there = Path::new("/proc").join(process.to_string());
+    let marked = fs::read_to_string(there.join("limits")).ok().and_then(|limits| mark::find(&limits));
+    if marked.is_some_and(|marked| names.iter().any(|name| mark::mark(name) == Some(marked))) {
+        // A zombie has limits as well, and nothing else any more.
+        return fs::read(there.join("stat")).is_ok_and(|stat| !is_zombie(&stat));
+    }
     let works_in = fs::read_link(there.join("cwd")).ok().and_then(|cwd| {
         let first = cwd.strip_prefix(directory).ok()?.components().next()?;
         Some(names.contains(first.as_os_str().to_str()?))
@@ -68,4 +78,11 @@ fn belongs(process: i32, names: &BTreeSet<&str>, directory: &Path) -> bool {
                 value.and_then(|value| value.strip_prefix('=')).is_some_and(|name| names.contains(name))
             })
         })
+}
+
+/// By `/proc/PID/stat`: the state follows the name, which is in parentheses and may hold anything.
+fn is_zombie(stat: &[u8]) -> bool {
+    let after = stat.iter().rposition(|byte| *byte == b')').map_or(0, |end| end + 1);
+    let state = stat.get(after..).unwrap_or_default().iter().find(|byte| !byte.is_ascii_whitespace());
+    matches!(state, Some(b'Z' | b'X'))
 }

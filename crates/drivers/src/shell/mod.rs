@@ -6,6 +6,7 @@
 mod allowed;
 mod config;
 mod leftover;
+mod mark;
 mod output;
 mod payload;
 mod run;
@@ -16,8 +17,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use khufu_crdt::{Capabilities, Operation, OperationId, ReplicantId};
@@ -26,14 +26,16 @@ use serde_json::Value;
 use crate::{Done, Driver, DriverError, Observed, Replica, Work};
 use allowed::Allowed;
 pub use config::{Command, Config, ConfigError, Limits, Look, Removal};
+use mark::name;
 use payload::Asked;
 use run::{Ended, How, Launcher};
 use state::{Begun, Note, Private, State};
 pub use user::Name;
 use words::{Line, Meanings, Rules};
 
-/// The longest time limit of an operation. A node gives up a call after 60 s, and a look comes after the operation.
-const MAX_TIME_S: u64 = 40;
+/// The longest time limit of an operation. Clients of Cheops wait so long and for the look that comes after the operation; a
+/// node gives up a call after 60 s.
+const MAX_TIME_S: u64 = 30;
 /// The time limit of a look.
 const LOOK_TIME: Duration = Duration::from_secs(10);
 /// The most that is kept of what a command writes.
@@ -43,7 +45,7 @@ const MAX_COMMAND_BYTES: usize = 128 << 10;
 /// The most files of an operation, and their bytes in all.
 const MAX_FILES: usize = 64;
 const MAX_FILES_BYTES: usize = 4 << 20;
-/// The variable with the name of the run, by which its processes are found.
+/// The variable with the name of the run.
 const RUN: &str = "KHUFU_RUN";
 
 /// Runs operations as commands.
@@ -91,6 +93,9 @@ impl Template {
 }
 
 impl ShellDriver {
+    /// The longest that an operation takes, whatever the configuration: the command and the look after it.
+    pub const LONGEST: Duration = Duration::from_secs(MAX_TIME_S).saturating_add(LOOK_TIME);
+
     /// A driver for a configuration. What a crash left running is ended, and its files are removed.
     ///
     /// # Errors
@@ -408,11 +413,4 @@ impl Driver for ShellDriver {
 
 fn no_desired_state() -> DriverError {
     DriverError::Unsupported { kind: "shell".to_owned(), what: "write a desired state: ask for operations" }
-}
-
-/// The name of a run, which no other has: not in this process, and not in one before.
-fn name() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    format!("{}-{now}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed))
 }

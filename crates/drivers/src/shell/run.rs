@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use super::config::{ConfigError, Limits};
-use super::leftover;
 use super::output::Kept;
 use super::user::Identity;
 use super::words::Line;
+use super::{leftover, mark};
 use crate::DriverError;
 
 /// How long what a command has written is waited for after it has ended: somebody outside of its process group may hold
@@ -94,7 +94,7 @@ impl Launcher {
     /// Tries all that every command needs, without any command.
     pub(super) async fn probe(&self, directory: &Path) -> Result<(), ConfigError> {
         let itself = Line { program: self.prlimit.clone(), arguments: vec!["--version".into()] };
-        let ended = self.run("probe", &itself, directory, Duration::from_secs(10)).await;
+        let ended = self.run(&mark::name(), &itself, directory, Duration::from_secs(10)).await;
         let ended = ended.map_err(|error| {
             let whom = match self.identity {
                 Some(Identity { uid, gid }) => format!("user {uid}, group {gid}"),
@@ -118,7 +118,8 @@ impl Launcher {
         Ok(())
     }
 
-    /// Runs a command to its end, or until the time is over. Dropping the future ends its process group, too.
+    /// Runs a command to its end, or until the time is over. Nothing that it has started goes on after that, nor after the
+    /// future was dropped.
     ///
     /// # Errors
     /// If it could not be started. Then nothing has run.
@@ -132,6 +133,7 @@ impl Launcher {
         let mut command = Command::new(&self.prlimit);
         command
             .args(&self.limits)
+            .args(mark::argument(run))
             .arg("--")
             .arg(&line.program)
             .args(&line.arguments)
@@ -148,7 +150,7 @@ impl Launcher {
             command.uid(uid).gid(gid);
         }
         let mut child = command.spawn().map_err(|source| DriverError::io("start", &self.prlimit, source))?;
-        let group = Group::of(&child);
+        let running = Running::new(&child, run, &self.runs);
         let (mut stdout, mut stderr) = (Kept::new(self.output_limit), Kept::new(self.output_limit));
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let how = {
@@ -167,14 +169,14 @@ impl Launcher {
             };
             let status = tokio::time::timeout(limit, waiting).await;
             // Whatever it has started and left behind must not go on to change the replica.
-            drop(group);
+            running.end().await;
             let how = match status {
                 Ok(Ok(status)) => how(status),
                 Ok(Err(source)) => {
                     return Err(DriverError::Unanswered { reason: format!("cannot wait for it: {source}") });
                 }
                 Err(_) => {
-                    self.end(run, &mut child).await;
+                    let _ = tokio::time::timeout(GRACE, child.wait()).await;
                     How::OutOfTime(limit)
                 }
             };
@@ -184,13 +186,6 @@ impl Launcher {
             how
         };
         Ok(Ended { how, stdout, stderr })
-    }
-
-    /// Waits until a command that was killed is gone, with all that has left its process group.
-    async fn end(&self, run: &str, child: &mut Child) {
-        let (names, runs) = (vec![run.to_owned()], self.runs.clone());
-        let _ = tokio::time::timeout(GRACE, child.wait()).await;
-        let _ = tokio::task::spawn_blocking(move || leftover::end(&names, &runs)).await;
     }
 }
 
@@ -209,20 +204,41 @@ fn how(status: ExitStatus) -> How {
     }
 }
 
-/// The process group of a command. All of it is ended when this is dropped.
-struct Group(Option<Pid>);
+/// The processes of a command. All of them are ended when this is dropped.
+struct Running {
+    group: Option<Pid>,
+    run: String,
+    runs: PathBuf,
+}
 
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+impl Running {
+    fn new(child: &Child, run: &str, runs: &Path) -> Self {
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Self { group, run: run.to_owned(), runs: runs.to_owned() }
+    }
+
+    /// Ends all of them, and waits until they are gone.
+    async fn end(mut self) {
+        if let Some(rest) = self.kill() {
+            let _ = tokio::task::spawn_blocking(rest).await;
+        }
+    }
+
+    /// Kills the process group, once. What ends those who have left it is given back: it takes its time.
+    fn kill(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+        // Nothing is left of it, usually. Numbers of processes are given again only after all others were.
+        let _ = kill_process_group(self.group.take()?, Signal::KILL);
+        let (names, runs) = ([std::mem::take(&mut self.run)], std::mem::take(&mut self.runs));
+        Some(move || leftover::end(&names, &runs))
     }
 }
 
-impl Drop for Group {
+impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing is left of it, usually. Numbers of processes are given again only after all others were.
-        if let Some(group) = self.0 {
-            let _ = kill_process_group(group, Signal::KILL);
+        let Some(rest) = self.kill() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(rest)),
+            Err(_) => rest(),
         }
     }
 }

@@ -180,6 +180,10 @@ impl Engine {
                 format!("{id} is of kind {kind:?} and cannot become {wanted:?}: delete it first, or use another id");
             return Err(RequestError::Conflict { message });
         }
+        if put.sees_nothing() {
+            let message = format!("{id} was to be made, and is there already: read it, and edit that");
+            return Err(RequestError::Conflict { message });
+        }
         if let Some(base) = &put.base
             && let Some(unknown) = base.iter().find(|head| !resident.doc.has(head))
         {
@@ -210,7 +214,7 @@ impl Engine {
         put.base = put.base.map(|base| self.renamed(id, base));
         let deleted = self.replicants.held(id).is_some_and(|entry| entry.deleted);
         // An edit of what has been deleted since does not make it again.
-        let answer = if deleted && self.is_newest(id, put.base.as_deref()) {
+        let answer = if deleted && (put.sees_nothing() || self.is_newest(id, put.base.as_deref())) {
             self.put_again(id, who, put)
         } else {
             self.check_put(id, &put).and_then(|()| self.put_parts(id, who, put))

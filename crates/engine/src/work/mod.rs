@@ -15,9 +15,12 @@ pub(crate) use self::queue::Queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use khufu_crdt::{Applied, ChangeHash, Observation, OperationId, OperationReport, Outcome, Report, Status};
+use khufu_crdt::{
+    Applied, ChangeHash, Observation, Operation, OperationId, OperationReport, Outcome, Report, Status, clip_output,
+};
 use serde::{Deserialize, Serialize};
 
+use self::same::essence;
 use crate::origin::Origin;
 use crate::wire::is_default;
 
@@ -107,6 +110,9 @@ pub(crate) struct Work {
     /// How often that was so in a row, where it is limited.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) rebuilt: u32,
+    /// Operations that were broken off each time, and what each of them was: the replica is made anew without them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) given_up: BTreeMap<OperationId, u64>,
     /// The replica was made as new since all this is written: what was on the platform before is gone.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) was_reset: bool,
@@ -173,15 +179,24 @@ impl Work {
         self.fail_unknown(op, at);
     }
 
-    /// The operation has failed for good, and may have done a part of what was asked.
-    pub(super) fn fail_unknown(&mut self, op: &OperationId, at: u64) {
+    /// The operation has failed for good, and may have done a part of what was asked. No other site may have done that part, so
+    /// all is started over once more, without it.
+    fn fail_unknown(&mut self, op: &OperationId, at: u64) {
         let noted = self.operations.entry(op.clone()).or_default();
         if noted.status != Status::Pending || noted.output.is_empty() {
-            "it was broken off each time: what it did until then is not known".clone_into(&mut noted.output);
+            "nobody can say how far it came".clone_into(&mut noted.output);
         }
+        let said = format!("it was broken off each time, and the replica is made anew without it: {}", noted.output);
+        noted.output = clip_output(&said);
         (noted.status, noted.at) = (Status::Failed, at);
-        self.applied.finish(Outcome::Failed);
-        (self.rebuilt_for, self.rebuilt, self.attempt, self.doubt) = (None, 0, 0, Doubt::None);
+        self.given_up.insert(op.clone(), self.ran.get(op).copied().unwrap_or_default());
+        self.give_up_knowing();
+        (self.rebuilt_for, self.rebuilt, self.attempt) = (None, 0, 0);
+    }
+
+    /// Whether this operation is not to be run again, as it was broken off each time.
+    pub(super) fn has_given_up(&self, operation: &Operation) -> bool {
+        self.given_up.get(&operation.id).is_some_and(|ran| *ran == essence(operation))
     }
 
     /// Whether this site said so before it lost what was written here.

@@ -20,7 +20,8 @@ fn base(work: &Work, resolved: &Resolved, operations: &Operations, policy: &Poli
     let failed = |op: &OperationId| {
         work.applied.entries().iter().any(|entry| entry.id == *op && entry.outcome == Outcome::Failed)
     };
-    let is_base = |operation: &&Operation| policy.is_absolute(&operation.op_type) && !failed(&operation.id);
+    let counts = |operation: &Operation| !failed(&operation.id) && !work.has_given_up(operation);
+    let is_base = |operation: &&Operation| policy.is_absolute(&operation.op_type) && counts(operation);
     resolved.list.iter().rev().filter_map(|op| operations.get(op)).find(is_base).cloned()
 }
 
@@ -486,6 +487,14 @@ impl Engine {
             work.attention = Some("what was applied is not in the document: the replica must be looked at".into());
             return Next::Nothing { settled: true };
         };
+        if let DriverCall::Operation(operation) = &call
+            && work.has_given_up(operation)
+        {
+            // Its turn has come on a replica that was made anew: it keeps its place, and nothing of it is done.
+            work.applied.start(step);
+            work.applied.finish(Outcome::Failed);
+            return Next::Again;
+        }
         if pause.holds(work, &name(&step)) {
             return Next::Nothing { settled: false };
         }
@@ -496,6 +505,7 @@ impl Engine {
             if work.ran.len() > work.applied.entries().len() {
                 let executed: BTreeSet<_> = work.applied.sequence().into_iter().collect();
                 work.ran.retain(|op, _| executed.contains(op));
+                work.given_up.retain(|op, _| operations.contains_key(op));
             }
             work.ran.insert(operation.id.clone(), essence(operation));
         }

@@ -95,3 +95,31 @@ fn a_list_may_be_of_one() {
     assert_eq!(listed("web"), ["web"]);
     assert!(listed("we").is_empty() && listed("webs").is_empty());
 }
+
+#[test]
+fn what_is_to_be_made_is_made_once_and_whoever_is_second_moves_nothing() {
+    let mut world = World::new(975);
+    world.sites(&["paris", "rennes", "nantes"]);
+    let make = |scope: &str| {
+        let kind = Some("text".to_owned());
+        let desired = Some(json!({"from": scope}));
+        let base = Some(Vec::new());
+        Request::Put(Put { id: id(), kind, scope: Some(scope.into()), policy: None, desired, overrides: None, base })
+    };
+    let made = world.request("paris", make("paris & rennes"));
+    assert!(matches!(made, Ok(Response::Created(_))), "{made:?}");
+    world.settle();
+    // At a site that has it, and at one that has not.
+    for (site, scope) in [("rennes", "rennes"), ("nantes", "nantes & rennes")] {
+        let answer = world.request(site, make(scope));
+        assert!(matches!(answer, Err(RequestError::Conflict { .. })), "at {site}: {answer:?}");
+    }
+    world.settle();
+    let now = view(&mut world, "paris");
+    assert_eq!((now.scope.as_str(), &now.desired), ("paris & rennes", &json!({"from": "paris & rennes"})));
+    // What is deleted is there no more.
+    world.request("rennes", Request::Delete { id: id(), keep: false, base: None }).unwrap();
+    world.settle();
+    let again = world.request("rennes", make("rennes"));
+    assert!(matches!(again, Ok(Response::Created(_))), "{again:?}");
+}

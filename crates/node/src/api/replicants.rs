@@ -98,9 +98,14 @@ pub(crate) async fn put(
         policy,
         desired: body.desired,
         overrides: body.overrides,
-        base: body.base.or(matched),
+        // Whoever was faster since is seen by the engine.
+        base: if must_not_exist { Some(Vec::new()) } else { body.base.or(matched) },
     };
-    match api.ask(&caller, Request::Put(put)).await? {
+    let answer = api.ask(&caller, Request::Put(put)).await.map_err(|error| match error {
+        RequestError::Conflict { message } if must_not_exist => precondition(message),
+        other => other.into(),
+    });
+    match answer? {
         Response::Created(view) => Ok((StatusCode::CREATED, Tagged::of(view, &headers)).into_response()),
         Response::Replicant(view) => Ok(Tagged::of(view, &headers).into_response()),
         other => Err(unexpected(&other)),

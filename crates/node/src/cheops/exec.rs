@@ -1,7 +1,5 @@
 //! `POST /exec/{id}`: an operation at all sites of a resource.
 
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -14,12 +12,15 @@ use khufu_engine::{Operate, Put, ReplicantView, Request, RequestError, Response}
 use serde_json::{Map, Value, json};
 
 use super::form::Form;
-use super::replies::Replies;
-use super::{Cheops, Refused, Shared, matrix};
+use super::matrix::Matrix;
+use super::replies::{Asked, Replies};
+use super::{Cheops, Refused, Shared};
 use crate::api::Caller;
 
 /// The kind of replicants that resources are.
-const KIND: &str = "shell";
+pub(super) const KIND: &str = "shell";
+/// How often a resource is looked at again that somebody else has made or edited in the meantime.
+const ATTEMPTS: usize = 4;
 
 pub(super) async fn exec(
     State(cheops): Shared,
@@ -32,7 +33,7 @@ pub(super) async fn exec(
     let op_type = form.op_type.clone().filter(|op_type| !op_type.is_empty());
     let op_type = op_type.ok_or_else(|| Refused::bad("bad request: there is no part `type`"))?;
     let sites = form.sites()?;
-    let policy = form.config.as_deref().map(matrix::policy).transpose()?;
+    let matrix = form.config.as_deref().map(Matrix::read).transpose()?;
     if !sites.contains(cheops.handle.site()) {
         return Err(Refused::bad("Site is not in locations"));
     }
@@ -41,7 +42,7 @@ pub(super) async fn exec(
     }
     let who = caller.0.to_string();
     let scope = sites.iter().map(|site| site.as_str()).collect::<Vec<_>>().join(" & ");
-    let view = cheops.resource(&who, &id, scope, policy).await?;
+    let view = cheops.resource(&who, &id, &scope, matrix.as_ref()).await?;
     let files: Map<String, Value> =
         form.files.iter().map(|(name, bytes)| (name.clone(), STANDARD.encode(bytes).into())).collect();
     // From before it is asked for, so that no reply is missed.
@@ -49,45 +50,73 @@ pub(super) async fn exec(
     let payload = json!({"command": command, "files": files});
     let operate = Operate { id: id.clone(), operation: None, op_type, payload, wait_ms: 0 };
     let Response::Operation(answer) = cheops.handle.request(who.clone(), Request::Operate(operate)).await? else {
-        return Err(Refused(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal error".into()));
+        return Err(Refused::internal());
     };
     let sites = view.placement.map(|placement| placement.sites).unwrap_or_default();
-    let replies = Replies::new(cheops.handle.clone(), who, id, answer.operation.id, command, sites, events);
+    let asked = Asked { locations: sites, request_id: answer.operation.id, resource_id: id, input: command };
+    let replies = Replies::new(cheops.handle.clone(), who, asked, events);
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(replies.into_lines())).into_response())
 }
 
 impl Cheops {
-    /// The replicant of a resource, made if there is none. As in Cheops, the sites of the first request count.
-    async fn resource(
-        self: &Arc<Self>,
-        who: &str,
-        id: &ReplicantId,
-        scope: String,
-        policy: Option<Policy>,
-    ) -> Result<ReplicantView, Refused> {
-        let known = match self.handle.request(who.to_owned(), Request::Get { id: id.clone() }).await {
-            Ok(Response::Replicant(view)) if view.deleted.is_none() => Some(view),
-            Ok(_) | Err(RequestError::NotFound { .. }) => None,
+    /// What there is of a resource; none if nobody who can be asked has it.
+    ///
+    /// # Errors
+    /// If it is no resource of Cheops, or none of this site.
+    pub(super) async fn known(&self, who: &str, id: &ReplicantId) -> Result<Option<ReplicantView>, Refused> {
+        let view = match self.handle.request(who.to_owned(), Request::Get { id: id.clone() }).await {
+            Ok(Response::Replicant(view)) if view.deleted.is_none() => view,
+            Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let put = match known {
-            Some(view) if view.kind != KIND => {
-                return Err(Refused::bad(format!("bad request: {id} is of kind {:?}, not {KIND:?}", view.kind)));
-            }
-            Some(view) if policy.as_ref().is_none_or(|policy| says_the_same(policy, &view.policy)) => return Ok(*view),
-            // Another matrix than the one before takes its place.
-            Some(_) => Put { policy, ..edit(id) },
-            None => Put { kind: Some(KIND.into()), scope: Some(scope), policy, ..edit(id) },
-        };
-        match self.handle.request(who.to_owned(), Request::Put(put)).await? {
-            Response::Created(view) | Response::Replicant(view) => Ok(*view),
-            _ => Err(Refused(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal error".into())),
+        if view.kind != KIND {
+            return Err(Refused::bad(format!("bad request: {id} is of kind {:?}, not {KIND:?}", view.kind)));
         }
+        let sites = view.placement.iter().flat_map(|placement| &placement.sites);
+        if !sites.clone().any(|site| site == self.handle.site()) {
+            let sites = sites.map(|site| site.as_str()).collect::<Vec<_>>().join("&");
+            let reason = format!("Site is not in locations: {id} is at {sites}, and not at {}", self.handle.site());
+            return Err(Refused::bad(reason));
+        }
+        Ok(Some(*view))
     }
-}
 
-fn says_the_same(wanted: &Policy, there: &Policy) -> bool {
-    wanted.resolutions == there.resolutions && wanted.types == there.types
+    /// The replicant of a resource, made if there is none. As in Cheops, the sites of the first request count.
+    async fn resource(
+        &self,
+        who: &str,
+        id: &ReplicantId,
+        scope: &str,
+        matrix: Option<&Matrix>,
+    ) -> Result<ReplicantView, Refused> {
+        let _turn = self.turns.take(id.to_string()).await?;
+        let mut refusal = Refused::internal();
+        for _ in 0..ATTEMPTS {
+            let put = match self.known(who, id).await? {
+                Some(view) => match matrix.map(|matrix| matrix.laid_over(&view.policy)) {
+                    Some(policy) if policy != view.policy => {
+                        Put { policy: Some(policy), base: Some(view.heads), ..edit(id) }
+                    }
+                    _ => return Ok(view),
+                },
+                None => Put {
+                    kind: Some(KIND.into()),
+                    scope: Some(scope.to_owned()),
+                    policy: matrix.map(|matrix| matrix.laid_over(&Policy::default())),
+                    // Where somebody else makes it at the same time, it is where that one says.
+                    base: Some(Vec::new()),
+                    ..edit(id)
+                },
+            };
+            match self.handle.request(who.to_owned(), Request::Put(put)).await {
+                Ok(Response::Created(view) | Response::Replicant(view)) => return Ok(*view),
+                Ok(_) => return Err(Refused::internal()),
+                Err(error @ RequestError::Conflict { .. }) => refusal = error.into(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(refusal)
+    }
 }
 
 fn edit(id: &ReplicantId) -> Put {

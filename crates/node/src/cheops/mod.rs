@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Guard, MAX_BODY_BYTES, guard};
 use crate::handle::Handle;
+use crate::turns::{Late, Turns};
 use crate::{StartError, Tokens};
 
 /// Commands that are run at once for somebody who only looks.
@@ -72,6 +73,8 @@ pub(crate) struct Cheops {
     handle: Handle,
     driver: Arc<ShellDriver>,
     shows: Semaphore,
+    /// Of the first requests for a resource, and of the matrices for one, one is heeded after the other.
+    turns: Turns,
 }
 
 /// The listening socket, before it is served.
@@ -98,7 +101,8 @@ impl Listening {
 
     pub(crate) fn serve(self, handle: Handle, closed: watch::Receiver<bool>) -> JoinHandle<()> {
         let guards = Guard::new(self.address(), self.tokens);
-        let cheops = Cheops { handle, driver: self.config.driver, shows: Semaphore::new(MAX_SHOWS) };
+        let (shows, turns) = (Semaphore::new(MAX_SHOWS), Turns::default());
+        let cheops = Cheops { handle, driver: self.config.driver, shows, turns };
         let router = Router::new()
             .route("/exec/{id}", post(exec::exec))
             .route("/show_local/{id}", post(show::show_local))
@@ -126,6 +130,18 @@ pub(crate) struct Refused(StatusCode, String);
 impl Refused {
     fn bad(reason: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, reason.into())
+    }
+
+    /// The engine answered another question than was asked.
+    fn internal() -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned())
+    }
+}
+
+impl From<Late> for Refused {
+    fn from(_: Late) -> Self {
+        let reason = "other requests for this resource are still under way: try again in a second";
+        Self(StatusCode::SERVICE_UNAVAILABLE, reason.to_owned())
     }
 }
 

@@ -7,26 +7,38 @@ use std::time::Duration;
 use futures::Stream;
 use jiff::Timestamp;
 use khufu_crdt::{Fate, OperationId, ReplicantId, SiteName, Status};
-use khufu_engine::{Happening, ReplicantView, Request, Response};
+use khufu_drivers::ShellDriver;
+use khufu_engine::{Happening, Liveness, ReplicantView, Request, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::events::{Events, Followed};
 use crate::handle::Handle;
 
-/// So long without a new reply, and the others are not waited for any more.
+/// So long without a new reply, and sites that cannot be reached are not waited for any more.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// So long after the request the others are not, either. Within this time every command has ended that did not have to wait
+/// for others.
+const LONGEST: Duration = ShellDriver::LONGEST;
+
+/// What the sites of a resource were asked for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Asked {
+    pub(super) locations: BTreeSet<SiteName>,
+    pub(super) request_id: OperationId,
+    pub(super) resource_id: ReplicantId,
+    pub(super) input: String,
+}
 
 /// One line.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Reply<'a> {
-    locations: &'a BTreeSet<SiteName>,
+    #[serde(flatten)]
+    asked: &'a Asked,
     site: &'a SiteName,
-    request_id: &'a OperationId,
-    resource_id: &'a ReplicantId,
     status: &'static str,
-    input: &'a str,
     output: String,
     execution_time: String,
     r#type: &'static str,
@@ -36,27 +48,20 @@ struct Reply<'a> {
 pub(super) struct Replies {
     handle: Handle,
     who: String,
-    id: ReplicantId,
-    operation: OperationId,
-    command: String,
-    sites: BTreeSet<SiteName>,
+    asked: Asked,
     missing: BTreeSet<SiteName>,
+    /// Those of the missing that work, as far as is known.
+    working: BTreeSet<SiteName>,
     events: Events,
-    deadline: Instant,
+    begun: Instant,
+    /// When the last reply came.
+    last: Instant,
 }
 
 impl Replies {
-    pub(super) fn new(
-        handle: Handle,
-        who: String,
-        id: ReplicantId,
-        operation: OperationId,
-        command: String,
-        sites: BTreeSet<SiteName>,
-        events: Events,
-    ) -> Self {
-        let (missing, deadline) = (sites.clone(), Instant::now() + PATIENCE);
-        Self { handle, who, id, operation, command, sites, missing, events, deadline }
+    pub(super) fn new(handle: Handle, who: String, asked: Asked, events: Events) -> Self {
+        let (missing, now) = (asked.locations.clone(), Instant::now());
+        Self { handle, who, asked, missing, working: BTreeSet::new(), events, begun: now, last: now }
     }
 
     /// A line of JSON for each site, several at once if they are known at once.
@@ -67,17 +72,35 @@ impl Replies {
     /// The next lines; none once every site has one.
     async fn next(&mut self) -> Option<String> {
         while !self.missing.is_empty() {
-            let lines = self.known().await;
-            if !lines.is_empty() {
-                self.deadline = Instant::now() + PATIENCE;
-                return Some(lines);
+            let mut lines = self.known().await;
+            if lines.is_empty() && tokio::time::timeout_at(self.deadline(), self.news()).await.is_err() {
+                // Not everything that is known was told of.
+                lines = self.known().await;
+                if lines.is_empty() {
+                    lines = self.too_late();
+                }
             }
-            if tokio::time::timeout_at(self.deadline, self.news()).await.is_err() {
-                let late = std::mem::take(&mut self.missing);
-                return Some(late.iter().map(|site| self.line(site, "TIMEOUT", String::new(), None)).collect());
+            if !lines.is_empty() {
+                return Some(lines);
             }
         }
         None
+    }
+
+    /// When somebody is not waited for any more.
+    fn deadline(&self) -> Instant {
+        let (patience, end) = (self.last + PATIENCE, self.begun + LONGEST);
+        if patience <= Instant::now() { end } else { patience.min(end) }
+    }
+
+    /// The lines of the sites that are not waited for any more.
+    fn too_late(&mut self) -> String {
+        let end = self.begun + LONGEST <= Instant::now();
+        let waits = |site: &SiteName| !end && self.working.contains(site);
+        let (waiting, late) = std::mem::take(&mut self.missing).into_iter().partition(waits);
+        self.missing = waiting;
+        let late: BTreeSet<SiteName> = late;
+        late.iter().map(|site| self.line(site, "TIMEOUT", String::new(), None)).collect()
     }
 
     /// Waits until something has happened to the replicant, or may have.
@@ -86,7 +109,7 @@ impl Replies {
             match self.events.next().await {
                 Some(Followed::Event(_, event)) => match &event.what {
                     Happening::Reported { replicant, .. } | Happening::Changed { replicant, .. }
-                        if *replicant == self.id =>
+                        if *replicant == self.asked.resource_id =>
                     {
                         return;
                     }
@@ -101,31 +124,27 @@ impl Replies {
 
     /// The lines of the sites that have said something since.
     async fn known(&mut self) -> String {
-        let asked = self.handle.request(self.who.clone(), Request::Get { id: self.id.clone() });
-        let Ok(Response::Replicant(view)) = asked.await else { return String::new() };
+        let get = Request::Get { id: self.asked.resource_id.clone() };
+        let Ok(Response::Replicant(view)) = self.handle.request(self.who.clone(), get).await else {
+            return String::new();
+        };
         let mut lines = String::new();
         for site in self.missing.clone() {
-            if let Some((status, output, at)) = said(&view, &site, &self.operation) {
+            if let Some((status, output, at)) = said(&view, &site, &self.asked.request_id) {
                 lines += &self.line(&site, status, output, at);
                 self.missing.remove(&site);
+                self.last = Instant::now();
             }
         }
+        let works = |site: &&SiteName| view.sites.get(*site).is_some_and(|status| status.state == Liveness::Alive);
+        self.working = self.missing.iter().filter(works).cloned().collect();
         lines
     }
 
     fn line(&self, site: &SiteName, status: &'static str, output: String, at_ms: Option<u64>) -> String {
         let at = at_ms.and_then(|at| Timestamp::from_millisecond(i64::try_from(at).ok()?).ok());
-        let reply = Reply {
-            locations: &self.sites,
-            site,
-            request_id: &self.operation,
-            resource_id: &self.id,
-            status,
-            input: &self.command,
-            output,
-            execution_time: at.unwrap_or_else(Timestamp::now).to_string(),
-            r#type: "REPLY",
-        };
+        let execution_time = at.unwrap_or_else(Timestamp::now).to_string();
+        let reply = Reply { asked: &self.asked, site, status, output, execution_time, r#type: "REPLY" };
         serde_json::to_string(&reply).unwrap_or_default() + "\n"
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::body::full;
 pub(super) use crate::body::{Body, BoxError, boxed};
+use crate::turns::Late;
 
 const WARNING: HeaderName = header::WARNING;
 
@@ -94,6 +95,12 @@ impl Refusal {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+impl From<Late> for Refusal {
+    fn from(_: Late) -> Self {
+        Self::too_many("other writes to this object are still under way")
     }
 }
 

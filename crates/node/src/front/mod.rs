@@ -30,7 +30,6 @@ mod settled;
 mod take;
 mod target;
 mod tls;
-mod turns;
 mod upstream;
 mod wanted;
 mod who;
@@ -48,6 +47,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::handle::Handle;
+use crate::turns::Turns;
 use answer::{Body, Refusal};
 use target::{Target, Verb, parameters};
 use upstream::Upstream;
@@ -152,7 +152,7 @@ impl Listening {
             places: Arc::new(Semaphore::new(MAX_CAPTURED)),
             bodies: bodies::Bodies::default(),
             annotated: Semaphore::new(MAX_ANNOTATED),
-            turns: turns::Turns::default(),
+            turns: Turns::default(),
         };
         tokio::spawn(self.server.serve(Arc::new(front), closed))
     }
@@ -167,7 +167,7 @@ struct Front {
     places: Arc<Semaphore>,
     bodies: bodies::Bodies,
     annotated: Semaphore,
-    turns: turns::Turns,
+    turns: Turns,
 }
 
 impl Front {

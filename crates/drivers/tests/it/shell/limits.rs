@@ -26,15 +26,72 @@ async fn what_does_not_end_in_time_is_ended_with_all_that_it_started() {
     }
 }
 
+/// Until the process that was started last has a session of its own.
+macro_rules! gone {
+    ($text:literal) => {
+        concat!($text, "; until [ \"$(cut -d' ' -f6 /proc/$!/stat)\" = $! ]; do sleep 0.01; done")
+    };
+}
+
+/// Whatever goes on after them: in the process group; in a session of its own; that and in another directory, with nothing in its
+/// environment; and as a service does that is started twice over, with nothing of what it was started with.
+const ESCAPES: [(&str, &str); 4] = [
+    ("group", "sleep 300 & echo $! > group"),
+    ("session", gone!("setsid sleep 300 & echo $! > session")),
+    ("bare", gone!("(cd /; exec env -i setsid sleep 300) & echo $! > bare")),
+    (
+        "service",
+        "w=$PWD; (cd /; exec env -i setsid sh -c \"sleep 300 >/dev/null 2>&1 & echo \\$! > $w/service\") & wait",
+    ),
+];
+
 #[tokio::test]
-async fn what_is_left_in_the_background_is_ended_with_the_command() {
+async fn nothing_goes_on_after_a_command_that_ended_well() {
     let place = Place::with_shell();
     let driver = place.driver().await;
-    let since = Instant::now();
-    assert_eq!(run(&driver, "echo done; sleep 300 & echo $! > left").await.unwrap().output, "done\n");
-    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
-    let process = number(&place, "left").await;
-    until("it is ended", || !runs(process)).await;
+    for (name, text) in ESCAPES {
+        let since = Instant::now();
+        assert_eq!(run(&driver, format!("{text}; echo done")).await.unwrap().output, "done\n", "{name}");
+        assert!(since.elapsed() < Duration::from_secs(15), "{name}: {:?}", since.elapsed());
+        // It is over when it is said, so nothing of it can change the replica beside the next operation.
+        let process = number(&place, name).await;
+        assert!(!runs(process), "{name}");
+        // Also where somebody only looks.
+        driver.show(&web().id, text).await.unwrap();
+        assert!(!runs(number(&place, name).await), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_goes_on_after_a_look_that_nobody_waits_for() {
+    let place = Place::with_shell();
+    let driver = place.driver().await;
+    for (name, text) in ESCAPES {
+        let (id, text) = (web().id, format!("{text}; sleep 300"));
+        let process = tokio::select! {
+            result = driver.show(&id, &text) => panic!("it ended: {result:?}"),
+            process = number(&place, name) => process,
+        };
+        until("it is ended", || !runs(process)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_left_running_is_found_by_its_mark_alone() {
+    let place = Place::with_shell();
+    drop(place.driver().await);
+    let run = "7505033953280004242";
+    std::fs::create_dir(place.dir.path().join("state/run").join(run)).unwrap();
+    let mark = format!("--rttime={run}:{run}");
+    let mut left = std::process::Command::new("prlimit")
+        .args([mark.as_str(), "--", "env", "-i", "setsid", "sleep", "300"])
+        .current_dir("/")
+        .spawn()
+        .unwrap();
+    place.driver().await;
+    let ended = left.try_wait().unwrap();
+    let _ = left.kill();
+    assert!(ended.is_some(), "it runs still");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Turns: of the writes to one object, one is made after the other.
+//! Turns: of what is done to one thing, one is done after the other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,32 +6,33 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::answer::Refusal;
-
 /// How long one waits for its turn: longer than it is waited for one edit.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Whose turn it is, by object. There are no more of them than requests.
+/// Whose turn it is, by the name of the thing. There are no more of them than requests.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Turns(Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+/// It was waited in vain for a turn.
+#[derive(Debug)]
+pub(crate) struct Late;
 
 impl Turns {
     /// Waits for a turn; it ends when what is given is dropped.
-    pub(super) async fn take(&self, object: String) -> Result<OwnedMutexGuard<()>, Refusal> {
+    pub(crate) async fn take(&self, thing: String) -> Result<OwnedMutexGuard<()>, Late> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
-            match turns.get(&object).and_then(Weak::upgrade) {
+            match turns.get(&thing).and_then(Weak::upgrade) {
                 Some(turn) => turn,
                 None => {
                     let turn = Arc::<tokio::sync::Mutex<()>>::default();
-                    turns.insert(object, Arc::downgrade(&turn));
+                    turns.insert(thing, Arc::downgrade(&turn));
                     turn
                 }
             }
         };
-        let late = |_| Refusal::too_many("other writes to this object are still under way");
-        tokio::time::timeout(PATIENCE, turn.lock_owned()).await.map_err(late)
+        tokio::time::timeout(PATIENCE, turn.lock_owned()).await.map_err(|_| Late)
     }
 }
 
