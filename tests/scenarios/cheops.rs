@@ -1,12 +1,13 @@
-//! The API of Cheops as its clients use it, and its scenarios with files.
+//! The API of Cheops as its clients use it, and its scenarios.
 
 mod first;
+mod suite;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::shell::{builder, finished};
-use crate::support::{Answer, Lab, Site};
+use crate::support::{Answer, Lab, Site, SiteBuilder};
 
 const ALL: &str = "paris&rennes&nantes";
 /// What the file scenarios of Cheops say of writing and adding.
@@ -15,11 +16,17 @@ const MATRIX: &str = r#"{"ResolutionMatrix": [
     {"Before": "set", "After": "add", "Result": "take-both-keep-order"},
     {"Before": "add", "After": "set", "Result": "take-both-reverse-order"}]}"#;
 
+/// Three sites that keep replicas as files.
 async fn three(lab: &Lab) -> [Site; 3] {
-    let with = |name: &str| builder(lab, name).arguments(&["--cheops-api", "127.0.0.1:0"]);
-    let paris = with("paris").start().await;
-    let rennes = with("rennes").bootstrap(&paris).start().await;
-    let nantes = with("nantes").bootstrap(&paris).start().await;
+    start(lab, ["paris", "rennes", "nantes"].map(|name| builder(lab, name))).await
+}
+
+/// Three sites with the API of Cheops.
+async fn start(lab: &Lab, builders: [SiteBuilder; 3]) -> [Site; 3] {
+    let [paris, rennes, nantes] = builders.map(|builder| builder.arguments(&["--cheops-api", "127.0.0.1:0"]));
+    let paris = paris.start().await;
+    let rennes = rennes.bootstrap(&paris).start().await;
+    let nantes = nantes.bootstrap(&paris).start().await;
     lab.met(&[&paris, &rennes, &nantes]).await;
     [paris, rennes, nantes]
 }
@@ -64,77 +71,51 @@ fn all(status: &str) -> Vec<(String, String)> {
     ["nantes", "paris", "rennes"].map(|site| (site.to_owned(), status.to_owned())).to_vec()
 }
 
-#[tokio::test]
-async fn commands_asked_for_one_after_the_other_end_alike() {
-    let lab = Lab::new();
-    let sites = three(&lab).await;
-    let [paris, rennes, nantes] = &sites;
-    assert_eq!(exec(paris, "file", "set", "echo init > file").await, all("OK"));
-    assert_eq!(exec(paris, "file", "add", "echo left >> file").await, all("OK"));
-    assert_eq!(exec(rennes, "file", "set", "echo middle > file").await, all("OK"));
-    assert_eq!(exec(nantes, "file", "add", "echo right >> file").await, all("OK"));
-    for site in &sites {
-        let shown = post(site, "/show_local/file", &[("command", None, "cat __ID__")]).await;
-        assert_eq!(shown.body, json!({"Status": "OK", "Output": "middle\nright\n"}), "at {}", site.name());
+/// A request that is hung up on once its own site has replied: what that said.
+async fn own_reply(site: &Site, path: &str, parts: &[Part<'_>]) -> Value {
+    let request = reqwest::Client::new()
+        .post(format!("{}{path}", site.cheops().base()))
+        .header("content-type", "multipart/form-data; boundary=limit")
+        .body(form(parts));
+    let mut answer = request.send().await.expect("it answers");
+    let status = answer.status();
+    let mut text = Vec::new();
+    while let Some(more) = answer.chunk().await.expect("it goes on") {
+        text.extend(more);
+        let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines = text[..complete].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let replies = lines.map(|line| serde_json::from_slice::<Value>(line).expect("one line of JSON"));
+        if let Some(own) = replies.into_iter().find(|reply| reply["Site"] == site.name()) {
+            return own;
+        }
     }
-    let failed = post(paris, "/show_local/file", &[("command", None, "echo no >&2; exit 2")]).await;
-    assert_eq!((failed.status, &failed.body["Status"]), (200, &json!("KO")), "{failed:?}");
-    assert!(failed.body["Output"].as_str().expect("text").contains("no"), "{failed:?}");
+    panic!("{status}: {}", String::from_utf8_lossy(&text));
 }
 
 #[tokio::test]
-async fn commands_asked_for_while_apart_end_alike_also_where_one_fails() {
+async fn what_one_site_has_done_is_told_while_others_are_waited_for() {
     let lab = Lab::new();
     let sites = three(&lab).await;
     let [paris, rennes, nantes] = &sites;
     let each = [paris, rennes, nantes];
-    for (id, right, expected) in [
-        ("fine", "echo right >> fine", "middle\nleft\nright\n"),
-        ("failing", "echo right >> failing/below", "middle\nleft\n"),
-    ] {
-        assert_eq!(exec(paris, id, "set", &format!("echo init > {id}")).await, all("OK"));
-        lab.cut(&each, &[("paris", "rennes"), ("rennes", "nantes"), ("nantes", "paris")]).await;
-        let (left, middle) = (format!("echo left >> {id}"), format!("echo middle > {id}"));
-        // Each is told of its own site at once, and of the others that they do not answer.
-        let replies = tokio::join!(
-            exec(paris, id, "add", &left),
-            async {
-                // Later than the one of paris by the clocks, which is what decides.
-                lab.here_is(id, "init\nleft\n", paris).await;
-                exec(rennes, id, "set", &middle).await
-            },
-            async {
-                lab.here_is(id, "middle\n", rennes).await;
-                exec(nantes, id, "add", right).await
-            },
-        );
-        let own = |site: &str, status: &str| {
-            let mut replies = all("TIMEOUT");
-            replies.iter_mut().filter(|reply| reply.0 == site).for_each(|reply| reply.1 = status.to_owned());
-            replies
-        };
-        let last = if id == "fine" { "OK" } else { "KO" };
-        assert_eq!(replies, (own("paris", "OK"), own("rennes", "OK"), own("nantes", last)));
-        lab.cut(&each, &[]).await;
-        finished(id, 4, &each).await;
-        assert_eq!(lab.same_file(id, &each).await, expected);
-    }
-    // What this site has done is told while the others are still waited for.
+    assert_eq!(exec(paris, "file", "set", "echo init > file").await, all("OK"));
     lab.cut(&each, &[("paris", "rennes"), ("paris", "nantes")]).await;
-    let parts = [("command", None, "echo more >> fine"), ("sites", None, ALL), ("type", None, "add")];
-    let request = reqwest::Client::new()
-        .post(format!("{}/exec/fine", paris.cheops().base()))
-        .header("content-type", "multipart/form-data; boundary=limit")
-        .body(form(&parts));
-    let mut answer = request.send().await.expect("it answers");
-    let first = answer.chunk().await.expect("it goes on").expect("a line");
-    let reply: Value = serde_json::from_slice(&first).expect("one line of JSON");
-    assert_eq!((&reply["Site"], &reply["Status"]), (&json!("paris"), &json!("OK")), "{reply}");
+    let parts = [("command", None, "echo more >> file"), ("sites", None, ALL), ("type", None, "add")];
     // Whoever hangs up takes nothing back.
-    drop(answer);
+    let reply = own_reply(paris, "/exec/file", &parts).await;
+    assert_eq!(reply["Status"], "OK", "{reply}");
+    let mut replies = all("TIMEOUT");
+    replies.iter_mut().filter(|reply| reply.0 == "paris").for_each(|reply| reply.1 = "OK".to_owned());
+    assert_eq!(exec(paris, "file", "add", "echo last >> file").await, replies);
     lab.cut(&each, &[]).await;
-    finished("fine", 5, &each).await;
-    assert_eq!(lab.same_file("fine", &each).await, "middle\nleft\nright\nmore\n");
+    finished("file", 3, &each).await;
+    assert_eq!(lab.same_file("file", &each).await, "init\nmore\nlast\n");
+    // A look is one at this site, and says how it failed.
+    let shown = post(rennes, "/show_local/file", &[("command", None, "cat __ID__")]).await;
+    assert_eq!(shown.body, json!({"Status": "OK", "Output": "init\nmore\nlast\n"}));
+    let failed = post(paris, "/show_local/file", &[("command", None, "echo no >&2; exit 2")]).await;
+    assert_eq!((failed.status, &failed.body["Status"]), (200, &json!("KO")), "{failed:?}");
+    assert!(failed.body["Output"].as_str().expect("text").contains("no"), "{failed:?}");
 }
 
 #[tokio::test]

@@ -6,13 +6,20 @@ use crate::support::{Lab, Site, SiteBuilder, until};
 
 /// A site whose driver `shell` keeps replicas as files, where those of the driver `files` are.
 pub(super) fn builder(lab: &Lab, name: &str) -> SiteBuilder {
+    let remove = "command = ['rm', '-f', './{id}']";
+    configured(
+        lab,
+        name,
+        "",
+        &format!("[observe]\ncommand = ['cat', './{{id}}']\nabsent = [1]\n[reset]\n{remove}\n[delete]\n{remove}\n"),
+    )
+}
+
+/// A site with a driver `shell` whose commands run where those of the driver `files` are; `keys` come before its tables.
+pub(super) fn configured(lab: &Lab, name: &str, keys: &str, tables: &str) -> SiteBuilder {
     let builder = lab.site(name).arguments(&["--driver", "shell=shell.toml"]);
     let user = if rustix::process::geteuid().is_root() { "user = 'root'\n" } else { "" };
-    let text = format!(
-        "state = 'shell'\ndirectory = 'replicas'\nshell = true\n{user}\
-         [observe]\ncommand = ['cat', './{{id}}']\nabsent = [1]\n\
-         [reset]\ncommand = ['rm', '-f', './{{id}}']\n[delete]\ncommand = ['rm', '-f', './{{id}}']\n"
-    );
+    let text = format!("state = 'shell'\ndirectory = 'replicas'\nshell = true\n{user}{keys}{tables}");
     std::fs::write(builder.dir().join("shell.toml"), text).expect("a file");
     builder
 }

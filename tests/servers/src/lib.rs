@@ -8,8 +8,19 @@
 pub mod kubernetes;
 mod ports;
 mod process;
+mod redis;
+
+pub use redis::Redis;
 
 use std::time::Duration;
 
 /// How long a server may take to start, and anything else that is waited for here. Machines that build in parallel are slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Says that a test is left out, or panics where `KHUFU_REQUIRE_SERVERS` is set.
+#[allow(clippy::print_stderr, reason = "what was left out is said where it is read")]
+fn leave_out(missing: &str) {
+    let required = std::env::var_os("KHUFU_REQUIRE_SERVERS").is_some();
+    assert!(!required, "KHUFU_REQUIRE_SERVERS is set, and there is no {missing}");
+    eprintln!("not tried here, there is no {missing}");
+}

@@ -3,6 +3,7 @@
 mod cluster;
 mod controllers;
 mod ends;
+mod redis;
 
 use std::process::Output;
 use std::time::Instant;
