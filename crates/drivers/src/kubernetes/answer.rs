@@ -152,6 +152,11 @@ pub(super) fn is_another(error: &kube::Error) -> bool {
     causes.any(|cause| cause.field == "metadata.uid")
 }
 
+/// Whether a write could not be tried, which says nothing of the write: an admission webhook may not take part in that.
+pub(super) fn is_untried(error: &DriverError) -> bool {
+    matches!(error, DriverError::Invalid { reason, .. } if reason.contains("does not support dry run"))
+}
+
 /// Somebody has made an object, or taken one away and perhaps made another, since it was looked at.
 pub(super) fn not_the_same(key: &Key) -> DriverError {
     let reason = format!("{key}: somebody has made or removed an object of that name just now: it is looked at again");

@@ -11,6 +11,7 @@ use futures::stream::{self, StreamExt as _};
 use khufu_crdt::{Operation, OperationId};
 use serde_json::Value;
 
+use super::answer::is_untried;
 use super::health::{self, rolled_up};
 use super::kinds::{Kind, is_missing};
 use super::manifest::{self, Key, Object};
@@ -231,7 +232,7 @@ impl Replicas {
     }
 
     /// Tries what is to be made of several objects: an operation that fails, or what is to be put back and is refused, is to have
-    /// changed none of them. What cannot be tried before others are there is left out.
+    /// changed none of them. What cannot be tried before others are there, or not at all, is left out.
     pub(super) async fn would_take(
         &self,
         replica: &Replica,
@@ -251,7 +252,8 @@ impl Replicas {
             }));
         }
         let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
-        results.into_iter().filter_map(Result::err).find(DriverError::is_permanent).map_or(Ok(()), Err)
+        let refused = |error: &DriverError| error.is_permanent() && !is_untried(error);
+        results.into_iter().filter_map(Result::err).find(refused).map_or(Ok(()), Err)
     }
 
     /// The manifests of a replica after some operations, from those before.

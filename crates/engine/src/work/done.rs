@@ -335,7 +335,11 @@ impl Engine {
                 clip_output(&failure.message)
             );
             let noted = self.noted(Status::Pending, &said, resident.work.attempt);
-            self.note_operation(id, op.clone(), noted);
+            // It is so since it was first said.
+            let is_said = resident.work.operations.get(op).is_some_and(|before| before.output == noted.output);
+            if !is_said {
+                self.note_operation(id, op.clone(), noted);
+            }
         }
     }
 

@@ -38,6 +38,7 @@ fn said_of_it(paris: &mut Node) -> OperationReport {
 
 /// The platform does not answer for so many looks.
 fn looked_at_in_vain(paris: &mut Node, times: u32) {
+    let mut at = 0;
     for time in 1..=times {
         assert_eq!(called(paris), [&DriverCall::Observe], "{time}");
         paris.answer(Err(failure()));
@@ -49,6 +50,9 @@ fn looked_at_in_vain(paris: &mut Node, times: u32) {
         let said = said_of_it(paris);
         assert_eq!(said.status, Status::Pending, "{time}");
         assert!(said.output.contains("interrupted") && said.output.contains("nobody there"), "{}", said.output);
+        // Nothing new is said while it is so.
+        at = if time == 1 { said.at } else { at };
+        assert_eq!(said.at, at, "{time}");
         paris.wait_ms(pause / 4 + 2);
     }
 }

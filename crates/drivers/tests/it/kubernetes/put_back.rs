@@ -33,3 +33,31 @@ async fn where_one_object_is_refused_the_others_stay_as_operations_have_made_the
     assert_eq!(names.map(value), ["1", "1"]);
     assert_eq!(scene.look(&replica).await.marker, None);
 }
+
+#[tokio::test]
+async fn where_a_webhook_does_not_let_writes_be_tried_they_are_made() {
+    let Some(scene) = Scene::alone("untried").await else { return };
+    let mut replica = scene.replica("untried");
+    let names = ["a", "b"];
+    let desired = json!({"objects": names.map(|name| scene.config_map(name, json!({"x": "1"})))});
+    scene.made(&mut replica, &desired).await;
+    // Nobody is there, which matters only to those who want to try.
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]});
+    scene.apply_by_hand(&json!({"apiVersion": "admissionregistration.k8s.io/v1beta1",
+        "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "untried"}, "webhooks": [{
+            "name": "untried.example.org", "sideEffects": "Unknown", "failurePolicy": "Ignore", "timeoutSeconds": 1,
+            "clientConfig": {"url": "https://127.0.0.1:1/"}, "rules": [rule]}]}));
+    until("nothing can be tried", async || {
+        let tried = ["annotate", "configmap", "a", "--overwrite", "--dry-run=server", "x=y"];
+        let tried = scene.cluster.kubectl(&[&["--namespace", "untried"], &tried[..]].concat());
+        String::from_utf8_lossy(&tried.stderr).contains("does not support dry run")
+    })
+    .await;
+    let target = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a"});
+    let patch = json!({"target": target, "type": "merge", "patch": {"data": {"x": "2"}}});
+    scene.ran(&mut replica, "p1", "patch", patch).await;
+    let value = |name: &str| scene.get("configmap", name).unwrap()["data"]["x"].clone();
+    assert_eq!(names.map(value), ["2", "1"]);
+    scene.made(&mut replica, &desired).await;
+    assert_eq!(names.map(value), ["1", "1"]);
+}
