@@ -9,6 +9,7 @@ mod damage;
 mod earlier;
 mod every_order;
 mod hosts;
+mod http_front;
 mod kubectl;
 mod kubernetes;
 mod merge_keys;

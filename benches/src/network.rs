@@ -28,6 +28,8 @@ pub(crate) struct Site {
     pub(crate) began: Duration,
     /// Where its front for kubectl is, if it has one.
     pub(crate) front: Option<String>,
+    /// Where its front of the service `notes` is, if it has one.
+    pub(crate) http_front: Option<String>,
     listen: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -144,7 +146,10 @@ impl Network {
         let text = |value: &Value| value.as_str().expect("a string").to_owned();
         let host = text(&serves["api"]).trim_start_matches("http://").to_owned();
         let front = serves["kubernetes_front"].as_str().map(str::to_owned);
-        Site { name: name.to_owned(), host, began, front, listen: text(&serves["listen"][0]), child, stdin }
+        let notes = serves["http_fronts"]["notes"].as_str();
+        let http_front = notes.map(|front| front.trim_start_matches("http://").to_owned());
+        let listen = text(&serves["listen"][0]);
+        Site { name: name.to_owned(), host, began, front, http_front, listen, child, stdin }
     }
 
     /// The directory of a site.

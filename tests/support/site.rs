@@ -143,6 +143,7 @@ impl SiteBuilder {
             node: text(&serves["node"]),
             front: serves["kubernetes_front"].as_str().map(str::to_owned),
             cheops: serves["cheops_api"].as_str().map(str::to_owned),
+            http_fronts: serves["http_fronts"].clone(),
             builder: self,
             child,
             stdin,
@@ -164,6 +165,8 @@ pub(crate) struct Site {
     front: Option<String>,
     /// Where the API of Cheops is served, if it is.
     cheops: Option<String>,
+    /// Where fronts of HTTP services are served, by name.
+    http_fronts: Value,
 }
 
 impl Drop for Site {
@@ -204,6 +207,11 @@ impl Site {
     /// Asks where the API of Cheops is served.
     pub(crate) fn cheops(&self) -> Client {
         Client::new(self.cheops.clone().expect("it was started with the API of Cheops"), None)
+    }
+
+    /// Where the front of an HTTP service is.
+    pub(crate) fn http_front(&self, name: &str) -> &str {
+        self.http_fronts[name].as_str().expect("it was started with that front")
     }
 
     /// Its node's id.

@@ -2,6 +2,7 @@
 
 mod away;
 mod floor;
+mod front;
 mod idle;
 mod kubernetes;
 mod latency;
@@ -34,6 +35,8 @@ pub(crate) enum Part {
     Many,
     /// Nodes with nothing to do
     Idle,
+    /// HTTP requests through the front of a service, and on to another site
+    Front,
     /// A thousand objects at three Kubernetes API servers, which must be installed
     Kubernetes,
 }
@@ -56,6 +59,7 @@ pub(crate) async fn run(options: &Options) -> Table {
                 Part::Reconnect => away::reconnect(options, &mut table).await,
                 Part::Many => many::run(options, &mut table).await,
                 Part::Idle => idle::run(options, &mut table).await,
+                Part::Front => front::run(options, &mut table).await,
                 Part::Kubernetes => kubernetes::run(options, &mut table).await,
             }
         }

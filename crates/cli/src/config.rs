@@ -89,6 +89,9 @@ pub(crate) struct Layer {
     /// The address that the API of Cheops is served at, and whether without tokens.
     pub(crate) cheops_api: Option<String>,
     pub(crate) cheops_open: Option<bool>,
+    /// Fronts of HTTP services: where each is served, and where the service is; and whether beyond this machine.
+    pub(crate) http_fronts: Option<BTreeMap<String, String>>,
+    pub(crate) http_front_open: Option<bool>,
     /// Whether other nodes of the local network are looked for.
     pub(crate) mdns: Option<bool>,
     /// Whether faults can be injected.
@@ -164,6 +167,10 @@ pub(crate) struct Settings {
     pub(crate) cheops_api: Option<String>,
     /// Whether that is open to everybody who gets there.
     pub(crate) cheops_open: bool,
+    /// Fronts of HTTP services: where each is served, and where the service is.
+    pub(crate) http_fronts: BTreeMap<String, String>,
+    /// Whether they may be served beyond this machine.
+    pub(crate) http_front_open: bool,
     /// Whether other nodes of the local network are looked for.
     pub(crate) mdns: bool,
     /// Whether faults can be injected.
@@ -209,7 +216,7 @@ pub(crate) fn read_file(named: Option<&Path>) -> Result<Layer, ConfigError> {
 pub(crate) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<Layer, ConfigError> {
     let text = |name: &'static str| get(name).filter(|value| !value.is_empty());
     let list = |name| text(name).map(|value| value.split(',').map(|item| item.trim().to_owned()).collect());
-    let pairs = |name| text(name).map(|value| parse_pairs(name, &value)).transpose();
+    let pairs = |name| text(name).map(|value| parse_pairs(name, &value, ',', "a=x,b=y")).transpose();
     let switch = |name| text(name).map(|value| parse_switch(name, &value)).transpose();
     Ok(Layer {
         site: text("KHUFU_SITE"),
@@ -226,6 +233,10 @@ pub(crate) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<L
         kubernetes_front_key: text("KHUFU_KUBERNETES_FRONT_KEY").map(PathBuf::from),
         cheops_api: text("KHUFU_CHEOPS_API"),
         cheops_open: switch("KHUFU_CHEOPS_OPEN")?,
+        http_fronts: text("KHUFU_HTTP_FRONTS")
+            .map(|value| parse_pairs("KHUFU_HTTP_FRONTS", &value, ';', "a=x;b=y"))
+            .transpose()?,
+        http_front_open: switch("KHUFU_HTTP_FRONT_OPEN")?,
         mdns: switch("KHUFU_MDNS")?,
         allow_faults: switch("KHUFU_ALLOW_FAULTS")?,
         open_network: switch("KHUFU_OPEN_NETWORK")?,
@@ -233,12 +244,17 @@ pub(crate) fn read_environment(get: impl Fn(&str) -> Option<String>) -> Result<L
     })
 }
 
-fn parse_pairs(name: &'static str, value: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+fn parse_pairs(
+    name: &'static str,
+    value: &str,
+    separator: char,
+    example: &str,
+) -> Result<BTreeMap<String, String>, ConfigError> {
     value
-        .split(',')
+        .split(separator)
         .map(|pair| crate::args::values::key_value(pair.trim()))
         .collect::<Result<_, _>>()
-        .map_err(|message| ConfigError::Environment { name, message: format!("{message}; write a=x,b=y") })
+        .map_err(|message| ConfigError::Environment { name, message: format!("{message}; write {example}") })
 }
 
 fn parse_switch(name: &'static str, value: &str) -> Result<bool, ConfigError> {
@@ -295,6 +311,8 @@ pub(crate) fn merge(arguments: Layer, environment: Layer, file: Layer) -> Result
         kubernetes_front_key: pick!(kubernetes_front_key),
         cheops_api: pick!(cheops_api),
         cheops_open: pick!(cheops_open).unwrap_or(false),
+        http_fronts: pick!(http_fronts).unwrap_or_default(),
+        http_front_open: pick!(http_front_open).unwrap_or(false),
         mdns: pick!(mdns).unwrap_or(false),
         allow_faults: pick!(allow_faults).unwrap_or(false),
         open_network: pick!(open_network).unwrap_or(false),

@@ -49,6 +49,8 @@ pub struct Builder {
     pub(crate) front: Option<crate::FrontConfig>,
     #[cfg(feature = "shell")]
     pub(crate) cheops: Option<crate::CheopsConfig>,
+    #[cfg(feature = "http")]
+    pub(crate) http_fronts: Vec<crate::HttpFrontConfig>,
     pub(crate) allow_faults: bool,
     pub(crate) preset: Preset,
     pub(crate) engine: Option<EngineTuning>,
@@ -90,6 +92,8 @@ impl Builder {
             front: None,
             #[cfg(feature = "shell")]
             cheops: None,
+            #[cfg(feature = "http")]
+            http_fronts: Vec::new(),
             allow_faults: false,
             preset: Preset::default(),
             engine: None,
@@ -205,6 +209,13 @@ impl Builder {
     #[cfg(feature = "shell")]
     pub fn cheops(mut self, cheops: crate::CheopsConfig) -> Self {
         self.cheops = Some(cheops);
+        self
+    }
+
+    /// Serves a front of an HTTP service of this site. Repeatable, one for each service.
+    #[cfg(feature = "http")]
+    pub fn http_front(mut self, front: crate::HttpFrontConfig) -> Self {
+        self.http_fronts.push(front);
         self
     }
 

@@ -68,6 +68,10 @@ pub enum StartError {
     #[cfg(feature = "shell")]
     #[error(transparent)]
     Cheops(#[from] crate::CheopsError),
+    /// A front of an HTTP service cannot be served.
+    #[cfg(feature = "http")]
+    #[error(transparent)]
+    HttpFront(#[from] crate::HttpFrontError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

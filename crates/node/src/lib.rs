@@ -38,6 +38,8 @@ mod forward;
 mod front;
 mod handle;
 mod headers;
+#[cfg(feature = "http")]
+mod http_front;
 mod keys;
 mod list_keys;
 mod listen;
@@ -47,13 +49,13 @@ mod patient;
 mod peer;
 mod progress;
 mod runner;
-#[cfg(feature = "kubernetes")]
+#[cfg(any(feature = "http", feature = "kubernetes"))]
 mod scope_path;
 mod start;
 mod tokens;
 #[cfg(any(feature = "kubernetes", feature = "shell"))]
 mod turns;
-#[cfg(feature = "kubernetes")]
+#[cfg(any(feature = "http", feature = "kubernetes"))]
 mod upgraded;
 
 pub use api::Problem;
@@ -67,6 +69,8 @@ pub use faults::{Faults, FaultsError};
 pub use forward::{Forward, ForwardError, Origin};
 #[cfg(feature = "kubernetes")]
 pub use front::{FrontConfig, FrontError};
+#[cfg(feature = "http")]
+pub use http_front::{HttpFrontConfig, HttpFrontError};
 pub use node::{Node, Stopped};
 pub use peer::PeerView;
 pub use tokens::{Role, Tokens, TokensError};

@@ -38,6 +38,14 @@ struct ForwardLabels {
     outcome: &'static str,
 }
 
+/// Labels of requests that a front of an HTTP service answers.
+#[cfg(feature = "http")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FrontLabels {
+    front: String,
+    status: u16,
+}
+
 /// Labels of what is lost on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -67,6 +75,8 @@ pub(crate) struct Metrics {
     driver_seconds: Family<DriverKind, Histogram, fn() -> Histogram>,
     dropped: Family<Reason, Counter>,
     forwards: Family<ForwardLabels, Counter>,
+    #[cfg(feature = "http")]
+    fronts: Family<FrontLabels, Counter>,
     rtt: Family<Peer, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
@@ -94,6 +104,8 @@ impl Metrics {
             driver_seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             dropped: Family::default(),
             forwards: Family::default(),
+            #[cfg(feature = "http")]
+            fronts: Family::default(),
             rtt: Family::default(),
         };
         let m = &metrics;
@@ -113,6 +125,8 @@ impl Metrics {
         node.register_with_unit("driver_call", "How long driver calls took", Unit::Seconds, m.driver_seconds.clone());
         node.register("dropped_frames", "Frames given up, by reason", m.dropped.clone());
         node.register("forwards", "HTTP requests to other sites and from them, by outcome", m.forwards.clone());
+        #[cfg(feature = "http")]
+        node.register("http_front_requests", "Requests that fronts of HTTP services answered", m.fronts.clone());
         node.register("peer_rtt_milliseconds", "The last round-trip time to a peer", m.rtt.clone());
         metrics
     }
@@ -145,6 +159,12 @@ impl Metrics {
     /// A request went to another site, or came from one.
     pub(crate) fn forwarded(&self, direction: &'static str, outcome: &'static str) {
         self.forwards.get_or_create(&ForwardLabels { direction, outcome }).inc();
+    }
+
+    /// A front of an HTTP service has answered.
+    #[cfg(feature = "http")]
+    pub(crate) fn front_answered(&self, front: &str, status: u16) {
+        self.fronts.get_or_create(&FrontLabels { front: front.to_owned(), status }).inc();
     }
 
     pub(crate) fn dropped(&self, reason: &'static str) {

@@ -33,6 +33,8 @@ pub struct Node {
     pub(crate) front: Option<(SocketAddr, JoinHandle<()>)>,
     #[cfg(feature = "shell")]
     pub(crate) cheops: Option<(SocketAddr, JoinHandle<()>)>,
+    #[cfg(feature = "http")]
+    pub(crate) http_fronts: Vec<(String, SocketAddr, JoinHandle<()>)>,
 }
 
 impl Node {
@@ -100,6 +102,13 @@ impl Node {
         self.cheops.as_ref().map(|(address, _)| *address)
     }
 
+    /// The fronts of HTTP services by name, and where they serve.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http_fronts(&self) -> std::collections::BTreeMap<&str, SocketAddr> {
+        self.http_fronts.iter().map(|(name, address, _)| (name.as_str(), *address)).collect()
+    }
+
     /// The way of HTTP requests to other sites, and of theirs to services here.
     #[must_use]
     pub fn forward(&self) -> &Forward {
@@ -148,6 +157,10 @@ impl Node {
         #[cfg(feature = "shell")]
         if let Some((_, cheops)) = self.cheops.take() {
             let _ = cheops.await;
+        }
+        #[cfg(feature = "http")]
+        for (_, _, front) in self.http_fronts.drain(..) {
+            let _ = front.await;
         }
         stopped
     }

@@ -62,6 +62,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         Some(cheops) => Some(crate::cheops::listen(cheops, tokens.clone()).await?),
         None => None,
     };
+    #[cfg(feature = "http")]
+    let http_fronts = crate::http_front::listen(&builder.http_fronts).await?;
     let (restore, book) = {
         let store = store.clone();
         tokio::task::spawn_blocking(move || restore(store.as_ref(), doubtful))
@@ -173,6 +175,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     let front = front.map(|front| (front.address(), front.serve(handle.clone())));
     #[cfg(feature = "shell")]
     let cheops = cheops.map(|cheops| (cheops.address(), cheops.serve(handle.clone(), closed.subscribe())));
+    #[cfg(feature = "http")]
+    let http_fronts = http_fronts.into_iter().map(|front| front.serve(handle.clone(), forward.clone())).collect();
     Ok(Node {
         handle,
         api_address,
@@ -182,6 +186,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         front,
         #[cfg(feature = "shell")]
         cheops,
+        #[cfg(feature = "http")]
+        http_fronts,
     })
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a node: serve one site
-    Node(node::Args),
+    Node(Box<node::Args>),
     /// Make identity, network key and configuration for a new site
     Init(init::Args),
     /// Show what Khufu does: several sites on this machine, a partition, and how they agree again

@@ -56,7 +56,7 @@ impl Context {
 pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
     let context = Context { out: Output::new(cli.global.output), global: cli.global };
     match cli.command {
-        Command::Node(args) => node::run(args, &context).await,
+        Command::Node(args) => node::run(*args, &context).await,
         Command::Init(args) => init::run(args, &context),
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Apply(args) => apply::run(args, &context).await,

@@ -3,12 +3,14 @@
 mod cheops;
 mod drivers;
 mod front;
+mod http_fronts;
 mod log;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use khufu_node::{Builder, CheopsError, FrontError, Node, Preset, StartError, Stopped, Tokens};
+use khufu_node::{Builder, CheopsError, FrontError, HttpFrontError, Node, Preset, StartError, Stopped, Tokens};
 use khufu_p2p::Psk;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -74,6 +76,13 @@ pub(crate) struct Args {
     /// Serve it beyond this machine without tokens: whoever gets there can run commands [env: KHUFU_CHEOPS_OPEN]
     #[arg(long)]
     cheops_open: bool,
+    /// Serve a front of this site's HTTP service at URL, for requests with and without a scope; repeatable
+    /// [env: KHUFU_HTTP_FRONTS, with semicolons]
+    #[arg(long, value_name = "NAME=ADDR,URL", value_parser = values::key_value)]
+    http_front: Vec<(String, String)>,
+    /// Serve fronts beyond this machine, too: whoever gets there can ask the services of all sites [env: KHUFU_HTTP_FRONT_OPEN]
+    #[arg(long)]
+    http_front_open: bool,
     /// Find other nodes on the local network by multicast [env: KHUFU_MDNS]
     #[arg(long)]
     mdns: bool,
@@ -113,6 +122,8 @@ impl Args {
             kubernetes_front_key: self.kubernetes_front_key,
             cheops_api: self.cheops_api,
             cheops_open: on(self.cheops_open),
+            http_fronts: pairs(self.http_front),
+            http_front_open: on(self.http_front_open),
             mdns: on(self.mdns),
             allow_faults: on(self.allow_faults),
             open_network: on(self.open_network),
@@ -178,6 +189,7 @@ async fn start(settings: &Settings) -> Result<Node, Failure> {
     if let Some(front) = front::config(settings)? {
         builder = builder.kubernetes_front(front);
     }
+    builder = http_fronts::configs(settings)?.into_iter().fold(builder, Builder::http_front);
     for address in &settings.listen {
         builder = builder.listen(address);
     }
@@ -216,8 +228,9 @@ fn refused(error: StartError) -> Failure {
         | StartError::Store(_)
         | StartError::Network(_)
         | StartError::Front(FrontError::Address { .. })
-        | StartError::Cheops(CheopsError::Address { .. }) => Failure::Refused(message),
-        StartError::Front(_) | StartError::Cheops(_) => Failure::Usage(message),
+        | StartError::Cheops(CheopsError::Address { .. })
+        | StartError::HttpFront(HttpFrontError::Address { .. }) => Failure::Refused(message),
+        StartError::Front(_) | StartError::Cheops(_) | StartError::HttpFront(_) => Failure::Usage(message),
         _ => Failure::Failed(message),
     }
 }
@@ -235,11 +248,17 @@ fn say_where(node: &Node, context: &Context) -> Result<(), Failure> {
     if let Some(cheops) = &cheops {
         json["cheops_api"] = json!(cheops);
     }
+    let fronts: BTreeMap<_, _> =
+        node.http_fronts().into_iter().map(|(name, address)| (name, format!("http://{address}"))).collect();
+    if !fronts.is_empty() {
+        json["http_fronts"] = json!(fronts);
+    }
     context.out.print_item(&json, |_| {
         let api = api.as_deref().unwrap_or("no API");
         let front = front.as_ref().map(|front| format!(", {front} for kubectl")).unwrap_or_default();
         let cheops = cheops.as_ref().map(|cheops| format!(", {cheops} for clients of Cheops")).unwrap_or_default();
-        format!("khufu: site {} serves {api}{front}{cheops}, listens on {}", node.site(), listen.join(" "))
+        let fronts: String = fronts.iter().map(|(name, url)| format!(", {url} for {name}")).collect();
+        format!("khufu: site {} serves {api}{front}{cheops}{fronts}, listens on {}", node.site(), listen.join(" "))
     })?;
     Ok(())
 }
