@@ -6,6 +6,7 @@
 //! `KHUFU_REQUIRE_SERVERS` is set: see [`kubernetes::Programs::required`].
 
 pub mod kubernetes;
+pub mod openstack;
 mod ports;
 mod process;
 mod redis;

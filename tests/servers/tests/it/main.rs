@@ -3,24 +3,31 @@
 mod cluster;
 mod controllers;
 mod ends;
+mod openstack;
 mod redis;
 
 use std::process::Output;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use khufu_test_servers::PATIENCE;
 use khufu_test_servers::kubernetes::Cluster;
 
 /// Looks until something is there.
 #[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same, for at most so long.
+#[track_caller]
+fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
