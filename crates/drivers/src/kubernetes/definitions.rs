@@ -5,8 +5,10 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
+use super::answer;
 use super::kinds::{Kind, is_missing};
 use super::manifest::Key;
+use super::rbac::is_built_in;
 use super::server::{PAGE, Server};
 use crate::DriverError;
 
@@ -28,6 +30,25 @@ pub(super) fn was_served(definition: &Value) -> bool {
 }
 
 impl Server {
+    /// A server that has just started does not serve all of its groups yet, and says nothing of those.
+    ///
+    /// # Errors
+    /// [`DriverError::Unavailable`] until it is ready.
+    pub(super) async fn says_all(&self) -> Result<(), DriverError> {
+        let why = match self.readiness().await {
+            Ok(()) => return Ok(()),
+            // It cannot even be asked.
+            Err(Some(error)) if !matches!(&error, kube::Error::Api(status) if status.code >= 500) => {
+                let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
+                return Err(answer::error(&all, error));
+            }
+            Err(error) => error.map(|error| format!(": {error}")).unwrap_or_default(),
+        };
+        let reason =
+            format!("the API server does not say that it is ready (/readyz), so it may not tell of all kinds yet{why}");
+        Err(DriverError::Unavailable { reason, retry_after: None })
+    }
+
     /// What definitions are.
     async fn definitions(&self) -> Result<Kind, DriverError> {
         let [group, kind] = ["apiextensions.k8s.io", "CustomResourceDefinition"].map(str::to_owned);
@@ -52,6 +73,10 @@ impl Server {
     /// Whether there is a definition of a kind that is not served: then there may be objects of it all the same. A server
     /// that has just started serves them a little later.
     pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
+        self.says_all().await?;
+        if is_built_in(&key.group) {
+            return Ok(false);
+        }
         let definitions = self.definitions().await?;
         let end = format!(".{}", key.group);
         let mut names = self.definitions_called(&definitions, |name| name.ends_with(&end)).await?;

@@ -104,7 +104,10 @@ impl Replicas {
                 Ok(wanted) => (Some(wanted.kind), wanted.key),
                 Err(error) if is_missing(&error) => {
                     let [group, kind, name] = [&object.group, &object.kind, &object.name].map(String::clone);
-                    (None, Key { group, kind, namespace: object.namespace.clone().unwrap_or_default(), name })
+                    let key = Key { group, kind, namespace: object.namespace.clone().unwrap_or_default(), name };
+                    // Of what is defined, and not served now, nobody knows what there is.
+                    self.kind_if_served(&key).await?;
+                    (None, key)
                 }
                 Err(error) => return Err(error),
             };

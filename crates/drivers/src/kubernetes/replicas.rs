@@ -229,10 +229,10 @@ impl Replicas {
         }
     }
 
-    /// An object as it is; none also where its kind is not served any more.
+    /// An object as it is; none also where there is no such kind any more. One that is defined and not served may be there.
     pub(super) async fn live(&self, kind: &Kind, key: &Key) -> Result<Option<Value>, DriverError> {
         match self.server.get(kind, key).await {
-            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) if is_missing(&error) && !self.server.is_defined(key).await? => Ok(None),
             live => live,
         }
     }

@@ -134,13 +134,19 @@ impl Server {
 
     /// Whether the server says that it can serve.
     pub(super) async fn is_ready(&self) -> bool {
-        let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else { return false };
+        self.readiness().await.is_ok()
+    }
+
+    /// The same, and what it says instead, if it says anything.
+    pub(super) async fn readiness(&self) -> Result<(), Option<kube::Error>> {
+        let request = http::Request::get("/readyz").body(Vec::new()).map_err(|_| None)?;
         let client = self.client();
         match tokio::time::timeout(READY_LIMIT, client.request_text(request)).await {
-            Ok(Ok(_)) => true,
+            Ok(Ok(_)) => Ok(()),
             // It answers, and does not tell everybody; but whom it does not know can do nothing there.
-            Ok(Err(kube::Error::Api(status))) => status.code < 500 && status.code != 401,
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 401 => Ok(()),
+            Ok(Err(error)) => Err(Some(error)),
+            Err(_) => Err(None),
         }
     }
 

@@ -87,6 +87,7 @@ impl Server {
     /// The same, once all that is defined is served, or after some time: what is just being defined, and what a server defines
     /// that has just started, is served a moment later.
     async fn settled_kinds(&self) -> Result<(Vec<Kind>, Option<String>), DriverError> {
+        self.says_all().await?;
         let until = Instant::now() + PATIENCE;
         loop {
             let (kinds, missed) = self.all_kinds().await?;

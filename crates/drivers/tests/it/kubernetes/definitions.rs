@@ -92,3 +92,29 @@ async fn which_kind_a_definition_is_of_is_read_in_it() {
     scene.serve(name, true).await;
     assert!(scene.get(name, "w").is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_a_kind_that_has_just_stopped_being_served_is_not_gone() {
+    let Some(scene) = Scene::alone("stopped").await else { return };
+    let (group, name) = ("stopped.example.org", "wells.stopped.example.org");
+    scene.define(group, "Well", "wells");
+    let mut wells = scene.replica("wells");
+    let well = object(&scene, group, "Well");
+    until("the well is made", async || scene.apply(&wells, &well).await.is_ok()).await;
+    (wells.local_id, wells.written) = (Some(format!("Well.{group}/stopped/w")), Some(well));
+    scene.serve(name, false).await;
+    // It has not seen it when it looked through all kinds, and remembers it from a moment ago.
+    let driver = KubernetesDriver::from_kubeconfig(&scene.cluster.kubeconfig(ADMIN), None).await.unwrap();
+    assert!(!driver.delete(&scene.replica("nobody")).await.unwrap_err().is_permanent());
+    scene.serve(name, true).await;
+    until("the well is seen", async || driver.observe(&wells).await.is_ok_and(|seen| seen.exists)).await;
+    scene.serve(name, false).await;
+    // Also where it is one of more than are named.
+    let many = Replica { local_id: Some("*".into()), ..wells.clone() };
+    let looked = [driver.observe(&wells).await, driver.observe(&many).await].map(Result::unwrap_err);
+    for error in [driver.delete(&wells).await.unwrap_err()].into_iter().chain(looked) {
+        assert!(!error.is_permanent() && error.to_string().contains("Well"), "{error}");
+    }
+    scene.serve(name, true).await;
+    until("it is removed", async || driver.delete(&wells).await.is_ok_and(|done| done.output.starts_with("1 "))).await;
+}

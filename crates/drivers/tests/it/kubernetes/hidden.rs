@@ -15,6 +15,8 @@ const EVERY: Duration = Duration::from_secs(1);
 struct Made {
     objects: BTreeMap<String, Value>,
     hidden: bool,
+    /// It has just started: other groups than the first are not told of yet.
+    starting: bool,
 }
 
 type Shared = Arc<Mutex<Made>>;
@@ -42,7 +44,9 @@ impl Made {
         };
         let version = json!({"groupVersion": format!("{GROUP}/v1"), "version": "v1"});
         match (asked.method.as_str(), asked.path.as_str()) {
+            (_, "/readyz") if self.starting => status(500, "InternalError"),
             (_, "/readyz") => (200, json!("ok")),
+            (_, "/apis") if self.starting => (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})),
             (_, "/api") => (200, json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
             (_, "/apis") => {
                 let groups = json!([{"name": GROUP, "versions": [version], "preferredVersion": version}]);
@@ -92,7 +96,7 @@ async fn server(made: Made) -> (Shared, tempfile::TempDir, std::path::PathBuf) {
 
 /// What a server has that has a well of the replicant `web`.
 fn with_well(hidden: bool) -> Made {
-    Made { objects: BTreeMap::from([(path("Well", "deep"), well("deep"))]), hidden }
+    Made { objects: BTreeMap::from([(path("Well", "deep"), well("deep"))]), hidden, starting: false }
 }
 
 /// A server that hides its well; and a driver that has just started.
@@ -173,4 +177,19 @@ async fn what_another_server_has_is_looked_for_there() {
     .await;
     made.lock().unwrap().objects.insert(path("Well", "deep"), well("deep"));
     assert_eq!(driver.delete(&web()).await.unwrap().output, "2 objects removed, 0 left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_just_started_is_not_believed_to_have_nothing() {
+    let (made, _folder, kubeconfig) = server(with_well(false)).await;
+    made.lock().unwrap().starting = true;
+    let driver = KubernetesDriver::hurried(&kubeconfig, 128, EVERY).await.unwrap();
+    let mut named = web();
+    named.local_id = Some(format!("Well.{GROUP}/shop/deep"));
+    for replica in [&web(), &named] {
+        let error = driver.delete(replica).await.unwrap_err();
+        assert!(!error.is_permanent() && error.to_string().contains("/readyz"), "{error}");
+    }
+    made.lock().unwrap().starting = false;
+    until("it is removed", async || driver.delete(&web()).await.is_ok_and(|done| done.output.starts_with("1 "))).await;
 }
