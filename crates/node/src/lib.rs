@@ -28,6 +28,7 @@ mod calls;
 #[cfg(feature = "shell")]
 mod cheops;
 mod clock;
+mod crowd;
 mod disk;
 mod drift;
 mod error;

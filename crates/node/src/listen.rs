@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::crowd::{Crowd, One};
 use crate::patient::Patient;
 
 /// Connections at once; further ones wait in the queue of the operating system.
 const MAX_CONNECTIONS: usize = 512;
+/// Connections at once from one address that is not of this machine; further ones are closed.
+const MAX_OF_ADDRESS: usize = 128;
 /// The most bytes of the headers of a request.
 const MAX_HEADERS: usize = 64 * 1024;
 /// Whoever has said nothing for so long is asked whether he is there.
@@ -44,6 +47,8 @@ pub(crate) struct Listener {
     limits: Limits,
     /// What is served, for the log.
     what: &'static str,
+    /// From where there may be as many as altogether.
+    is_own: fn(IpAddr) -> bool,
 }
 
 /// How a connection that was taken in is served.
@@ -55,14 +60,21 @@ pub(crate) struct Serving {
 
 /// The place of a connection among all, kept as long as anything of it is open.
 #[derive(Debug, Clone)]
-pub(crate) struct Place(#[expect(dead_code, reason = "it is free again when it is dropped")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct Place(
+    #[expect(dead_code, reason = "it is free again when it is dropped")] Arc<(OwnedSemaphorePermit, Option<One>)>,
+);
+
+/// Whether somebody is on this machine: what stands in front of it may have all connections of others.
+fn is_own(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
 
 impl Listener {
     /// Takes the address, and the port that the system chose if it was 0.
     pub(crate) async fn bind(address: SocketAddr, limits: Limits, what: &'static str) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, limits, what })
+        Ok(Self { listener, address, limits, what, is_own })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -79,15 +91,17 @@ impl Listener {
     {
         let (limits, what) = (self.limits, self.what);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let others = Crowd::new(MAX_OF_ADDRESS, MAX_CONNECTIONS);
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
-                accepted = accept(&self.listener, &places) => accepted,
+                accepted = self.accept(&places, &others) => accepted,
                 _ = closed.wait_for(|closed| *closed) => break,
             };
             match accepted {
-                Ok((stream, place)) => {
+                Ok(None) => {}
+                Ok(Some((stream, place))) => {
                     connections.spawn(serve(stream, place, Serving { limits, closed: closed.clone(), what }));
                 }
                 Err(error) => {
@@ -104,16 +118,27 @@ impl Listener {
             connections.shutdown().await;
         }
     }
-}
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    // Who has gone without a word is noticed, also where nothing is sent: in streams of events, and in other protocols.
-    let alive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    SockRef::from(&stream).set_tcp_keepalive(&alive)?;
-    Ok((stream, Place(Arc::new(place))))
+    /// The next connection; none if that address has as many as it may have.
+    async fn accept(&self, places: &Arc<Semaphore>, others: &Crowd) -> io::Result<Option<(TcpStream, Place)>> {
+        let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = self.listener.accept().await?;
+        let one = match (self.is_own)(peer.ip()) {
+            true => None,
+            false => match others.enter(Some(peer.ip())) {
+                Some(one) => Some(one),
+                None => {
+                    tracing::debug!(address = %peer.ip(), "has as many connections to {} as it may have", self.what);
+                    return Ok(None);
+                }
+            },
+        };
+        stream.set_nodelay(true)?;
+        // Who has gone without a word is noticed, also where nothing is sent: in streams of events, and in other protocols.
+        let alive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        SockRef::from(&stream).set_tcp_keepalive(&alive)?;
+        Ok(Some((stream, Place(Arc::new((place, one))))))
+    }
 }
 
 impl Serving {
@@ -147,6 +172,73 @@ impl Serving {
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection to {what} ended badly");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { headers: Duration::from_secs(60), unread: Duration::from_secs(60), grace: Duration::from_secs(1) };
+
+    /// A connection from an address of this machine, and whether it is closed at once.
+    async fn connect(to: SocketAddr, number: u8) -> (TcpStream, bool) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, number), 0).into()).unwrap();
+        let mut stream = socket.connect(to).await.unwrap();
+        // Whoever is taken in is greeted.
+        let is_closed = stream.read_u8().await.is_err();
+        (stream, is_closed)
+    }
+
+    async fn listening(is_own: fn(IpAddr) -> bool) -> (SocketAddr, watch::Sender<bool>) {
+        let mut listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), LIMITS, "a test").await.unwrap();
+        listener.is_own = is_own;
+        let (address, closed) = (listener.address(), watch::Sender::new(false));
+        let serve = |mut stream: TcpStream, place: Place, _: Serving| async move {
+            tokio::io::AsyncWriteExt::write_u8(&mut stream, 1).await.unwrap();
+            // It is held until the client goes.
+            while stream.read_u8().await.is_ok() {}
+            drop(place);
+        };
+        tokio::spawn(listener.serve(closed.subscribe(), serve));
+        (address, closed)
+    }
+
+    #[tokio::test]
+    async fn one_address_has_not_all_connections() {
+        let (address, _closed) = listening(|_| false).await;
+        let mut all = Vec::new();
+        for _ in 0..MAX_OF_ADDRESS {
+            let (stream, is_closed) = connect(address, 1).await;
+            assert!(!is_closed);
+            all.push(stream);
+        }
+        assert!(connect(address, 1).await.1, "it has as many as it may have");
+        assert!(!connect(address, 2).await.1, "another has not");
+        all.truncate(MAX_OF_ADDRESS / 2);
+        // Its places are free as soon as it is seen that they are not used any more.
+        while connect(address, 1).await.1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn this_machine_may_have_more() {
+        let (address, _closed) = listening(is_own).await;
+        let mut all = Vec::new();
+        for _ in 0..=MAX_OF_ADDRESS {
+            let (stream, is_closed) = connect(address, 1).await;
+            assert!(!is_closed);
+            all.push(stream);
         }
     }
 }

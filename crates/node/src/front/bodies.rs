@@ -1,9 +1,8 @@
 //! What comes in of writes: so many at once, and so many bytes. Whom the API server does not know has little of both, and
 //! that apart from all others, so that nobody without credentials can keep those out who have some.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
@@ -13,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::answer::Refusal;
 use super::pass::{self, MAX_WRITE};
 use super::{Front, who};
+use crate::crowd::{Crowd, One};
 
 /// Writes that come in at once of those whom the API server knows, and the bytes of all that are under way, in KiB.
 const MAX_KNOWN: usize = 224;
@@ -34,7 +34,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 pub(super) struct Bodies {
     places: Semaphore,
     room: Arc<Semaphore>,
-    strangers: Strangers,
+    strangers: Crowd,
 }
 
 impl Default for Bodies {
@@ -42,7 +42,7 @@ impl Default for Bodies {
         Self {
             places: Semaphore::new(MAX_KNOWN),
             room: Arc::new(Semaphore::new(MAX_KNOWN_KIB)),
-            strangers: Strangers::default(),
+            strangers: Crowd::new(MAX_OF_ADDRESS, MAX_STRANGERS),
         }
     }
 }
@@ -52,7 +52,7 @@ pub(super) enum Held {
     /// The room for it.
     Known(#[expect(dead_code, reason = "it is free again when it is dropped")] OwnedSemaphorePermit),
     /// The place of somebody who is not known.
-    Stranger(#[expect(dead_code, reason = "it is free again when it is dropped")] Stranger),
+    Stranger(#[expect(dead_code, reason = "it is free again when it is dropped")] One),
 }
 
 /// Reads what is to be written, once there is room for it.
@@ -73,7 +73,8 @@ pub(super) async fn read(
         return Ok((pass::whole(body, KNOWN).await?, Held::Known(room)));
     }
     let too_many = "many writes come in from whom the API server does not know, and it does not know who asks";
-    let stranger = bodies.strangers.enter(peer).ok_or_else(|| Refusal::too_many(too_many))?;
+    let stranger =
+        bodies.strangers.enter(peer.map(|Peer(address)| address)).ok_or_else(|| Refusal::too_many(too_many))?;
     Ok((pass::whole(body, STRANGER).await?, Held::Stranger(stranger)))
 }
 
@@ -84,74 +85,10 @@ fn kib(headers: &HeaderMap) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
-/// How many there are from each address.
-#[derive(Debug, Clone, Default)]
-struct Strangers(Arc<Mutex<BTreeMap<Option<IpAddr>, usize>>>);
-
-/// One of them.
-#[derive(Debug)]
-pub(super) struct Stranger {
-    all: Strangers,
-    network: Option<IpAddr>,
-}
-
-/// The addresses of which one may have any: of the newer kind, everybody is given 2⁶⁴.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        address => address,
-    }
-}
-
-impl Strangers {
-    /// One more, if there may be.
-    fn enter(&self, peer: Option<Peer>) -> Option<Stranger> {
-        let network = peer.map(|Peer(address)| network(address));
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = counts.get(&network).copied().unwrap_or_default();
-        if here >= MAX_OF_ADDRESS || counts.values().sum::<usize>() >= MAX_STRANGERS {
-            return None;
-        }
-        counts.insert(network, here + 1);
-        Some(Stranger { all: self.clone(), network })
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.network);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn peer(address: &str) -> Option<Peer> {
-        Some(Peer(address.parse().unwrap()))
-    }
-
-    #[test]
-    fn strangers_have_few_places_and_fewer_from_one_address() {
-        let strangers = Strangers::default();
-        let mut inside: Vec<_> = (0..MAX_OF_ADDRESS).map(|_| strangers.enter(peer("192.0.2.1")).unwrap()).collect();
-        assert!(strangers.enter(peer("192.0.2.1")).is_none());
-        assert!(strangers.enter(peer("::ffff:192.0.2.1")).is_none(), "it is the same");
-        for number in 0..MAX_STRANGERS - MAX_OF_ADDRESS {
-            inside.push(strangers.enter(peer(&format!("2001:db8:0:{:x}::{number}", number / 3))).unwrap());
-        }
-        assert!(strangers.enter(peer("192.0.2.2")).is_none(), "there are as many as there may be");
-        drop(inside);
-        assert!(strangers.0.lock().unwrap().is_empty());
-        assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::ffff:1".parse().unwrap()));
-    }
 
     #[test]
     fn what_does_not_say_how_long_it_is_may_be_as_long_as_any() {
