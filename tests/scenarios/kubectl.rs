@@ -2,9 +2,12 @@
 
 mod apart;
 mod asked;
+mod between;
 mod defaults;
 mod drift;
 mod guarded;
+mod interrupted;
+mod protobuf;
 mod refused;
 mod rough;
 mod server_side;

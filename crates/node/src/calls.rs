@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::holds::Holds;
 use crate::metrics::{DriverLabels, Metrics};
 
 /// The drivers of a node, and what they are doing. Dropping it breaks their work off.
@@ -20,14 +21,21 @@ pub(crate) struct Calls {
     limit: Duration,
     metrics: Metrics,
     inputs: UnboundedSender<Input>,
+    holds: Holds,
     tasks: JoinSet<()>,
     running: usize,
     closed: bool,
 }
 
 impl Calls {
-    pub(crate) fn new(drivers: Registry, limit: Duration, metrics: Metrics, inputs: UnboundedSender<Input>) -> Self {
-        Self { drivers, limit, metrics, inputs, tasks: JoinSet::new(), running: 0, closed: false }
+    pub(crate) fn new(
+        drivers: Registry,
+        limit: Duration,
+        metrics: Metrics,
+        inputs: UnboundedSender<Input>,
+        holds: Holds,
+    ) -> Self {
+        Self { drivers, limit, metrics, inputs, holds, tasks: JoinSet::new(), running: 0, closed: false }
     }
 
     /// Breaks off what drivers are doing.
@@ -44,12 +52,14 @@ impl Calls {
         }
         self.running += 1;
         let (inputs, metrics, limit) = (self.inputs.clone(), self.metrics.clone(), self.limit);
+        let holds = self.holds.clone();
         let driver = self.drivers.get(&kind).cloned();
         let name = name_of(&work);
         let operation = operation_of(&work);
         let span =
             tracing::info_span!("driver", %kind, call = name, replicant = %replica.id, site = %replica.site, operation);
         let task = async move {
+            holds.free(&replica.id).await;
             let started = Instant::now();
             let result = match driver {
                 Some(driver) => within(limit, driver, replica, work).await,

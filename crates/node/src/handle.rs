@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::events::{Cursor, EventLog, Events};
 use crate::faults::{Faults, FaultsError, Switch};
+#[cfg(feature = "kubernetes")]
+use crate::holds::{Held, Holds};
 use crate::metrics::Metrics;
 use crate::{PeerView, Stopped};
 
@@ -49,6 +51,9 @@ pub(crate) struct Inner {
     pub(crate) faults: Option<Switch>,
     pub(crate) registry: Registry,
     pub(crate) drivers: khufu_drivers::Registry,
+    /// The replicas that drivers leave alone now.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) holds: Holds,
     pub(crate) metrics: Metrics,
     /// Where the node can be reached, with its peer id.
     pub(crate) addresses: watch::Receiver<Vec<String>>,
@@ -248,6 +253,12 @@ impl Handle {
             () = keep => {}
             _ = closed.wait_for(|closed| *closed) => {}
         }
+    }
+
+    /// Keeps the driver from a replica until what is given is dropped.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn hold(&self, replicant: ReplicantId) -> Held {
+        self.0.holds.hold(replicant)
     }
 
     /// Has the engine look at a replica. False once the node stops.

@@ -41,6 +41,7 @@ mod handle;
 mod headers;
 #[cfg(feature = "http")]
 mod http_front;
+mod holds;
 mod keys;
 mod list_keys;
 mod listen;

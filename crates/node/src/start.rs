@@ -20,6 +20,7 @@ use crate::events::EventLog;
 use crate::faults::Switch;
 use crate::forward::Forward;
 use crate::handle::{Handle, Inner};
+use crate::holds::Holds;
 use crate::keys::NodeKeys;
 use crate::metrics::Metrics;
 use crate::runner::{Runner, State};
@@ -117,6 +118,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     let closed = watch::Sender::new(false);
     let (addresses, addresses_of_handle) = watch::channel(Vec::new());
     let disk = Disk::start(store, doubtful, metrics.clone(), inputs.clone()).map_err(StartError::Thread)?;
+    let holds = Holds::default();
     let handle = Handle::new(Inner {
         site,
         node,
@@ -128,11 +130,13 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
         faults: builder.allow_faults.then(Switch::default),
         registry,
         drivers: registry_of_drivers.clone(),
+        #[cfg(feature = "kubernetes")]
+        holds: holds.clone(),
         metrics: metrics.clone(),
         addresses: addresses_of_handle.clone(),
         listens,
     });
-    let calls = Calls::new(registry_of_drivers, builder.driver_timeout, metrics, inputs);
+    let calls = Calls::new(registry_of_drivers, builder.driver_timeout, metrics, inputs, holds);
     let runner = Runner {
         engine,
         clock,

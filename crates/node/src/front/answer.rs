@@ -26,11 +26,13 @@ pub(super) struct Refusal {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) causes: Vec<Value>,
+    /// Nothing was done, and it can be asked for again after so many seconds.
+    pub(super) again: Option<u32>,
 }
 
 impl Refusal {
     pub(super) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), causes: Vec::new() }
+        Self { code, reason, message: message.into(), causes: Vec::new(), again: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -55,7 +57,12 @@ impl Refusal {
 
     /// Later, it may be possible.
     pub(super) fn too_many(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+        Self { again: Some(1), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) }
+    }
+
+    /// The API server has no time.
+    pub(super) fn later(message: impl Into<String>) -> Self {
+        Self { again: Some(1), ..Self::busy(message) }
     }
 
     /// The API server cannot be asked.
@@ -91,8 +98,8 @@ impl Refusal {
             status["details"] = json!({"causes": self.causes});
         }
         let mut response = json_answer(self.code, &status);
-        if self.code == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.again {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

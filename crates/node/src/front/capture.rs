@@ -16,15 +16,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::answer::{Body, Refusal, boxed};
 use super::difference::overlay;
 use super::edit::{Changed, elsewhere};
+use super::hangup::Begun;
 use super::here;
 use super::kept::{Telling, Written};
 use super::keys::Keys;
 use super::marks::{self, SCOPE, annotation};
 use super::place::{Named, Place, find};
-use super::take::{self, Taken};
+use super::rest::{Outcome, Rest};
 use super::target::{Target, Verb, parameters, with_parameter};
 use super::upstream::{Answer, Question};
-use super::{Front, delete, edit, id, pass, policy, remembered, scope, wanted};
+use super::{Front, delete, edit, id, pass, policy, protobuf, remembered, scope, wanted};
 
 /// What an apply is sent as.
 pub(super) const APPLY: &str = "application/apply-patch+yaml";
@@ -46,6 +47,8 @@ pub(super) struct Captured {
     pub(super) body: Bytes,
     /// Its place among those under way.
     pub(super) place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whether it has begun to change anything.
+    pub(super) begun: Begun,
 }
 
 /// JSON.
@@ -85,7 +88,7 @@ impl Captured {
     }
 
     /// The type of what was sent, without its parameters.
-    fn content_type(&self) -> &str {
+    pub(super) fn content_type(&self) -> &str {
         let text = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         text.split(';').next().unwrap_or_default().trim()
     }
@@ -100,6 +103,12 @@ impl Captured {
         let mut sent = self.read()?;
         sent.iter_mut().for_each(marks::tidy);
         Ok(sent)
+    }
+
+    /// What was sent, or if it cannot be read here, what it says of itself.
+    pub(super) fn headline(&self, sent: Option<&Value>) -> Option<Value> {
+        let is_protobuf = self.content_type() == protobuf::PROTOBUF;
+        sent.cloned().or_else(|| is_protobuf.then(|| protobuf::headline(&self.body)).flatten())
     }
 
     /// JSON or YAML.
@@ -226,15 +235,16 @@ fn only_ours(status: &Value) -> bool {
 /// A new object, or one that only the replicant is new of.
 async fn create(front: &Front, captured: &Captured) -> Result<Response<Body>, Refusal> {
     let sent = captured.sent()?;
+    let headline = captured.headline(sent.as_ref());
     let named =
-        sent.as_ref().map_or_else(|| marks::may_be_in(&captured.body), |sent| annotation(sent, SCOPE).is_some());
-    let name = sent.as_ref().and_then(|sent| sent.pointer("/metadata/name")).and_then(Value::as_str);
+        headline.as_ref().map_or_else(|| marks::may_be_in(&captured.body), |sent| annotation(sent, SCOPE).is_some());
+    let name = headline.as_ref().and_then(|sent| sent.pointer("/metadata/name")).and_then(Value::as_str);
     let turn = Target { name: name.map(str::to_owned), ..captured.target.clone() }.turn();
     let _turn = match turn {
         Some(object) => Some(front.turns.take(object).await?),
         None => None,
     };
-    let is_meant = named || captured.scope.is_some() || is_asked_for(front, captured, sent.as_ref()).await?;
+    let is_meant = named || captured.scope.is_some() || is_asked_for(front, captured, headline.as_ref()).await?;
     if is_meant { new(front, captured, sent).await } else { front.pass_on(captured).await }
 }
 
@@ -412,15 +422,17 @@ pub(super) async fn adopt_or_make(
         let [live, after] = [live, &after].map(|object| wanted::elsewhere(&marks::others_own(object), &[]));
         Written { fields: remembered::differing(&live, &after, keys(&policy)), after }
     });
-    if let (Some(live), true) = (live, is_new) {
+    // What the write takes out of an object that is to be adopted: the driver leaves what others have set.
+    let rest = live.filter(|_| is_new).map(|live| Rest { live, after: &after, keys: keys(&policy), taking: None });
+    if let Some(rest) = &rest {
         front.may_keep(captured, &put, &policy).await?;
-        match take::without_what_goes(front, captured, live, &after).await? {
-            Taken::Done => {}
-            Taken::Moved => return Err(Refusal::conflict("somebody else has written in between: try again")),
-            Taken::Refused(answer) => return Ok(answer),
+        match rest.tried(front, captured).await? {
+            Outcome::Done => {}
+            Outcome::Moved => return Err(Refusal::conflict("somebody else has written in between: try again")),
+            Outcome::Refused(answer) => return Ok(answer.pass()),
         }
     }
-    front.keep(captured, put, &policy, Telling { tried, path, warnings, written }).await
+    front.keep(captured, put, &policy, rest, Telling { tried, path, warnings, written, left: None }).await
 }
 
 /// What must not stand as it is in a segment of a path.

@@ -15,7 +15,7 @@ use super::place::{Named, Place};
 use super::settled::{Settled, now_ms};
 use super::target::{Target, is_true, parameters, with_parameter};
 use super::upstream::{Answer, Question};
-use super::{Front, annotate, who};
+use super::{Front, annotate, protobuf, who};
 
 /// The most objects that are deleted one by one for one request.
 const MAX_OBJECTS: usize = 10_000;
@@ -62,11 +62,16 @@ fn plain() -> Map<String, Value> {
 impl Said {
     fn read(captured: &Captured) -> Result<Self, Refusal> {
         if !captured.body.is_empty() {
+            if captured.content_type() == protobuf::PROTOBUF {
+                let wrong = || Refusal::bad_request("the options of the deletion cannot be read as protobuf");
+                return protobuf::delete_options(&captured.body).map(Self).ok_or_else(wrong);
+            }
             return match captured.sent()? {
                 Some(Value::Object(options)) => Ok(Self(options)),
                 Some(_) => Err(Refusal::bad_request("a deletion is told its options as an object")),
                 None => {
-                    let words = "the options of a deletion of what is a replicant's are read as JSON or YAML only";
+                    let words =
+                        "the options of a deletion of what is a replicant's are read as JSON, YAML or protobuf only";
                     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", words))
                 }
             };
@@ -221,6 +226,7 @@ async fn remove(
     mut own: Own,
 ) -> Result<(), Refusal> {
     let who = who::of(front, &captured.headers).await;
+    captured.begun.begin()?;
     let (events, since) = (front.handle.follow(None), now_ms());
     let mut tries = 0;
     while let Err(refusal) = ask_for(front, &who, said, &own).await {
@@ -325,6 +331,7 @@ pub(super) async fn delete_all(front: &Front, captured: &Captured) -> Result<Res
         if let Some(refused) = delete_listed(front, captured, &said, listed, named).await? {
             return Ok(refused);
         }
+        captured.begun.end()?;
     }
     let others = format!("!{}", khufu_drivers::kubernetes::LABEL);
     let selector = match parameters(&captured.query, "labelSelector").next().filter(|selector| !selector.is_empty()) {
@@ -426,6 +433,7 @@ mod tests {
             scope: None,
             body,
             place: Default::default(),
+            begun: Default::default(),
         }
     }
 
@@ -470,7 +478,8 @@ mod tests {
             captured.headers.insert("content-type", HeaderValue::from_static(kind));
             Said::read(&captured).unwrap_err().code.as_u16()
         };
-        assert_eq!(refused("k8s", "application/vnd.kubernetes.protobuf"), 415);
+        assert_eq!(refused("k8s", "application/cbor"), 415);
+        assert_eq!(refused("k8s", protobuf::PROTOBUF), 400);
         assert_eq!(refused("{", "application/json"), 400);
         assert_eq!(refused("[]", "application/json"), 400);
     }

@@ -16,10 +16,12 @@ use super::kept::{Telling, Written};
 use super::keys::Keys;
 use super::marks::{self, SCOPE, annotation};
 use super::place::{Named, Place};
+use super::rest::{Outcome, Rest};
 use super::settled::Settled;
-use super::take::{Taken, Taking};
+use super::steps::Steps;
+use super::take::Taking;
 use super::target::{Verb, is_set};
-use super::{Front, delete, named, policy, remembered, removed, scope, wanted};
+use super::{Front, delete, named, policy, remembered, scope, steps, wanted};
 
 /// The manager under which kubectl applies unless it is told another.
 const KUBECTL: &str = "kubectl";
@@ -82,8 +84,9 @@ async fn make(front: &Front, captured: &Captured) -> Result<Response<Body>, Refu
         return front.pass_on(captured).await;
     }
     let sent = captured.sent()?;
-    let is_meant = captured.scope.is_some() || sent.as_ref().is_some_and(|sent| annotation(sent, SCOPE).is_some());
-    if is_meant || is_asked_for(front, captured, sent.as_ref()).await? {
+    let headline = captured.headline(sent.as_ref());
+    let is_meant = captured.scope.is_some() || headline.as_ref().is_some_and(|sent| annotation(sent, SCOPE).is_some());
+    if is_meant || is_asked_for(front, captured, headline.as_ref()).await? {
         return new(front, captured, sent).await;
     }
     front.pass_on(captured).await
@@ -145,7 +148,8 @@ async fn change(
     place: &Place,
 ) -> Result<Option<Response<Body>>, Refusal> {
     let sent = captured.sent()?;
-    let version = sent.as_ref().and_then(|sent| sent.pointer("/metadata/resourceVersion")).and_then(Value::as_str);
+    let headline = captured.headline(sent.as_ref());
+    let version = headline.as_ref().and_then(|sent| sent.pointer("/metadata/resourceVersion")).and_then(Value::as_str);
     if version.is_some_and(|version| !version.is_empty()) && !is_made(front.handle.site(), view) {
         let message = format!(
             "the last edit of {} has not been made here yet, so nothing that was read here is the newest: try again, or write \
@@ -189,18 +193,22 @@ async fn change(
     let [before, now] = [live, &after].map(|object| wanted::elsewhere(&cleaned(object), &asked));
     let mut changed = Changed { before, after: now, object: object.clone() };
     let is_whole = captured.verb == Verb::Update;
+    let steps = match &sent {
+        Some(Value::Array(patch)) if !scale => steps::read(patch, live, &changed.after, &object, keys(&view.policy)),
+        _ => Steps::default(),
+    };
     let carried = match &sent {
         Some(sent) if is_whole => Some(wanted::whole(sent, &after)),
-        Some(Value::Array(patch)) if !scale => removed::read(patch, live),
+        Some(Value::Array(_)) => steps.removed,
         sent => sent.clone().filter(|sent| sent.is_object() && !scale),
     };
-    let named = named::of(captured, sent.as_ref(), &changed.after, &object, keys(&view.policy));
+    let named = named::of(captured, sent.as_ref(), &changed.after, steps.named);
     changed.carry(captured, carried.as_ref(), named.as_ref(), view)?;
     object = changed.object;
     // What people say is kept as well: it is shown to them again.
     let kept = place.get(&view.desired).cloned().unwrap_or_default();
     let said = marks::newly_said(&after, &[live, &kept]);
-    let unsaid = match (&sent, captured.verb) {
+    let unsaid = match (&headline, captured.verb) {
         (Some(sent), Verb::Update) => marks::left_out(sent, &kept),
         // What he had applied himself is gone already.
         (Some(_), Verb::Patch) if captured.is_apply() => marks::no_more(&object, &kept),
@@ -214,7 +222,7 @@ async fn change(
     policy::edit(&mut policy, &said)?;
     let policy_edited = policy != view.policy;
     let mut warnings = elsewhere(captured, view);
-    warnings.extend(sent.as_ref().and_then(|sent| policy::not_so(sent, &said, view)));
+    warnings.extend(headline.as_ref().and_then(|sent| policy::not_so(sent, &said, view)));
     let scope = said.get(SCOPE).and_then(Value::as_str).map(str::to_owned);
     let scope = scope.filter(|scope| !scope::is_same(scope, &view.scope));
     if *place != Place::All && (policy_edited || scope.is_some()) {
@@ -250,13 +258,22 @@ async fn change(
     let touched = remembered::differing(&before_it, &after_it, Keys::default());
     // Where something of this site stands above what is asked for, it stays.
     let stands_above = view.overrides.contains_key(front.handle.site()) || !view.operations.is_empty();
-    let taking = Taking { view, policy: &policy, was: &kept, wanted: &object, live, after: &after, touched: &touched };
-    if !stands_above && !leaves && taking.is_needed() {
+    let taking = Taking { view, policy: &policy, was: &kept, wanted: &object, live, touched: &touched };
+    let is_taken = !stands_above && !leaves && taking.is_needed();
+    let rest = Rest { live, after: &after, keys: keys(&policy), taking: Some(taking) };
+    let rest = is_taken.then_some(rest);
+    if let Some(rest) = &rest {
         front.may_keep(captured, &put, &policy).await?;
-        match taking.take(front, captured).await? {
-            Taken::Done => {}
-            Taken::Moved => return Ok(None),
-            Taken::Refused(answer) => return Ok(Some(answer)),
+        let outcome = if is_asked_for {
+            captured.begun.begin()?;
+            rest.alone(front, captured).await?
+        } else {
+            rest.tried(front, captured).await?
+        };
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Moved => return Ok(None),
+            Outcome::Refused(answer) => return Ok(Some(answer.pass())),
         }
     }
     let telling = Telling {
@@ -267,11 +284,12 @@ async fn change(
             fields: remembered::differing(&before_it, &after_it, keys(&view.policy)),
             after: after_it,
         }),
+        left: None,
     };
     if is_asked_for {
         return front.tell(captured, view, Settled::Applied, telling).await.map(Some);
     }
-    front.keep(captured, put, &policy, telling).await.map(Some)
+    front.keep(captured, put, &policy, rest, telling).await.map(Some)
 }
 
 /// Whether a site has made what is asked for now.
@@ -434,6 +452,7 @@ mod tests {
                 scope: None,
                 body: Bytes::from(sent.to_string()),
                 place: Default::default(),
+                begun: Default::default(),
             };
             let before = map(object["data"].clone());
             let mut changed = Changed { before, after: map(after), object: object.clone() };

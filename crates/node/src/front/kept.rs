@@ -12,6 +12,7 @@ use super::answer::{Body, Refusal, json_answer, warn};
 use super::capture::Captured;
 use super::keys::Keys;
 use super::remembered::{self, Fields};
+use super::rest::Rest;
 use super::settled::{Settled, now_ms};
 use super::upstream::{Answer, Question};
 use super::{annotate, marks, who};
@@ -25,6 +26,8 @@ pub(super) struct Telling<'a> {
     pub(super) warnings: Vec<String>,
     /// What was changed of an object that was there.
     pub(super) written: Option<Written>,
+    /// What the API server says to what is left to be done of the write, where it does not do it.
+    pub(super) left: Option<String>,
 }
 
 /// What a write has changed.
@@ -43,25 +46,35 @@ impl Written {
 }
 
 impl Front {
-    /// Makes an edit, waits for this site, and tells what came of it.
+    /// Makes an edit, does here what the driver would not do of it, waits for this site, and tells what came of it. The edit
+    /// comes first: from then on it is known to all sites, whatever happens here, and no error is told.
     pub(super) async fn keep(
         &self,
         captured: &Captured,
         put: Put,
         policy: &Policy,
-        telling: Telling<'_>,
+        rest: Option<Rest<'_>>,
+        mut telling: Telling<'_>,
     ) -> Result<Response<Body>, Refusal> {
         self.may_keep(captured, &put, policy).await?;
         let who = who::of(self, &captured.headers).await;
+        captured.begun.begin()?;
         let (events, since, id) = (self.handle.follow(None), now_ms(), put.id.clone());
+        // The driver would be refused what is about to be taken.
+        let held = rest.is_some().then(|| self.handle.hold(id.clone()));
         let view = match self.handle.request(who, Request::Put(put)).await? {
             Said::Created(view) | Said::Replicant(view) => view,
             _ => return Err(Refusal::busy("the node has answered something else")),
         };
+        if let Some(rest) = rest {
+            telling.left = rest.after_edit(self, captured).await;
+        }
+        drop(held);
         captured.leave_place();
-        let settled = self.settled(&id, events, since, None).await?;
+        let settled = self.settled(&id, events, since, None).await;
+        let settled = settled.unwrap_or_else(|refusal| Settled::Late(refusal.message));
         // How it has gone here and elsewhere is known better now.
-        let view = self.view(&id).await?.unwrap_or(view);
+        let view = self.view(&id).await.ok().flatten().unwrap_or(view);
         self.tell(captured, &view, settled, telling).await
     }
 
@@ -81,7 +94,7 @@ impl Front {
         settled: Settled,
         telling: Telling<'_>,
     ) -> Result<Response<Body>, Refusal> {
-        let Telling { tried, path, mut warnings, written } = telling;
+        let Telling { tried, path, mut warnings, written, left } = telling;
         let site = self.handle.site();
         // It is accepted, and is so elsewhere, or will be: an error would be taken for nothing having been done.
         let (status, warning) = match settled {
@@ -103,6 +116,10 @@ impl Front {
             }
         };
         warnings.extend(warning);
+        let is_left = left.is_some();
+        warnings.extend(
+            left.map(|words| format!("{} is kept, and what others have set here is not taken: {words}", view.id)),
+        );
         let mut response = match status {
             None => {
                 let (live, now) = self.live(captured, &path, tried, view).await?;
@@ -122,6 +139,9 @@ impl Front {
         for warning in &warnings {
             warn(response.headers_mut(), warning);
         }
+        if is_left {
+            *response.status_mut() = StatusCode::ACCEPTED;
+        }
         Ok(response)
     }
 
@@ -136,7 +156,10 @@ impl Front {
         let accept = captured.headers.get(hyper::http::header::ACCEPT).cloned();
         let question =
             Question { method: Method::GET, path: path.to_owned(), from: &captured.headers, body: None, accept };
-        let mut answer = self.upstream.ask(question).await?;
+        // It is done: an error would be taken for nothing having been done.
+        let Ok(mut answer) = self.upstream.ask(question).await else {
+            return Ok((shown(tried, tried.status, view), Value::Null));
+        };
         if answer.status == StatusCode::NOT_FOUND {
             let message = format!(
                 "{} is kept, and the object is not at {}: somebody has removed it past Khufu. Apply it again to have it made again",
@@ -176,7 +199,8 @@ impl Front {
             body: Some((super::capture::json_type(), review.to_string().into())),
             accept: None,
         });
-        Ok(answer.await?.json().pointer("/status/allowed") == Some(&Value::Bool(true)))
+        let answer = answer.await.and_then(Answer::or_later)?;
+        Ok(answer.json().pointer("/status/allowed") == Some(&Value::Bool(true)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! By which field the elements of a list are told apart.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 /// The fields that are tried, in this order, after those that a policy names.
@@ -11,10 +13,9 @@ const LIST_KEYS: [&str; 9] =
 pub(super) struct Keys<'a>(pub(super) &'a [String]);
 
 fn tells_apart(list: &[Value], key: &str) -> bool {
-    let values: Vec<_> = list.iter().map(|element| element.get(key)).collect();
-    let scalar = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
-    values.iter().all(|value| value.is_some_and(scalar))
-        && values.iter().enumerate().all(|(at, value)| values.iter().skip(at + 1).all(|other| other != value))
+    let scalar = |value: &&Value| value.is_string() || value.is_number() || value.is_boolean();
+    let mut seen = BTreeSet::new();
+    list.iter().all(|element| element.get(key).filter(scalar).is_some_and(|value| seen.insert(value.to_string())))
 }
 
 impl<'a> Keys<'a> {

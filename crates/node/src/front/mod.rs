@@ -12,6 +12,7 @@ mod capture;
 mod delete;
 mod difference;
 mod edit;
+mod hangup;
 mod headers;
 mod here;
 mod id;
@@ -22,11 +23,13 @@ mod named;
 mod pass;
 mod place;
 mod policy;
+mod protobuf;
 mod remembered;
-mod removed;
+mod rest;
 mod scope;
 mod server;
 mod settled;
+mod steps;
 mod take;
 mod target;
 mod tls;
@@ -171,11 +174,11 @@ struct Front {
 }
 
 impl Front {
-    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         self.answer(request).await.unwrap_or_else(|refusal| refusal.response())
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let path = request.uri().path().to_owned();
         if !path.starts_with('/') || request.method() == Method::CONNECT {
             return Err(Refusal::bad_request("a path is wanted"));
@@ -208,7 +211,7 @@ impl Front {
 
     /// A write: it is read before anything is kept free for it.
     async fn write(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         target: Target,
         verb: Verb,
@@ -217,20 +220,33 @@ impl Front {
     ) -> Result<Response<Body>, Refusal> {
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<bodies::Peer>().copied();
-        let (body, _held) = bodies::read(self, &parts.headers, peer, body).await?;
-        let method = parts.method.clone();
-        let place = Mutex::default();
-        let turn = target.turn();
-        let write = capture::Captured { target, verb, method, query, headers: parts.headers, scope, body, place };
+        let (body, held) = bodies::read(self, &parts.headers, peer, body).await?;
+        let begun = hangup::Begun::default();
+        let write = capture::Captured {
+            target,
+            verb,
+            method: parts.method,
+            query,
+            headers: parts.headers,
+            scope,
+            body,
+            place: Mutex::default(),
+            begun: begun.clone(),
+        };
         if verb == Verb::Patch && is_dry(&write.query) {
             return annotate::tried(self, &write).await;
         }
-        let _turn = match turn {
-            Some(object) => Some(self.turns.take(object).await?),
-            None => None,
+        let front = self.clone();
+        let write = async move {
+            let _held = held;
+            let _turn = match write.target.turn() {
+                Some(object) => Some(front.turns.take(object).await?),
+                None => None,
+            };
+            write.take_place(&front.places).await?;
+            capture::capture(&front, write).await
         };
-        write.take_place(&self.places).await?;
-        capture::capture(self, write).await
+        hangup::carry_out(begun, write).await
     }
 
     /// What a path means as a scope: the first of these texts that has a meaning.

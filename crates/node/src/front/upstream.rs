@@ -59,6 +59,17 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// The same, unless it says that it has no time to answer.
+    pub(super) fn or_later(self) -> Result<Self, Refusal> {
+        if self.status != StatusCode::TOO_MANY_REQUESTS && !self.status.is_server_error() {
+            return Ok(self);
+        }
+        let later = Refusal::later(format!("the API server of this site has no time to answer: {}", self.status));
+        // As long as it says, if it says so.
+        let seconds = self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(Refusal { again: seconds.or(later.again), ..later })
+    }
+
     /// The same for whoever asked.
     pub(super) fn pass(self) -> Response<Body> {
         let mut response = Response::new(boxed(Full::new(self.body)));

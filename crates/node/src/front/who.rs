@@ -12,12 +12,14 @@ use tokio::sync::Semaphore;
 
 use super::Front;
 use super::answer::Refusal;
-use super::upstream::Question;
+use super::upstream::{Answer, Question};
 
 /// What is written where nobody says.
 const NOBODY: &str = "kubernetes-front";
 /// For so long it is remembered who somebody is.
 const BELIEVED: Duration = Duration::from_secs(60);
+/// For so long where the API server has no time to say so again.
+const BELIEVED_MEANWHILE: Duration = Duration::from_secs(600);
 /// Of so many.
 const MAX_KNOWN: usize = 1_000;
 /// So many are asked about at once, and others wait so long.
@@ -65,11 +67,21 @@ pub(super) async fn of(front: &Front, headers: &HeaderMap) -> String {
     {
         return name.clone();
     }
-    let name = match ask(front, headers).await {
-        Some(name) => name,
-        None => headers.get("impersonate-user").and_then(|name| name.to_str().ok()).unwrap_or(NOBODY).to_owned(),
+    let told = ask(front, headers).await;
+    let is_said = told.is_ok();
+    let name = match told {
+        Ok(Some(name)) => name,
+        Ok(None) => named(headers),
+        // Another time, it may say so.
+        Err(_) => {
+            let before = known().get(&key).filter(|(at, _)| at.elapsed() < BELIEVED_MEANWHILE).cloned();
+            before.map_or_else(|| named(headers), |(_, name)| name)
+        }
     };
     let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    if !is_said {
+        return name;
+    }
     let mut known = known();
     if known.len() >= MAX_KNOWN {
         known.clear();
@@ -78,14 +90,21 @@ pub(super) async fn of(front: &Front, headers: &HeaderMap) -> String {
     name
 }
 
-/// Whether the API server knows whoever sends these headers.
+/// As whom he asks, or nobody.
+fn named(headers: &HeaderMap) -> String {
+    headers.get("impersonate-user").and_then(|name| name.to_str().ok()).unwrap_or(NOBODY).to_owned()
+}
+
+/// Whether the API server knows whoever sends these headers. Where it has no time to say so, what it has said before counts for a
+/// while; who was not known then is told to come again.
 pub(super) async fn is_known(front: &Front, headers: &HeaderMap) -> Result<bool, Refusal> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Ok(false);
     }
     let key = digest(headers);
     let trusted = || front.who.trusted.lock().unwrap_or_else(PoisonError::into_inner);
-    if trusted().get(&key).is_some_and(|at| at.elapsed() < BELIEVED) {
+    let believed = |long: Duration| trusted().get(&key).is_some_and(|at| at.elapsed() < long);
+    if believed(BELIEVED) {
         return Ok(true);
     }
     let _turn = tokio::time::timeout(TURN, front.who.asking.acquire()).await;
@@ -100,7 +119,7 @@ pub(super) async fn is_known(front: &Front, headers: &HeaderMap) -> Result<bool,
         body: Some((HeaderValue::from_static("application/json"), Bytes::from(review.to_string()))),
         accept: None,
     });
-    let is_known = answer.await?.status.is_success();
+    let Some(is_known) = verdict(answer.await, believed(BELIEVED_MEANWHILE))? else { return Ok(true) };
     if is_known {
         let mut trusted = trusted();
         if trusted.len() >= MAX_KNOWN {
@@ -111,8 +130,17 @@ pub(super) async fn is_known(front: &Front, headers: &HeaderMap) -> Result<bool,
     Ok(is_known)
 }
 
+/// What an answer says of somebody; nothing where it says nothing, and he was known before.
+fn verdict(answer: Result<Answer, Refusal>, was_known: bool) -> Result<Option<bool>, Refusal> {
+    match answer.and_then(Answer::or_later) {
+        Ok(answer) => Ok(Some(answer.status.is_success())),
+        Err(_) if was_known => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Asks the API server. Those before 1.27 do not say.
-async fn ask(front: &Front, headers: &HeaderMap) -> Option<String> {
+async fn ask(front: &Front, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     for place in PLACES {
         let review = json!({"apiVersion": place, "kind": "SelfSubjectReview"});
         let answer = front.upstream.ask(Question {
@@ -122,10 +150,36 @@ async fn ask(front: &Front, headers: &HeaderMap) -> Option<String> {
             body: Some((HeaderValue::from_static("application/json"), Bytes::from(review.to_string()))),
             accept: None,
         });
-        let answer = answer.await.ok()?.json();
+        let answer = answer.await.and_then(Answer::or_later)?.json();
         if let Some(name) = answer.pointer("/status/userInfo/username").and_then(Value::as_str) {
-            return Some(name.to_owned());
+            return Ok(Some(name.to_owned()));
         }
     }
-    None
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hyper::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn whom_the_server_has_no_time_for_is_who_he_was_and_no_stranger() {
+        let answer = |status: StatusCode, again: Option<&'static str>| {
+            let again = again.map(|again| (header::RETRY_AFTER, HeaderValue::from_static(again)));
+            Ok(Answer { status, headers: again.into_iter().collect(), body: Bytes::new() })
+        };
+        let of = |status: StatusCode, was_known: bool| verdict(answer(status, None), was_known);
+        assert_eq!(of(StatusCode::CREATED, false).unwrap(), Some(true));
+        assert_eq!(of(StatusCode::UNAUTHORIZED, true).unwrap(), Some(false), "it has said so");
+        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::INTERNAL_SERVER_ERROR] {
+            assert_eq!(of(status, true).unwrap(), None);
+            assert_eq!(of(status, false).unwrap_err().again, Some(1));
+        }
+        let later = verdict(answer(StatusCode::TOO_MANY_REQUESTS, Some("7")), false).unwrap_err();
+        assert_eq!((later.code, later.again), (StatusCode::SERVICE_UNAVAILABLE, Some(7)));
+        assert_eq!(verdict(Err(Refusal::unavailable("gone")), true).unwrap(), None);
+    }
 }
