@@ -39,9 +39,9 @@ mod forward;
 mod front;
 mod handle;
 mod headers;
+mod holds;
 #[cfg(feature = "http")]
 mod http_front;
-mod holds;
 mod keys;
 mod list_keys;
 mod listen;

@@ -163,10 +163,17 @@ pub(super) fn last_applied(object: &Value) -> Option<Value> {
     serde_json::from_str(annotation(object, LAST_APPLIED)?).ok().filter(Value::is_object)
 }
 
-/// Whether an object is what helm keeps for itself: one for each release and revision, of no use elsewhere.
+/// Whether an object is what helm keeps for itself: a Secret, or a ConfigMap where it is told so, for each release and revision.
+/// It says what this helm has done here, and all values are in it.
 pub(super) fn is_helms_own(object: &Value) -> bool {
-    object.get("kind").and_then(Value::as_str) == Some("Secret")
-        && object.get("type").and_then(Value::as_str) == Some("helm.sh/release.v1")
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    match text("/kind") {
+        "Secret" => text("/type") == "helm.sh/release.v1",
+        "ConfigMap" => {
+            text("/metadata/labels/owner") == "helm" && text("/metadata/name").starts_with("sh.helm.release.v1.")
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +233,16 @@ mod tests {
         let mut other = object(json!({"a": "b", SITES: "{}"}));
         as_in(&mut other, &object(json!({LABEL: "web"})));
         assert_eq!(other, object(json!({"a": "b", LABEL: "web"})));
+    }
+
+    #[test]
+    fn what_helm_keeps_for_itself_is_known() {
+        let own = |kind: &str, of: &str, name: &str| {
+            is_helms_own(&json!({"kind": kind, "type": of, "metadata": {"name": name, "labels": {"owner": "helm"}}}))
+        };
+        let name = "sh.helm.release.v1.web.v1";
+        assert!(own("Secret", "helm.sh/release.v1", name) && own("ConfigMap", "", name));
+        assert!(!own("Secret", "Opaque", name) && !own("ConfigMap", "", "web") && !own("Service", "", name));
     }
 
     #[test]
