@@ -73,7 +73,7 @@ fn all(status: &str) -> Vec<(String, String)> {
 
 /// A request that is hung up on once its own site has replied: what that said.
 async fn own_reply(site: &Site, path: &str, parts: &[Part<'_>]) -> Value {
-    let request = reqwest::Client::new()
+    let request = crate::support::http()
         .post(format!("{}{path}", site.cheops().base()))
         .header("content-type", "multipart/form-data; boundary=limit")
         .body(form(parts));

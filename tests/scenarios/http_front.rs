@@ -37,7 +37,7 @@ async fn three(lab: &Lab, rennes: Service) -> Sites {
     let rennes = front(lab, "rennes", &services[1]).bootstrap(&paris).start().await;
     let nantes = front(lab, "nantes", &services[2]).bootstrap(&paris).start().await;
     lab.met(&[&paris, &rennes, &nantes]).await;
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+    let http = crate::support::http_builder().timeout(PATIENCE).build().expect("a client");
     Sites { sites: [paris, rennes, nantes], services, http }
 }
 
@@ -137,7 +137,7 @@ async fn a_request_goes_to_the_site_that_its_scope_names() {
         );
     }
     let several = sites.post("paris & rennes").await;
-    assert!(several.status == 501 && several.text.contains("khufu run"), "{several:?}");
+    assert!(several.status == 501 && several.text.contains("khufu op"), "{several:?}");
     assert_eq!(sites.requests(), before);
     for site in &sites.sites {
         assert!(!site.log().contains("secret-token"), "{}", site.log());
@@ -243,7 +243,7 @@ async fn a_front_before_itself_is_found_out_and_an_open_one_needs_plain_words() 
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let itself = format!("notes={free},http://{free}");
     let site = lab.site("paris").arguments(&["--http-front", &itself]).start().await;
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+    let http = crate::support::http_builder().timeout(PATIENCE).build().expect("a client");
     let answer = answered(http.get(site.http_front("notes"))).await;
     assert_eq!(answer.status, 508, "{answer:?}");
     for (argument, words) in [

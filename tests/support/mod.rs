@@ -24,7 +24,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) use answer::Answer;
-pub(crate) use client::Client;
+pub(crate) use client::{Client, http, http_builder};
 pub(crate) use follow::Follow;
 pub(crate) use lab::{Lab, Pair};
 pub(crate) use namespaces::Network;

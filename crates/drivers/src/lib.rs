@@ -30,13 +30,23 @@ mod digest;
 mod driver;
 mod error;
 mod files;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+#[cfg(any(feature = "http", feature = "shell"))]
+mod notes;
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+mod pulse;
 mod registry;
 #[cfg(feature = "shell")]
 pub mod shell;
 mod text;
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+mod turns;
 
+#[cfg(feature = "http")]
+pub use self::http::HttpDriver;
 pub use digest::digest;
 pub use driver::{Changes, Done, Driver, Observed, Replica, Work};
 pub use error::DriverError;

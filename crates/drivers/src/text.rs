@@ -17,3 +17,24 @@ pub(crate) fn clipped(text: &str, max_bytes: usize) -> String {
     }
     format!("{}...", text.get(..text.floor_char_boundary(max_bytes)).unwrap_or_default())
 }
+
+/// The most bytes of the difference of two values.
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+const MAX_DIFFERENCE_BYTES: usize = 16 << 10;
+
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+fn yaml(value: Option<&serde_json::Value>) -> String {
+    // What cannot be written as YAML is shown as JSON.
+    value.map(|value| serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"))).unwrap_or_default()
+}
+
+/// A unified diff of two values; empty if they are alike.
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+pub(crate) fn between(name: &str, before: Option<&serde_json::Value>, after: Option<&serde_json::Value>) -> String {
+    let (old, new) = (yaml(before), yaml(after));
+    if old == new {
+        return String::new();
+    }
+    let diff = similar::TextDiff::from_lines(&old, &new);
+    cut(&diff.unified_diff().context_radius(3).header(name, name).to_string(), MAX_DIFFERENCE_BYTES)
+}

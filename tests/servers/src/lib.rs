@@ -10,10 +10,11 @@ pub mod openstack;
 mod ports;
 mod process;
 mod redis;
-
-pub use redis::Redis;
+pub mod rest;
 
 use std::time::Duration;
+
+pub use redis::Redis;
 
 /// How long a server may take to start, and anything else that is waited for here. Machines that build in parallel are slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);

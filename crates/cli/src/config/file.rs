@@ -87,14 +87,17 @@ fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     })
 }
 
-/// The options of the drivers `files`, `kubernetes` and `shell` are paths, too.
+/// The options of the drivers are paths, too.
 fn relocate(drivers: BTreeMap<String, String>, base: &Path) -> BTreeMap<String, String> {
     drivers
         .into_iter()
         .map(|(kind, option)| {
             let path = base.join(&option);
             match path.to_str() {
-                Some(path) if kind == "files" || kind == "shell" || (kind == "kubernetes" && option != IN_CLUSTER) => {
+                Some(path)
+                    if matches!(kind.as_str(), "files" | "http" | "shell")
+                        || (kind == "kubernetes" && option != IN_CLUSTER) =>
+                {
                     (kind, path.to_owned())
                 }
                 _ => (kind, option),
@@ -111,12 +114,13 @@ mod tests {
     #[test]
     fn paths_start_at_the_file() {
         let text = "site = 'paris'\ndata = 'data'\npsk_file = '/etc/khufu/swarm.key'\nlisten = '/ip4/0.0.0.0/tcp/1'\n\
-                    [drivers]\nfiles = 'replicas'\nshell = 'shell.toml'\n";
+                    [drivers]\nfiles = 'replicas'\nhttp = 'http.toml'\nshell = 'shell.toml'\n";
         let layer = parse(Path::new("/srv/paris/khufu.toml"), text).unwrap();
         assert_eq!(layer.data.unwrap(), PathBuf::from("/srv/paris/data"));
         assert_eq!(layer.psk_file.unwrap(), PathBuf::from("/etc/khufu/swarm.key"));
         let drivers = layer.drivers.unwrap();
         assert_eq!(drivers["files"], "/srv/paris/replicas");
+        assert_eq!(drivers["http"], "/srv/paris/http.toml");
         assert_eq!(drivers["shell"], "/srv/paris/shell.toml");
         assert_eq!(layer.listen.unwrap(), ["/ip4/0.0.0.0/tcp/1"]);
     }

@@ -7,8 +7,9 @@ use super::manifest::{self, Key, Object};
 use super::options::Options;
 use super::replicas::{Replicas, inventory, mark};
 use super::server::Write;
-use super::shown::{between, plain};
+use super::shown::plain;
 use super::stamp;
+use crate::text::between;
 use crate::{DriverError, Replica, Work};
 
 impl Replicas {

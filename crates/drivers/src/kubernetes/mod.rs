@@ -16,7 +16,6 @@ mod operate;
 mod operation;
 mod options;
 mod own;
-mod pulse;
 mod rbac;
 mod remove;
 mod replicas;
@@ -156,6 +155,16 @@ impl Driver for KubernetesDriver {
     }
 
     fn reachable(&self) -> Option<watch::Receiver<Option<bool>>> {
-        Some(self.replicas.pulse.subscribe(&self.replicas.server, &self.replicas.watcher))
+        let (server, watcher) = (self.replicas.server.clone(), self.replicas.watcher.clone());
+        Some(self.replicas.pulse.subscribe(move || {
+            let (server, watcher) = (server.clone(), watcher.clone());
+            async move {
+                // What is written anew of how it is reached is taken up first.
+                if server.reload().await {
+                    watcher.begin_anew(&server);
+                }
+                server.is_ready().await
+            }
+        }))
     }
 }

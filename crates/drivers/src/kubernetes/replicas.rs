@@ -13,11 +13,11 @@ use super::manifest::{Key, Object};
 use super::merge_keys::Schemas;
 use super::normal::Normal;
 use super::options::Options;
-use super::pulse::Pulse;
 use super::server::{MANAGER, Server, Write};
 use super::stamp::{self, Mark};
 use super::used::InUse;
 use super::watching::{Pace, Watcher};
+use crate::pulse::Pulse;
 use crate::{DriverError, Replica, digest};
 
 /// How many objects of one replicant are worked on at once.

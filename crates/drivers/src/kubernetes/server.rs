@@ -11,8 +11,6 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::core::ObjectMeta;
 use kube::{Client, Config};
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 
 use super::answer;
 use super::kinds::{self, Kind, Kinds};
@@ -20,6 +18,7 @@ use super::manifest::Key;
 use super::options::Propagation;
 use super::source::Sourced;
 use crate::DriverError;
+use crate::turns::Turns;
 
 /// The name under which fields are owned.
 pub(super) const MANAGER: &str = "khufu";
@@ -72,9 +71,7 @@ pub(super) struct Server {
     moves: AtomicU64,
     sourced: Option<Sourced>,
     kinds: Kinds,
-    slots: Semaphore,
-    /// When the next request may begin, if none had to wait.
-    next: Mutex<Instant>,
+    turns: Turns,
 }
 
 /// A client for an API server.
@@ -94,14 +91,12 @@ impl Server {
     /// The server of a configuration, and where that was read, if it is to be read again when it is written anew.
     pub(super) fn new(config: Config, sourced: Option<Sourced>) -> Result<Self, DriverError> {
         let client = RwLock::new(client(config)?);
-        let next = Mutex::new(Instant::now());
         Ok(Self {
             client,
             moves: AtomicU64::default(),
             sourced,
             kinds: Kinds::default(),
-            slots: Semaphore::new(AT_ONCE),
-            next,
+            turns: Turns::new(AT_ONCE, A_SECOND, BURST),
         })
     }
 
@@ -152,7 +147,7 @@ impl Server {
 
     /// The text at a path; none if there is none, if it is longer, or if it does not come in time.
     pub(super) async fn text(&self, path: &str, max_bytes: usize) -> Option<String> {
-        let _turn = self.turn().await.ok()?;
+        let _turn = self.turns.turn().await.ok()?;
         let request = http::Request::get(path).header("Accept", "application/json").body(Vec::new()).ok()?;
         let client = self.client();
         let text = tokio::time::timeout(LIMIT, client.request_text(request)).await.ok()?.ok()?;
@@ -169,23 +164,6 @@ impl Server {
         self.kinds.forget();
     }
 
-    /// Waits for a turn.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, DriverError> {
-        let permit = self
-            .slots
-            .acquire()
-            .await
-            .map_err(|error| DriverError::Unavailable { reason: error.to_string(), retry_after: None })?;
-        let step = Duration::from_secs(1) / A_SECOND;
-        let at = {
-            let mut next = self.next.lock().await;
-            *next = (*next).max(Instant::now().checked_sub(step * BURST).unwrap_or_else(Instant::now)) + step;
-            *next
-        };
-        tokio::time::sleep_until(at).await;
-        Ok(permit)
-    }
-
     fn api(&self, kind: &Kind, key: &Key) -> Api<DynamicObject> {
         if kind.namespaced && !key.namespace.is_empty() {
             Api::namespaced_with(self.client(), &key.namespace, &kind.resource)
@@ -196,7 +174,7 @@ impl Server {
 
     /// An object as it is; none if it is not there.
     pub(super) async fn get(&self, kind: &Kind, key: &Key) -> Result<Option<Value>, DriverError> {
-        let _turn = self.turn().await?;
+        let _turn = self.turns.turn().await?;
         let api = self.api(kind, key);
         match reading(api.get(&key.name)).await? {
             Ok(object) => to_value(key, &object).map(Some),
@@ -211,7 +189,7 @@ impl Server {
 
     /// An object in no namespace, for whom may list such and perhaps not get them; none if it is not there.
     pub(super) async fn listed(&self, kind: &Kind, name: &str) -> Result<Option<Value>, DriverError> {
-        let _turn = self.turn().await?;
+        let _turn = self.turns.turn().await?;
         let key = kind.of(String::new(), name.to_owned());
         let api: Api<DynamicObject> = Api::all_with(self.client(), &kind.resource);
         let params = ListParams::default().fields(&format!("metadata.name={name}")).limit(1);
@@ -254,7 +232,7 @@ impl Server {
         force: bool,
         write: Write<'_>,
     ) -> Result<Result<DynamicObject, kube::Error>, DriverError> {
-        let _turn = self.turn().await?;
+        let _turn = self.turns.turn().await?;
         let api = self.api(kind, key);
         let dry_run = matches!(write, Write::Try);
         let params = PatchParams { dry_run, force, field_manager: Some(MANAGER.into()), field_validation: None };
@@ -265,7 +243,7 @@ impl Server {
 
     /// Merges a change into an object, if it is still of this version.
     pub(super) async fn merge(&self, kind: &Kind, key: &Key, change: &Value) -> Result<Value, DriverError> {
-        let _turn = self.turn().await?;
+        let _turn = self.turns.turn().await?;
         let api = self.api(kind, key);
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(change);
@@ -281,7 +259,7 @@ impl Server {
         uid: Option<String>,
         propagation: Propagation,
     ) -> Result<bool, DriverError> {
-        let _turn = self.turn().await?;
+        let _turn = self.turns.turn().await?;
         let api = self.api(kind, key);
         let propagation = match propagation {
             Propagation::Background => PropagationPolicy::Background,
@@ -320,7 +298,7 @@ impl Server {
         }
         let all = kind.of(namespace.unwrap_or_default().to_owned(), "*".to_owned());
         loop {
-            let _turn = self.turn().await?;
+            let _turn = self.turns.turn().await?;
             let page = match reading(api.list_metadata(&params)).await? {
                 Ok(page) => page,
                 Err(error) if answer::is_no_place(&error) => {

@@ -4,13 +4,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use similar::TextDiff;
 
 use super::stamp;
-use crate::text::cut;
-
-/// The most bytes of the difference of one object.
-const MAX_BYTES: usize = 16 << 10;
 
 /// An object without what a server keeps for itself.
 pub(super) fn plain(object: &Value) -> Value {
@@ -49,19 +44,4 @@ fn hide(secret: &mut serde_json::Map<String, Value>) {
     if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
-}
-
-fn yaml(object: Option<&Value>) -> String {
-    // What cannot be written as YAML is shown as JSON.
-    object.map(|object| serde_saphyr::to_string(object).unwrap_or_else(|_| format!("{object:#}"))).unwrap_or_default()
-}
-
-/// A unified diff of two objects; empty if they are alike.
-pub(super) fn between(name: &str, before: Option<&Value>, after: Option<&Value>) -> String {
-    let (old, new) = (yaml(before), yaml(after));
-    if old == new {
-        return String::new();
-    }
-    let diff = TextDiff::from_lines(&old, &new);
-    cut(&diff.unified_diff().context_radius(3).header(name, name).to_string(), MAX_BYTES)
 }

@@ -3,9 +3,9 @@
 //! `notes/ID.json` says of each replica which operation ran last, and which has begun; `run/NAME/` is the private directory
 //! of one run; `lock` is locked while a driver uses all this.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use khufu_crdt::{OperationId, ReplicantId};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::leftover;
 use super::user::Identity;
 use crate::DriverError;
+use crate::notes::{Notes, entries, make_dir};
 
 /// What is known of a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,16 +36,8 @@ pub(super) struct Begun {
 
 #[derive(Debug)]
 pub(super) struct State {
-    notes: PathBuf,
+    notes: Notes,
     runs: PathBuf,
-    lock: File,
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        // A process that is just being started has all open files of this one for a moment, and with them the lock.
-        let _ = self.lock.unlock();
-    }
 }
 
 impl State {
@@ -54,20 +47,10 @@ impl State {
         // Whom commands run as must get to the directories of runs, and sees nothing else on the way.
         make_dir(root, 0o711)?;
         let root = root.canonicalize().map_err(|source| DriverError::io("find", root, source))?;
-        let (notes, runs, lock) = (root.join("notes"), root.join("run"), root.join("lock"));
-        make_dir(&notes, 0o700)?;
+        let notes = Notes::open(&root)?;
+        let runs = root.join("run");
         make_dir(&runs, 0o711)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
-        let file = file.map_err(|source| DriverError::io("open", &lock, source))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let reason = format!("another driver works in {}: stop it, or name another directory", root.display());
-                return Err(DriverError::Unavailable { reason, retry_after: None });
-            }
-            Err(TryLockError::Error(source)) => return Err(DriverError::io("lock", lock, source)),
-        }
-        let state = Self { notes, runs, lock: file };
+        let state = Self { notes, runs };
         state.sweep()?;
         Ok(state)
     }
@@ -86,9 +69,6 @@ impl State {
                 }
                 _ => {}
             }
-        }
-        for path in entries(&self.notes)?.iter().filter(|path| path.extension().is_some_and(|end| end == "tmp")) {
-            fs::remove_file(path).map_err(|source| DriverError::io("remove", path, source))?;
         }
         Ok(())
     }
@@ -123,47 +103,19 @@ impl State {
         Ok(private)
     }
 
-    fn note_path(&self, id: &ReplicantId) -> PathBuf {
-        self.notes.join(format!("{id}.json"))
-    }
-
     /// What is known of a replica; nothing if there is no note.
     pub(super) fn note(&self, id: &ReplicantId) -> Result<Note, DriverError> {
-        let path = self.note_path(id);
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| DriverError::Refused {
-                place: path.display().to_string(),
-                reason: format!(
-                    "what ran last is not known, as this note cannot be read ({error}): see to the replica, then remove \
-                     the file"
-                ),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Note::default()),
-            Err(source) => Err(DriverError::io("read", path, source)),
-        }
+        self.notes.read(id)
     }
 
     /// Writes down what is known, durably.
     pub(super) fn write_note(&self, id: &ReplicantId, note: &Note) -> Result<(), DriverError> {
-        let path = self.note_path(id);
-        let new = path.with_added_extension("tmp");
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            file.write_all(serde_json::to_string(note).map_err(io::Error::from)?.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.notes)?.sync_all()
-        };
-        write().map_err(|source| DriverError::io("write", &path, source))
+        self.notes.write(id, note)
     }
 
     /// Forgets all of a replica.
     pub(super) fn forget(&self, id: &ReplicantId) -> Result<(), DriverError> {
-        let path = self.note_path(id);
-        match fs::remove_file(&path).and_then(|()| File::open(&self.notes)?.sync_all()) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DriverError::io("remove", path, source)),
-            _ => Ok(()),
-        }
+        self.notes.forget(id)
     }
 }
 
@@ -196,15 +148,4 @@ impl Drop for Private {
 fn give(path: &Path, identity: Option<Identity>) -> Result<(), DriverError> {
     let Some(Identity { uid, gid }) = identity else { return Ok(()) };
     chown(path, Some(uid), Some(gid)).map_err(|source| DriverError::io("give away", path, source))
-}
-
-fn make_dir(path: &Path, mode: u32) -> Result<(), DriverError> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    let set = made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)));
-    set.map_err(|source| DriverError::io("make", path, source))
-}
-
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, DriverError> {
-    let read = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    read.map_err(|source| DriverError::io("read", dir, source))
 }

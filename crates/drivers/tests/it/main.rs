@@ -5,6 +5,8 @@ mod crash;
 mod disk;
 mod files;
 mod full;
+#[cfg(feature = "http")]
+mod http;
 mod journal;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;

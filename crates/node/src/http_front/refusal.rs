@@ -81,8 +81,8 @@ impl Refusal {
 pub(super) fn replicate(sites: &BTreeSet<String>) -> Refusal {
     let sites = sites.iter().map(String::as_str).collect::<Vec<_>>().join(" & ");
     let message = format!(
-        "a front does not replicate yet: put a replicant of kind http with the scope {sites:?} (`khufu put ID --kind http`), \
-         and ask it for this request as an operation (`khufu run ID --payload ...`); nothing was done"
+        "a front does not replicate yet: put a replicant of kind http with the scope {sites:?} (`khufu apply --kind http`), \
+         and ask it for this request as an operation (`khufu op ID --payload ...`); nothing was done"
     );
     Refusal::new(StatusCode::NOT_IMPLEMENTED, "replicate", "One request for several sites", message)
 }

@@ -75,6 +75,8 @@ impl Answer {
 
 impl Api {
     pub(crate) fn of(node: &Node) -> Self {
+        // The library makes no client without it; a test before may have done so.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { address: node.api_address().unwrap(), http: reqwest::Client::new(), token: None }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use khufu_drivers::{Driver, FilesDriver, KubernetesDriver, ShellDriver};
+use khufu_drivers::{Driver, FilesDriver, HttpDriver, KubernetesDriver, ShellDriver};
 
 use crate::config::IN_CLUSTER;
 use crate::exit::Failure;
@@ -19,6 +19,11 @@ pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Fa
                 FilesDriver::new(option).map_err(|error| Failure::Failed(format!("driver files={option}: {error}")))?;
             Ok(Arc::new(driver))
         }
+        "http" => {
+            let driver = HttpDriver::from_file(Path::new(option)).await;
+            let driver = driver.map_err(|error| Failure::Failed(format!("driver http={option}: {error}")))?;
+            Ok(Arc::new(driver))
+        }
         "kubernetes" => {
             let made = match option.split_once('#') {
                 _ if option == IN_CLUSTER => KubernetesDriver::in_cluster(),
@@ -29,8 +34,8 @@ pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Fa
             Ok(Arc::new(driver))
         }
         other => Err(Failure::Usage(format!(
-            "driver {other}={option}: no driver is called {other:?}; there are files=DIR, kubernetes=KUBECONFIG[#CONTEXT] \
-             (or kubernetes={IN_CLUSTER}) and shell=FILE"
+            "driver {other}={option}: no driver is called {other:?}; there are files=DIR, http=FILE, \
+             kubernetes=KUBECONFIG[#CONTEXT] (or kubernetes={IN_CLUSTER}) and shell=FILE"
         ))),
     }
 }

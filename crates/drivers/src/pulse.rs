@@ -1,4 +1,4 @@
-//! Whether the API server can be reached: asked now and then, and at once when a watch is lost.
+//! Whether a platform can be reached: asked now and then, and at once when something suggests that it cannot.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,39 +6,39 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::server::Server;
-use super::watching::Watcher;
-
-/// How often the server is asked while it answers.
+/// How often a platform is asked while it answers.
 const EVERY: Duration = Duration::from_secs(15);
 /// The first pause after it has not answered; it doubles until it is as long as the other.
 const SOON: Duration = Duration::from_secs(1);
 /// So often in a row it must not answer to count as away.
 const MISSED: u32 = 2;
 
-/// Asks an API server whether it is there, for as long as somebody may want to know.
-pub(super) struct Pulse {
+/// Asks a platform whether it is there, for as long as somebody may want to know.
+pub(crate) struct Pulse {
     reachable: watch::Sender<Option<bool>>,
     suspect: Arc<Notify>,
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl Pulse {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { reachable: watch::Sender::new(None), suspect: Arc::default(), task: Mutex::default() }
     }
 
-    /// Something that may be because the server is away wakes this up.
-    pub(super) fn suspect(&self) -> Arc<Notify> {
+    /// Something that may be because the platform is away wakes this up.
+    pub(crate) fn suspect(&self) -> Arc<Notify> {
         self.suspect.clone()
     }
 
-    /// Tells whether the server is there once it was asked, when it goes away, and when it is back. What is written anew of how it is reached is taken up then.
-    pub(super) fn subscribe(&self, server: &Arc<Server>, watcher: &Arc<Watcher>) -> watch::Receiver<Option<bool>> {
+    /// Tells whether the platform is there once it was asked, when it goes away, and when it is back. The first who wants to
+    /// know says how it is asked.
+    pub(crate) fn subscribe<Asked: Future<Output = bool> + Send + 'static>(
+        &self,
+        ask: impl Fn() -> Asked + Send + 'static,
+    ) -> watch::Receiver<Option<bool>> {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.is_none() {
-            let beat = beat(server.clone(), watcher.clone(), self.reachable.clone(), self.suspect.clone());
-            *task = Some(tokio::spawn(beat).abort_handle());
+            *task = Some(tokio::spawn(beat(ask, self.reachable.clone(), self.suspect.clone())).abort_handle());
         }
         self.reachable.subscribe()
     }
@@ -52,9 +52,8 @@ impl Drop for Pulse {
     }
 }
 
-async fn beat(
-    server: Arc<Server>,
-    watcher: Arc<Watcher>,
+async fn beat<Asked: Future<Output = bool> + Send>(
+    ask: impl Fn() -> Asked + Send,
     reachable: watch::Sender<Option<bool>>,
     suspect: Arc<Notify>,
 ) {
@@ -68,18 +67,15 @@ async fn beat(
         } else {
             EVERY.min(SOON * (1 << (missed - 1).min(8)))
         };
-        // While it is away, watches that fail say nothing new.
+        // While it is away, what fails says nothing new.
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = suspect.notified(), if missed == 0 => {}
         }
-        if server.reload().await {
-            watcher.begin_anew(&server);
-        }
-        let is_ready = server.is_ready().await;
-        missed = if is_ready { 0 } else { missed.saturating_add(1) };
-        if is_ready || missed >= MISSED {
-            reachable.send_if_modified(|was| was.replace(is_ready) != Some(is_ready));
+        let is_there = ask().await;
+        missed = if is_there { 0 } else { missed.saturating_add(1) };
+        if is_there || missed >= MISSED {
+            reachable.send_if_modified(|was| was.replace(is_there) != Some(is_there));
         }
     }
 }
