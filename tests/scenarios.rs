@@ -9,6 +9,7 @@ mod damage;
 mod earlier;
 mod every_order;
 mod hosts;
+mod http;
 mod http_front;
 mod kubectl;
 mod kubernetes;
