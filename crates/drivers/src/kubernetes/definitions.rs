@@ -100,6 +100,9 @@ impl Server {
     }
 
     /// Which definition was served once and is not among these kinds, if there is one.
+    ///
+    /// # Errors
+    /// [`DriverError::Refused`] if definitions may not be listed.
     pub(super) async fn unserved(&self, kinds: &[Kind]) -> Result<Option<String>, DriverError> {
         let served = kinds.iter().map(|kind| format!("{}.{}", kind.resource.plural, kind.resource.group));
         let served: BTreeSet<_> = served.collect();
@@ -108,12 +111,7 @@ impl Server {
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let names = match self.definitions_called(&definitions, |name| !served.contains(name)).await {
-            Ok(names) => names,
-            // Whoever may not see them is to have nothing of such kinds.
-            Err(DriverError::Refused { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let names = self.definitions_called(&definitions, |name| !served.contains(name)).await?;
         let are_too_many = names.len() > MAX_LOOKED_AT;
         for name in names {
             if self.listed(&definitions, &name).await?.as_ref().is_some_and(was_served) {

@@ -52,11 +52,14 @@ impl Replicas {
     pub(super) async fn holds_no_strangers(&self, key: &Key, live: &Value, mark: Mark<'_>) -> Result<(), DriverError> {
         let (kinds, namespace) = match (key.group.as_str(), key.kind.as_str()) {
             ("", "Namespace") => {
-                let (kinds, missed) = self.server.all_kinds().await?;
-                if let Some(why) = missed {
+                let served = self.server.settled_kinds().await?;
+                if let Some(why) = served.missed {
                     return Err(unseen(key, &why));
                 }
-                (kinds.into_iter().filter(|kind| kind.namespaced).collect(), Some(key.name.as_str()))
+                if let Some(reason) = served.refused {
+                    return Err(invisible(key, &reason));
+                }
+                (served.kinds.into_iter().filter(|kind| kind.namespaced).collect(), Some(key.name.as_str()))
             }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
                 let text = |pointer: &str| live.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -95,7 +98,7 @@ impl Replicas {
                     return Err(unseen(key, &format!("{} is not served any more", kind.resource.plural)));
                 }
                 Err(DriverError::Refused { reason, .. }) => {
-                    return Err(refused(key, &format!("whether it holds objects of others cannot be seen: {reason}")));
+                    return Err(invisible(key, &reason));
                 }
                 Err(error) => return Err(error),
             }
@@ -117,6 +120,11 @@ fn unseen(key: &Key, why: &str) -> DriverError {
          say \"retain\": true, or \"cascade\": true to have all go"
     );
     DriverError::Unavailable { reason, retry_after: None }
+}
+
+/// Whoever may not look does not know whether there are objects of others.
+fn invisible(key: &Key, reason: &str) -> DriverError {
+    refused(key, &format!("whether it holds objects of others cannot be seen: {reason}"))
 }
 
 fn refused(key: &Key, reason: &str) -> DriverError {

@@ -38,6 +38,15 @@ pub(super) struct Survey {
     pub(super) missed: Option<String>,
 }
 
+/// The kinds that a server serves, whose objects can be listed and removed.
+pub(super) struct Served {
+    pub(super) kinds: Vec<Kind>,
+    /// Why there are others: a group does not say which it has, or what is defined is not served.
+    pub(super) missed: Option<String>,
+    /// Why nobody here may see whether something is defined that is not served.
+    pub(super) refused: Option<String>,
+}
+
 impl Server {
     /// Whose objects of a kind there are, of those with these labels.
     async fn owners(&self, kind: &Kind, labels: &str) -> Result<Owners, DriverError> {
@@ -53,7 +62,8 @@ impl Server {
 
     /// The kinds of which there are objects with these labels, of those that can be listed and removed here.
     pub(super) async fn survey(&self, labels: &str) -> Result<Survey, DriverError> {
-        let (kinds, missed) = self.settled_kinds().await?;
+        // Whoever may not see what is defined is to have nothing of kinds that are not served.
+        let Served { kinds, missed, .. } = self.settled_kinds().await?;
         let mut survey = Survey { missed, ..Survey::default() };
         let mut calls = Vec::<BoxFuture<'_, _>>::new();
         for kind in kinds {
@@ -84,27 +94,32 @@ impl Server {
         Ok(survey)
     }
 
-    /// The same, once all that is defined is served, or after some time: what is just being defined, and what a server defines
+    /// All kinds, once all that is defined is served, or after some time: what is just being defined, and what a server defines
     /// that has just started, is served a moment later.
-    async fn settled_kinds(&self) -> Result<(Vec<Kind>, Option<String>), DriverError> {
+    pub(super) async fn settled_kinds(&self) -> Result<Served, DriverError> {
         self.says_all().await?;
         let until = Instant::now() + PATIENCE;
         loop {
             let (kinds, missed) = self.all_kinds().await?;
             if missed.is_some() {
-                return Ok((kinds, missed));
+                return Ok(Served { kinds, missed, refused: None });
             }
-            match self.unserved(&kinds).await {
-                Ok(Some(_)) if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
-                Ok(unserved) => return Ok((kinds, unserved)),
-                Err(error) if self.is_ready().await => return Ok((kinds, Some(error.to_string()))),
+            let (missed, refused) = match self.unserved(&kinds).await {
+                Ok(Some(_)) if Instant::now() < until => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Ok(unserved) => (unserved, None),
+                Err(DriverError::Refused { reason, .. }) => (None, Some(reason)),
+                Err(error) if self.is_ready().await => (Some(error.to_string()), None),
                 Err(error) => return Err(error),
-            }
+            };
+            return Ok(Served { kinds, missed, refused });
         }
     }
 
     /// All kinds whose objects can be listed and removed, and why one of the groups has not said its kinds, if one has not.
-    pub(super) async fn all_kinds(&self) -> Result<(Vec<Kind>, Option<String>), DriverError> {
+    async fn all_kinds(&self) -> Result<(Vec<Kind>, Option<String>), DriverError> {
         let all = Key { group: String::new(), kind: "*".into(), namespace: String::new(), name: "*".into() };
         let groups = reading(self.client().list_api_groups()).await?.map_err(|error| answer::error(&all, error))?;
         let core = std::iter::once(String::new());

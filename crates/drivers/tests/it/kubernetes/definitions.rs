@@ -18,7 +18,7 @@ impl Scene {
         self.apply_by_hand(&definition);
     }
 
-    async fn serve(&self, name: &str, served: bool) {
+    pub(super) async fn serve(&self, name: &str, served: bool) {
         let patch = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": served}]).to_string();
         self.kubectl(&["patch", "crd", name, "--type=json", "-p", &patch]);
         let (plural, group) = name.split_once('.').unwrap();

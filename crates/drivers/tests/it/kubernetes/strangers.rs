@@ -42,6 +42,33 @@ async fn a_definition_of_which_no_version_is_served_keeps_what_is_stored() {
 }
 
 #[tokio::test]
+async fn a_namespace_is_kept_while_a_kind_is_not_served_of_which_others_may_have_something_there() {
+    let Some(scene) = Scene::alone("sleeping").await else { return };
+    let (group, name) = ("sleeping.example.org", "wells.sleeping.example.org");
+    let mut replica = scene.replica("house");
+    let house = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "house"}});
+    scene.made(&mut replica, &house).await;
+    scene.apply_by_hand(&kinds::definition(group));
+    let mut well = kinds::well(&scene, group, json!(1));
+    well["metadata"]["namespace"] = json!("house");
+    until("somebody has a well there", async || {
+        scene.cluster.kubectl_as(ADMIN, &["create", "-f", "-"], Some(&well.to_string())).status.success()
+    })
+    .await;
+    scene.serve(name, false).await;
+    let is_there = || scene.get("namespace", "house").unwrap()["metadata"]["deletionTimestamp"] == Value::Null;
+    let error = scene.driver.delete(&replica).await.unwrap_err();
+    assert!(!error.is_permanent() && error.to_string().contains(name) && is_there(), "{error}");
+    scene.serve(name, true).await;
+    until("it is seen", async || {
+        let error = scene.driver.delete(&replica).await.unwrap_err();
+        assert!(is_there(), "{error}");
+        error.to_string().contains("Well.sleeping.example.org/house/w")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_definition_that_was_never_served_keeps_nothing() {
     let Some(scene) = Scene::new("clash").await else { return };
     let group = "clash.example.org";
