@@ -1,6 +1,7 @@
 //! The API of Cheops as its clients use it, and its scenarios.
 
 mod first;
+mod show;
 mod suite;
 
 use reqwest::Method;

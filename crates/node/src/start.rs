@@ -178,7 +178,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Node, StartError> {
     #[cfg(feature = "kubernetes")]
     let front = front.map(|front| (front.address(), front.serve(handle.clone())));
     #[cfg(feature = "shell")]
-    let cheops = cheops.map(|cheops| (cheops.address(), cheops.serve(handle.clone(), closed.subscribe())));
+    let cheops =
+        cheops.map(|cheops| (cheops.address(), cheops.serve(handle.clone(), forward.clone(), closed.subscribe())));
     #[cfg(feature = "http")]
     let http_fronts = http_fronts.into_iter().map(|front| front.serve(handle.clone(), forward.clone())).collect();
     Ok(Node {

@@ -18,7 +18,7 @@ use super::{Cheops, Refused, Shared};
 use crate::api::Caller;
 
 /// The kind of replicants that resources are.
-pub(super) const KIND: &str = "shell";
+const KIND: &str = "shell";
 /// How often a resource is looked at again that somebody else has made or edited in the meantime.
 const ATTEMPTS: usize = 4;
 
@@ -62,8 +62,8 @@ impl Cheops {
     /// What there is of a resource; none if nobody who can be asked has it.
     ///
     /// # Errors
-    /// If it is no resource of Cheops, or none of this site.
-    pub(super) async fn known(&self, who: &str, id: &ReplicantId) -> Result<Option<ReplicantView>, Refused> {
+    /// If it is no resource of Cheops.
+    pub(super) async fn view(&self, who: &str, id: &ReplicantId) -> Result<Option<ReplicantView>, Refused> {
         let view = match self.handle.request(who.to_owned(), Request::Get { id: id.clone() }).await {
             Ok(Response::Replicant(view)) if view.deleted.is_none() => view,
             Ok(_) | Err(RequestError::NotFound { .. }) => return Ok(None),
@@ -72,13 +72,19 @@ impl Cheops {
         if view.kind != KIND {
             return Err(Refused::bad(format!("bad request: {id} is of kind {:?}, not {KIND:?}", view.kind)));
         }
+        Ok(Some(*view))
+    }
+
+    /// The same, for whoever asks for something to be done at a site where it lives.
+    async fn known(&self, who: &str, id: &ReplicantId) -> Result<Option<ReplicantView>, Refused> {
+        let Some(view) = self.view(who, id).await? else { return Ok(None) };
         let sites = view.placement.iter().flat_map(|placement| &placement.sites);
         if !sites.clone().any(|site| site == self.handle.site()) {
             let sites = sites.map(|site| site.as_str()).collect::<Vec<_>>().join("&");
             let reason = format!("Site is not in locations: {id} is at {sites}, and not at {}", self.handle.site());
             return Err(Refused::bad(reason));
         }
-        Ok(Some(*view))
+        Ok(Some(view))
     }
 
     /// The replicant of a resource, made if there is none. As in Cheops, the sites of the first request count.

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Guard, MAX_BODY_BYTES, guard};
+use crate::forward::Forward;
 use crate::handle::Handle;
 use crate::turns::{Late, Turns};
 use crate::{StartError, Tokens};
@@ -72,7 +73,10 @@ pub enum CheopsError {
 pub(crate) struct Cheops {
     handle: Handle,
     driver: Arc<ShellDriver>,
+    forward: Forward,
+    /// Commands for those who look, and requests to have several sites look.
     shows: Semaphore,
+    asks: Semaphore,
     /// Of the first requests for a resource, and of the matrices for one, one is heeded after the other.
     turns: Turns,
 }
@@ -99,17 +103,20 @@ impl Listening {
         self.server.address()
     }
 
-    pub(crate) fn serve(self, handle: Handle, closed: watch::Receiver<bool>) -> JoinHandle<()> {
+    pub(crate) fn serve(self, handle: Handle, forward: Forward, closed: watch::Receiver<bool>) -> JoinHandle<()> {
         let guards = Guard::new(self.address(), self.tokens);
-        let (shows, turns) = (Semaphore::new(MAX_SHOWS), Turns::default());
-        let cheops = Cheops { handle, driver: self.config.driver, shows, turns };
+        let (shows, asks) = (Semaphore::new(MAX_SHOWS), Semaphore::new(MAX_SHOWS));
+        let driver = self.config.driver;
+        let cheops = Arc::new(Cheops { handle, driver, forward, shows, asks, turns: Turns::default() });
+        cheops.let_look(&cheops.forward);
         let router = Router::new()
             .route("/exec/{id}", post(exec::exec))
+            .route("/show/{id}", post(show::show))
             .route("/show_local/{id}", post(show::show_local))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .layer(middleware::from_fn_with_state(guards, guard))
             .layer(middleware::from_fn(no_browser))
-            .with_state(Arc::new(cheops));
+            .with_state(cheops);
         tokio::spawn(self.server.serve(router, closed))
     }
 }
