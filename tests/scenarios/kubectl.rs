@@ -66,6 +66,13 @@ impl Desk<'_> {
         said
     }
 
+    /// Runs kubectl past Khufu.
+    #[track_caller]
+    fn by_hand(&self, arguments: &[&str]) {
+        let output = self.cluster.kubectl(arguments);
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// Edits an object in an editor that does this.
     #[track_caller]
     fn edit(&self, what: &[&str], script: &str) {
@@ -109,6 +116,29 @@ async fn all_have(desks: &[&Desk<'_>], what: &[&str], path: &str, wanted: &str) 
 async fn one(lab: &Lab, cluster: &Cluster) -> Site {
     let [site] = nodes(lab, [cluster], FRONT).await;
     site
+}
+
+/// One site with its cluster, where one is enough.
+struct Alone {
+    // What is first ends first.
+    site: Site,
+    _lab: Lab,
+    cluster: Cluster,
+}
+
+impl Alone {
+    /// None where there is nothing to start a cluster with.
+    async fn start(cluster: Builder) -> Option<Self> {
+        let [cluster] = Builder::start_all([cluster])?;
+        let lab = Lab::new();
+        let site = one(&lab, &cluster).await;
+        Some(Self { site, _lab: lab, cluster })
+    }
+
+    fn parts(&self) -> (&Cluster, &Site, Desk<'_>) {
+        let Self { cluster, site, .. } = self;
+        (cluster, site, Desk { cluster, site })
+    }
 }
 
 /// Nodes that are.

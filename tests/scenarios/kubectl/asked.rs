@@ -1,23 +1,16 @@
 //! What is asked for after a write is what was written, whatever there is here: by hand, made up by the API server, or nothing.
 
-use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster};
+use khufu_test_servers::kubernetes::{ADMIN, Cluster};
 use serde_json::{Value, json};
 
-use super::{Desk, deployment, one};
-use crate::support::Lab;
+use super::{Alone, deployment};
 
 const WEB: [&str; 2] = ["deployment", "web"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_is_asked_for_also_where_it_is_so_already_or_gone() {
-    let Some([cluster]) = Builder::start_all([Cluster::builder("paris")]) else { return };
-    let lab = Lab::new();
-    let site = one(&lab, &cluster).await;
-    let desk = Desk { cluster: &cluster, site: &site };
-    let by_hand = |arguments: &[&str]| {
-        let output = cluster.kubectl(arguments);
-        assert!(output.status.success(), "{output:?}");
-    };
+    let Some(alone) = Alone::start(Cluster::builder("paris")).await else { return };
+    let (_, site, desk) = alone.parts();
     let desired = async |kind: &str, path: &str| {
         let view = site.view(&format!("kubernetes:default:{kind}")).await;
         view["desired"].pointer(path).cloned().unwrap_or_default()
@@ -52,22 +45,22 @@ async fn what_is_written_is_asked_for_also_where_it_is_so_already_or_gone() {
     let mut manifest = deployment("web", None);
     desk.scoped("/scope/paris", &["create", "-f", "-"], Some(&manifest.to_string()));
     let replicas = async || desired("deployments.apps:web", "/spec/replicas").await;
-    by_hand(&["scale", "deployment", "web", "--replicas=9"]);
+    desk.by_hand(&["scale", "deployment", "web", "--replicas=9"]);
     quiet(&["scale", "deployment", "web", "--replicas=9"], None);
     assert_eq!(replicas().await, 9);
-    by_hand(&["scale", "deployment", "web", "--replicas=8"]);
+    desk.by_hand(&["scale", "deployment", "web", "--replicas=8"]);
     patch(&WEB, "merge", json!({"spec": {"replicas": 8}}));
     assert_eq!(replicas().await, 8);
-    by_hand(&["set", "image", "deployment/web", "side=hand:1"]);
+    desk.by_hand(&["set", "image", "deployment/web", "side=hand:1"]);
     let image = "/spec/template/spec/containers/1/image";
     patch(&WEB, "json", json!([{"op": "replace", "path": image, "value": "hand:1"}]));
     assert_eq!(desired("deployments.apps:web", image).await, "hand:1");
-    by_hand(&["scale", "deployment", "web", "--replicas=4"]);
+    desk.by_hand(&["scale", "deployment", "web", "--replicas=4"]);
     manifest["spec"]["replicas"] = json!(4);
     quiet(&["replace", "-f", "-"], Some(&manifest.to_string()));
     assert_eq!(replicas().await, 4);
     // Not by whoever sends back what he has read.
-    by_hand(&["scale", "deployment", "web", "--replicas=6"]);
+    desk.by_hand(&["scale", "deployment", "web", "--replicas=6"]);
     let mut read: Value =
         serde_json::from_str(&desk.kubectl(&["get", "deployment", "web", "--output=json"], None)).expect("JSON");
     read["metadata"]["labels"] = json!({"team": "blue"});
@@ -75,14 +68,14 @@ async fn what_is_written_is_asked_for_also_where_it_is_so_already_or_gone() {
     desk.kubectl(&["replace", "-f", "-"], Some(&read.to_string()));
     assert_eq!((replicas().await, desk.has(&WEB, "{.metadata.labels.team}")), (json!(4), "blue".to_owned()));
     // What is changed by hand and then back is the driver's again.
-    by_hand(&["label", "deployment", "web", "--overwrite", "team=hand"]);
+    desk.by_hand(&["label", "deployment", "web", "--overwrite", "team=hand"]);
     for team in ["blue", "green"] {
         quiet(&["label", "deployment", "web", "--overwrite", &format!("team={team}")], None);
         assert_eq!(desk.has(&WEB, "{.metadata.labels.team}"), team);
     }
 
     // What somebody has removed past Khufu is made again by whoever applies it, and nothing else takes its place.
-    by_hand(&["delete", "deployment", "web"]);
+    desk.by_hand(&["delete", "deployment", "web"]);
     let refused = desk.refused(ADMIN, "", &["create", "-f", "-"], Some(&manifest.to_string()));
     assert!(refused.contains("apply it to have it made again"), "{refused}");
     assert_eq!(desk.has(&WEB, "{.metadata.name}"), "");
@@ -90,12 +83,12 @@ async fn what_is_written_is_asked_for_also_where_it_is_so_already_or_gone() {
         quiet(apply, Some(&manifest.to_string()));
         let of = desk.has(&WEB, "{.metadata.annotations.khufu\\.dev/replicant}");
         assert_eq!(of, "kubernetes:default:deployments.apps:web", "{apply:?}");
-        by_hand(&["delete", "deployment", "web"]);
+        desk.by_hand(&["delete", "deployment", "web"]);
     }
 
     // What a write takes away goes also where it makes a replicant of the object.
-    by_hand(&["create", "configmap", "old", "--from-literal=a=1", "--from-literal=b=2"]);
-    by_hand(&["label", "configmap", "old", "x=y"]);
+    desk.by_hand(&["create", "configmap", "old", "--from-literal=a=1", "--from-literal=b=2"]);
+    desk.by_hand(&["label", "configmap", "old", "x=y"]);
     let old =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "old"}, "data": {"a": "1"}}).to_string();
     let told = desk.scoped("/scope/paris", &["replace", "-f", "-"], Some(&old));

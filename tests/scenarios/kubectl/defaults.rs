@@ -1,10 +1,9 @@
 //! What is left out of a manifest that was in it before is not asked for any more, however that is said.
 
-use khufu_test_servers::kubernetes::{Builder, Cluster};
+use khufu_test_servers::kubernetes::Cluster;
 use serde_json::{Value, json};
 
-use super::{Desk, deployment, one};
-use crate::support::Lab;
+use super::{Alone, deployment};
 
 const OPTIONS: &str = "khufu.dev/options";
 
@@ -25,10 +24,8 @@ fn manifest(name: &str, replicas: Option<u64>, said: bool) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_out_is_not_asked_for_any_more_and_is_as_the_server_has_it() {
-    let Some([cluster]) = Builder::start_all([Cluster::builder("paris")]) else { return };
-    let lab = Lab::new();
-    let site = one(&lab, &cluster).await;
-    let desk = Desk { cluster: &cluster, site: &site };
+    let Some(alone) = Alone::start(Cluster::builder("paris")).await else { return };
+    let (cluster, site, desk) = alone.parts();
     let client = &["apply", "-f", "-"][..];
     let server = &["apply", "--server-side", "-f", "-"][..];
     let (create, replace) = (&["create", "-f", "-"][..], &["replace", "-f", "-"][..]);

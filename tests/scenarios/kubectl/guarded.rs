@@ -19,14 +19,10 @@ async fn a_write_changes_nothing_that_it_is_not_about() {
     let lab = Lab::new();
     let [paris, rennes] = nodes(&lab, [&one, &two], FRONT).await;
     let [a, b] = &[(&one, &paris), (&two, &rennes)].map(|(cluster, site)| Desk { cluster, site });
-    let by_hand = |arguments: &[&str]| {
-        let output = one.kubectl(arguments);
-        assert!(output.status.success(), "{output:?}");
-    };
     let (both, apply) = ("/scope/paris%20%26%20rennes", ["apply", "-f", "-"]);
 
     // An object of this site, of the name of one that is a replicant elsewhere.
-    by_hand(&["create", "configmap", "far", "--from-literal=a=local"]);
+    a.by_hand(&["create", "configmap", "far", "--from-literal=a=local"]);
     b.scoped("/scope/rennes", &["create", "configmap", "far", "--from-literal=a=1"], None);
     for prefix in ["/scope/rennes", both] {
         let refused = a.refused(ADMIN, prefix, &apply, Some(&map("far", json!({"a": "2"})).to_string()));
@@ -37,7 +33,7 @@ async fn a_write_changes_nothing_that_it_is_not_about() {
     assert_eq!((&view["desired"]["data"], &view["policy"]["options"]["adopt"]), (&json!({"a": "1"}), &Value::Null));
 
     // One that is in the way of a replicant here: that is for its options to say, at all sites.
-    by_hand(&["create", "configmap", "way", "--from-literal=a=local"]);
+    a.by_hand(&["create", "configmap", "way", "--from-literal=a=local"]);
     b.scoped(both, &["create", "configmap", "way", "--from-literal=a=1"], None);
     let told = a.scoped(both, &apply, Some(&map("way", json!({"a": "2"})).to_string()));
     assert!(told.contains("it is there already"), "{told}");
@@ -47,8 +43,8 @@ async fn a_write_changes_nothing_that_it_is_not_about() {
     assert!(options.get("adopt").is_none() && options.get("force").is_none(), "{options}");
 
     // Who may make objects may not change those of other sites.
-    by_hand(&["create", "role", "maker", "--verb=get,create", "--resource=configmaps"]);
-    by_hand(&["create", "rolebinding", "eve", "--role=maker", "--user=eve"]);
+    a.by_hand(&["create", "role", "maker", "--verb=get,create", "--resource=configmaps"]);
+    a.by_hand(&["create", "rolebinding", "eve", "--role=maker", "--user=eve"]);
     b.scoped("/scope/rennes", &["create", "configmap", "theirs", "--from-literal=a=1"], None);
     let hers = map("theirs", json!({"a": "eve"})).to_string();
     let refused = a.refused("eve", "/scope/rennes", &apply, Some(&hers));

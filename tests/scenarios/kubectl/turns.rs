@@ -1,21 +1,18 @@
 //! Writes to the same objects at the same time.
 
-use khufu_test_servers::kubernetes::{Builder, Cluster};
+use khufu_test_servers::kubernetes::Cluster;
 use serde_json::json;
 
+use super::Alone;
 use super::rough::said;
-use super::{Desk, one};
-use crate::support::Lab;
 
 const ROUNDS: usize = 8;
 const OBJECTS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_deleted_with_all_others_does_not_come_back_by_a_write_under_way() {
-    let Some([cluster]) = Builder::start_all([Cluster::builder("paris")]) else { return };
-    let lab = Lab::new();
-    let site = one(&lab, &cluster).await;
-    let desk = Desk { cluster: &cluster, site: &site };
+    let Some(alone) = Alone::start(Cluster::builder("paris")).await else { return };
+    let (cluster, site, desk) = alone.parts();
     let all = "/api/v1/namespaces/default/configmaps";
     let ask = async |method: &str, path: &str, kind: &str, body: &str| {
         let request = format!(
@@ -24,7 +21,7 @@ async fn what_is_deleted_with_all_others_does_not_come_back_by_a_write_under_way
             cluster.admin_token(),
             body.len()
         );
-        let answer = said(&site, request.as_bytes(), usize::MAX).await;
+        let answer = said(site, request.as_bytes(), usize::MAX).await;
         let code = answer.split(' ').nth(1).unwrap_or_default().to_owned();
         (code, answer)
     };
