@@ -6,7 +6,7 @@ use khufu_test_servers::kubernetes::{ADMIN, Builder, Cluster, Programs};
 
 use super::super::shell::{configured, finished};
 use super::{ALL, lines, own_reply, post, start, three};
-use crate::support::{Lab, Site};
+use crate::support::{Lab, Site, until};
 
 /// A request: at which of the sites, of which type, the command, and what its site says of it.
 type Asked = (usize, &'static str, &'static str, &'static str);
@@ -61,12 +61,16 @@ impl Platform<'_> {
             self.lab.cut(&sites, &[]).await;
         }
         finished(row.name, row.first.len() + row.then.len(), &sites).await;
-        let mut whole = Vec::new();
-        for site in sites {
-            assert_eq!(self.shown(site, row, self.show).await, row.shown, "{} at {}", row.name, site.name());
-            whole.push(self.shown(site, row, self.show_all).await);
-        }
-        assert!(whole.iter().all(|shown| *shown == whole[0]), "{}: {whole:?}", row.name);
+        // What a failed operation had taken the place of may still be on its way out.
+        until(&format!("all show the same of {}", row.name), || async {
+            let mut found = Vec::new();
+            for site in sites {
+                found.push((self.shown(site, row, self.show).await, self.shown(site, row, self.show_all).await));
+            }
+            let all = found.iter().all(|shown| shown.0 == row.shown && shown.1 == found[0].1);
+            if all { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
     }
 
     /// What sites say of a command: all of them, or only the one that is asked.
