@@ -14,6 +14,8 @@ const HEADERS: [HeaderName; 2] = [HeaderName::from_static("scope"), HeaderName::
 /// The headers with tokens at whose end a scope may stand.
 const TOKENS: [HeaderName; 3] =
     [HeaderName::from_static("x-auth-token"), HeaderName::from_static("x-subject-token"), header::AUTHORIZATION];
+/// With which browsers say that a page of another origin is what asks.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What parts a token from the scope.
 const IN_TOKEN: &[u8] = b"!SCOPE!";
 
@@ -54,6 +56,10 @@ fn of_header(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<String
 
 fn of_path(parts: &mut Parts) -> Result<Option<String>, Refusal> {
     let Some((meant, rest)) = scope_path::split(parts.uri.path()) else { return Ok(None) };
+    // Headers a page in a browser cannot set for another origin without asking; a path it can.
+    if parts.headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site") {
+        return Err(Refusal::forbidden("a page of elsewhere cannot say a scope: have a program ask, or use a header"));
+    }
     let readable = meant.iter().find(|meant| khufu_scope::parse(meant).is_ok());
     let scope = readable.or(meant.first()).cloned().unwrap_or_default();
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -122,6 +128,8 @@ mod tests {
         assert_eq!((found.unwrap(), parts.uri.path()), (None, "/a/scope/x"));
         assert_eq!(taken("/", &[("Scope", "a"), ("Scope", "b")]).0.unwrap_err(), 400);
         assert_eq!(taken("/", &[("X-Scope", r#"{"image": 1}"#)]).0.unwrap_err(), 400);
+        assert_eq!(taken("/scope/a/b", &[("Sec-Fetch-Site", "cross-site")]).0.unwrap_err(), 403);
+        assert_eq!(taken("/scope/a/b", &[("Sec-Fetch-Site", "same-origin")]).0.unwrap().unwrap(), "a");
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub(super) fn forwarded(parts: &mut Parts, peer: IpAddr) {
             headers.remove(name);
         }
     }
-    let before = text(headers, &FORWARDED_FOR).map(|before| format!("{before}, ")).unwrap_or_default();
+    let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let before: String = before.map(|before| format!("{before}, ")).collect();
     let mut set = |name: HeaderName, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
@@ -82,12 +83,13 @@ mod tests {
     fn only_a_proxy_on_this_machine_is_believed() {
         let said = [
             ("host", "front"),
+            ("x-forwarded-for", "192.0.2.6"),
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-host", "service.example"),
             ("x-forwarded-proto", "https"),
         ];
         let near = seen("127.0.0.1", &said);
-        assert_eq!(near["x-forwarded-for"], "192.0.2.7, 127.0.0.1");
+        assert_eq!(near["x-forwarded-for"], "192.0.2.6, 192.0.2.7, 127.0.0.1");
         assert_eq!(
             (&near["x-forwarded-host"], &near["x-forwarded-proto"]),
             (&"service.example".parse().unwrap(), &"https".parse().unwrap())

@@ -199,6 +199,8 @@ impl Front {
         if parts.method == Method::CONNECT || !parts.uri.path().starts_with('/') {
             return Err(Refusal::bad_request("a path is wanted"));
         }
+        // Before anything is said in headers, or a client could have it taken out as one of his connection.
+        headers::end_to_end_or_upgrade(&mut parts.headers);
         edge::no_loop(&parts.headers, &self.pseudonym)?;
         edge::forwarded(&mut parts, peer);
         let way = match scope {

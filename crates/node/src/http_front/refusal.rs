@@ -40,6 +40,10 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "scope", "The scope cannot be used", message)
     }
 
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "The request is not allowed", message)
+    }
+
     pub(super) fn slow_body(message: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "slow", "The request has not come in in time", message)
     }
