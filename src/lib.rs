@@ -7,8 +7,8 @@
 //!
 //! This crate only gathers the others: [`Node`] to embed a node in a service, [`Driver`] to teach it
 //! a platform, and the crates themselves as modules for those who need a part of them. It has no logic and must never get
-//! any. The driver for files is always there; the one for Kubernetes comes with the feature `kubernetes`,
-//! the one that runs commands with `shell`, and the one for any REST service with `http`.
+//! any. The driver for files is always there; the one for Kubernetes comes with the feature `kubernetes`, the one for OpenStack
+//! with `openstack`, the one that runs commands with `shell`, and the one for any REST service with `http`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -40,6 +40,8 @@ pub use khufu_crdt::{Capabilities, Operation, OperationId, Policy, ReplicantId, 
 pub use khufu_drivers::HttpDriver;
 #[cfg(feature = "kubernetes")]
 pub use khufu_drivers::KubernetesDriver;
+#[cfg(feature = "openstack")]
+pub use khufu_drivers::OpenStackDriver;
 #[cfg(feature = "shell")]
 pub use khufu_drivers::ShellDriver;
 pub use khufu_drivers::{Driver, FilesDriver};

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 /// The file that is read if it is there and `--config` names no other.
 pub(crate) const DEFAULT_FILE: &str = "khufu.toml";
 
+/// The option with which the driver `openstack` takes the cloud of the variables `OS_*`; any other is a path.
+pub(crate) const ENVIRONMENT: &str = "env";
 /// The option with which the driver `kubernetes` takes the cluster that the node runs in; any other is a path.
 pub(crate) const IN_CLUSTER: &str = "in-cluster";
 

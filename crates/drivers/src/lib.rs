@@ -36,13 +36,15 @@ pub mod http;
 pub mod kubernetes;
 #[cfg(any(feature = "http", feature = "shell"))]
 mod notes;
-#[cfg(any(feature = "http", feature = "kubernetes"))]
+#[cfg(feature = "openstack")]
+pub mod openstack;
+#[cfg(any(feature = "http", feature = "kubernetes", feature = "openstack"))]
 mod pulse;
 mod registry;
 #[cfg(feature = "shell")]
 pub mod shell;
 mod text;
-#[cfg(any(feature = "http", feature = "kubernetes"))]
+#[cfg(any(feature = "http", feature = "kubernetes", feature = "openstack"))]
 mod turns;
 
 #[cfg(feature = "http")]
@@ -56,6 +58,8 @@ pub use files::{FilesDriver, MAX_FILE_BYTES, MAX_OPERATION_BYTES};
 pub use khufu_crdt::{Condition, Health};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::KubernetesDriver;
+#[cfg(feature = "openstack")]
+pub use openstack::OpenStackDriver;
 pub use registry::Registry;
 #[cfg(feature = "shell")]
 pub use shell::ShellDriver;

@@ -10,7 +10,7 @@ pub(crate) fn cut(text: &str, max_bytes: usize) -> String {
 }
 
 /// The begin of a line.
-#[cfg(feature = "kubernetes")]
+#[cfg(any(feature = "kubernetes", feature = "openstack"))]
 pub(crate) fn clipped(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();
@@ -19,17 +19,17 @@ pub(crate) fn clipped(text: &str, max_bytes: usize) -> String {
 }
 
 /// The most bytes of the difference of two values.
-#[cfg(any(feature = "http", feature = "kubernetes"))]
+#[cfg(any(feature = "http", feature = "kubernetes", feature = "openstack"))]
 const MAX_DIFFERENCE_BYTES: usize = 16 << 10;
 
-#[cfg(any(feature = "http", feature = "kubernetes"))]
+#[cfg(any(feature = "http", feature = "kubernetes", feature = "openstack"))]
 fn yaml(value: Option<&serde_json::Value>) -> String {
     // What cannot be written as YAML is shown as JSON.
     value.map(|value| serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"))).unwrap_or_default()
 }
 
 /// A unified diff of two values; empty if they are alike.
-#[cfg(any(feature = "http", feature = "kubernetes"))]
+#[cfg(any(feature = "http", feature = "kubernetes", feature = "openstack"))]
 pub(crate) fn between(name: &str, before: Option<&serde_json::Value>, after: Option<&serde_json::Value>) -> String {
     let (old, new) = (yaml(before), yaml(after));
     if old == new {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, IN_CLUSTER, Layer, Pace};
+use super::{ConfigError, ENVIRONMENT, IN_CLUSTER, Layer, Pace};
 
 /// The keys of the file; any other is refused, since a mistyped one would silently do nothing.
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +87,16 @@ fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     })
 }
 
+/// Whether the option of a driver is a path.
+fn is_path(kind: &str, option: &str) -> bool {
+    match kind {
+        "files" | "http" | "shell" => true,
+        "kubernetes" => option != IN_CLUSTER,
+        "openstack" => option != ENVIRONMENT,
+        _ => false,
+    }
+}
+
 /// The options of the drivers are paths, too.
 fn relocate(drivers: BTreeMap<String, String>, base: &Path) -> BTreeMap<String, String> {
     drivers
@@ -94,12 +104,7 @@ fn relocate(drivers: BTreeMap<String, String>, base: &Path) -> BTreeMap<String, 
         .map(|(kind, option)| {
             let path = base.join(&option);
             match path.to_str() {
-                Some(path)
-                    if matches!(kind.as_str(), "files" | "http" | "shell")
-                        || (kind == "kubernetes" && option != IN_CLUSTER) =>
-                {
-                    (kind, path.to_owned())
-                }
+                Some(path) if is_path(&kind, &option) => (kind, path.to_owned()),
                 _ => (kind, option),
             }
         })
@@ -114,7 +119,7 @@ mod tests {
     #[test]
     fn paths_start_at_the_file() {
         let text = "site = 'paris'\ndata = 'data'\npsk_file = '/etc/khufu/swarm.key'\nlisten = '/ip4/0.0.0.0/tcp/1'\n\
-                    [drivers]\nfiles = 'replicas'\nhttp = 'http.toml'\nshell = 'shell.toml'\n";
+                    [drivers]\nfiles = 'replicas'\nhttp = 'http.toml'\nshell = 'shell.toml'\nopenstack = 'clouds.yaml#paris'\n";
         let layer = parse(Path::new("/srv/paris/khufu.toml"), text).unwrap();
         assert_eq!(layer.data.unwrap(), PathBuf::from("/srv/paris/data"));
         assert_eq!(layer.psk_file.unwrap(), PathBuf::from("/etc/khufu/swarm.key"));
@@ -122,7 +127,9 @@ mod tests {
         assert_eq!(drivers["files"], "/srv/paris/replicas");
         assert_eq!(drivers["http"], "/srv/paris/http.toml");
         assert_eq!(drivers["shell"], "/srv/paris/shell.toml");
+        assert_eq!(drivers["openstack"], "/srv/paris/clouds.yaml#paris");
         assert_eq!(layer.listen.unwrap(), ["/ip4/0.0.0.0/tcp/1"]);
+        assert!(!is_path("openstack", ENVIRONMENT) && !is_path("kubernetes", IN_CLUSTER));
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod http;
 mod journal;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+#[cfg(feature = "openstack")]
+mod openstack;
 mod power;
 #[cfg(feature = "shell")]
 mod shell;

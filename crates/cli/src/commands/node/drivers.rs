@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use khufu_drivers::{Driver, FilesDriver, HttpDriver, KubernetesDriver, ShellDriver};
+use khufu_drivers::{Driver, FilesDriver, HttpDriver, KubernetesDriver, OpenStackDriver, ShellDriver};
 
-use crate::config::IN_CLUSTER;
+use crate::config::{ENVIRONMENT, IN_CLUSTER};
 use crate::exit::Failure;
 
 /// Makes the driver of a kind from its option.
@@ -33,9 +33,19 @@ pub(super) async fn make(kind: &str, option: &str) -> Result<Arc<dyn Driver>, Fa
             let driver = made.map_err(|error| Failure::Failed(format!("driver kubernetes={option}: {error}")))?;
             Ok(Arc::new(driver))
         }
+        "openstack" => {
+            let made = match option.split_once('#') {
+                _ if option == ENVIRONMENT => OpenStackDriver::from_environment().await,
+                Some((file, cloud)) => OpenStackDriver::from_file(Path::new(file), Some(cloud)).await,
+                None => OpenStackDriver::from_file(Path::new(option), None).await,
+            };
+            let driver = made.map_err(|error| Failure::Failed(format!("driver openstack={option}: {error}")))?;
+            Ok(Arc::new(driver))
+        }
         other => Err(Failure::Usage(format!(
             "driver {other}={option}: no driver is called {other:?}; there are files=DIR, http=FILE, \
-             kubernetes=KUBECONFIG[#CONTEXT] (or kubernetes={IN_CLUSTER}) and shell=FILE"
+             kubernetes=KUBECONFIG[#CONTEXT] (or kubernetes={IN_CLUSTER}), openstack=CLOUDS.YAML[#CLOUD] \
+             (or openstack={ENVIRONMENT}) and shell=FILE"
         ))),
     }
 }
