@@ -75,6 +75,10 @@ impl Replicas {
                 };
                 let now = self.server.apply(kind, key, &value, options.force, write).await?;
                 self.normal.wrote(&now, &value);
+                if change == Change::Created {
+                    // There is such a kind, whatever was seen before.
+                    self.server.defined.forget();
+                }
                 (change, now)
             }
         };

@@ -1,12 +1,15 @@
 //! Definitions of kinds that are not served: what was stored of such a kind is there, and comes back with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use super::answer;
-use super::kinds::{Kind, is_missing};
+use super::kinds::{Kind, Name, is_missing};
 use super::manifest::Key;
 use super::rbac::is_built_in;
 use super::server::{PAGE, Server};
@@ -14,6 +17,32 @@ use crate::DriverError;
 
 /// The most definitions of one group, or that are not served, that are looked at.
 const MAX_LOOKED_AT: usize = 1_000;
+/// For so long it is believed whether a kind is defined: whoever has many objects of one asks for each.
+const BELIEVED: Duration = Duration::from_secs(2);
+/// Of so many kinds it is remembered.
+const MAX_REMEMBERED: usize = 1_000;
+
+/// Whether a kind is defined, as was seen last, and when. One looks at a time.
+type Asked = Arc<Mutex<Option<(Instant, Result<bool, DriverError>)>>>;
+
+/// What was seen last of each kind that is not served.
+#[derive(Default)]
+pub(super) struct Defined(std::sync::Mutex<HashMap<Name, Asked>>);
+
+impl Defined {
+    fn of(&self, key: &Key) -> Asked {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_REMEMBERED {
+            all.clear();
+        }
+        all.entry((key.group.clone(), key.kind.clone())).or_default().clone()
+    }
+
+    /// A definition was made, or the server may be another.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
 
 fn text<'d>(definition: &'d Value, pointer: &str) -> &'d str {
     definition.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -73,6 +102,28 @@ impl Server {
     /// Whether there is a definition of a kind that is not served: then there may be objects of it all the same. A server
     /// that has just started serves them a little later.
     pub(super) async fn is_defined(&self, key: &Key) -> Result<bool, DriverError> {
+        let asked = self.defined.of(key);
+        let mut asked = asked.lock().await;
+        if let Some((at, said)) = &*asked
+            && at.elapsed() < BELIEVED
+        {
+            return said.clone();
+        }
+        let said = self.sees_definition(key).await;
+        *asked = Some((Instant::now(), said.clone()));
+        said
+    }
+
+    /// The kind of an object that was made once; none if there is no such kind any more, and so no such object.
+    pub(super) async fn kind_if_served(&self, key: &Key) -> Result<Option<Kind>, DriverError> {
+        match self.kind(key, None).await {
+            Ok(kind) => Ok(Some(kind)),
+            Err(error) if is_missing(&error) && !self.is_defined(key).await? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn sees_definition(&self, key: &Key) -> Result<bool, DriverError> {
         self.says_all().await?;
         if is_built_in(&key.group) {
             return Ok(false);

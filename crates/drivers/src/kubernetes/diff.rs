@@ -73,7 +73,7 @@ impl Replicas {
             keys.insert(wanted.key);
         }
         for key in inventory(replica.local_id.as_deref()).into_iter().filter(|key| !keys.contains(key)) {
-            if let Some(kind) = self.kind_if_served(&key).await?
+            if let Some(kind) = self.server.kind_if_served(&key).await?
                 && let Some(live) = self.live(&kind, &key).await?
                 && stamp::is_of(&key, &live, mark(replica))
             {

@@ -29,7 +29,14 @@ pub(super) struct Kind {
     pub(super) watched: bool,
 }
 
+/// What a kind is called in all its versions: its group, and its own name.
+pub(super) type Name = (String, String);
+
 impl Kind {
+    pub(super) fn named(&self) -> Name {
+        (self.resource.group.clone(), self.resource.kind.clone())
+    }
+
     /// An object of this kind.
     pub(super) fn of(&self, namespace: String, name: String) -> Key {
         Key { group: self.resource.group.clone(), kind: self.resource.kind.clone(), namespace, name }

@@ -12,6 +12,7 @@ use super::kinds::Kind;
 use super::manifest::Key;
 use super::operate::Held;
 use super::options::Options;
+use super::remove::unlooked;
 use super::replicas::{AT_ONCE, Replicas, Wanted, digest_of, local_id, mark};
 use super::server::MANAGER;
 use super::shown::plain;
@@ -41,7 +42,7 @@ impl Replicas {
     /// Looks at all objects of a replicant.
     pub(super) async fn observe(&self, replica: &Replica) -> Result<Observed, DriverError> {
         let options = Options::read(&replica.options)?;
-        let held = self.held(replica, &options).await?;
+        let (held, missed) = self.held_and_missed(replica, &options).await?;
         let marker = held.iter().filter_map(Held::marker).max().map(|(_, id)| id);
         // Of what nobody knows how it should be, nobody can say whether it is the same elsewhere.
         let known = replica.written.is_some() || marker.is_some() || replica.local_id.is_none();
@@ -58,6 +59,12 @@ impl Replicas {
             }
         }
         let exists = seen.iter().any(|seen| seen.live.is_some());
+        // It is not to be concluded that there is nothing, or that no operation has run on what is there.
+        if let Some(reason) = missed
+            && (!exists || (marker.is_none() && replica.written.is_none()))
+        {
+            return Err(DriverError::Unavailable { reason: unlooked(replica, &reason), retry_after: None });
+        }
         let parts = seen.iter().filter_map(|seen| Some((seen.key.to_string(), seen.part.clone()?)));
         let parts: BTreeMap<_, _> = parts.collect();
         let digest = (exists && known).then(|| digest_of(&parts));

@@ -88,6 +88,15 @@ impl Replicas {
     /// The objects of a replica: those of the desired state that was written last, and those that operations have made,
     /// without those that operations have removed.
     pub(super) async fn held(&self, replica: &Replica, options: &Options) -> Result<Vec<Held>, DriverError> {
+        Ok(self.held_and_missed(replica, options).await?.0)
+    }
+
+    /// The same, and why there may be others, which could not be looked for.
+    pub(super) async fn held_and_missed(
+        &self,
+        replica: &Replica,
+        options: &Options,
+    ) -> Result<(Vec<Held>, Option<String>), DriverError> {
         let names = replica.local_id.as_deref().filter(|names| *names != MANY);
         let names: Option<BTreeSet<Key>> = names.map(|names| inventory(Some(names)).into_iter().collect());
         let is_there = |key: &Key| names.as_ref().is_none_or(|names| names.contains(key));
@@ -106,7 +115,7 @@ impl Replicas {
                     let [group, kind, name] = [&object.group, &object.kind, &object.name].map(String::clone);
                     let key = Key { group, kind, namespace: object.namespace.clone().unwrap_or_default(), name };
                     // Of what is defined, and not served now, nobody knows what there is.
-                    self.kind_if_served(&key).await?;
+                    self.server.kind_if_served(&key).await?;
                     (None, key)
                 }
                 Err(error) => return Err(error),
@@ -116,7 +125,12 @@ impl Replicas {
             }
             keys.insert(key);
         }
-        let others = if names.is_some() { self.named(replica).await? } else { self.known(replica).await?.objects };
+        let (others, missed) = if names.is_some() {
+            (self.named(replica).await?, None)
+        } else {
+            let known = self.known(replica).await?;
+            (known.objects, known.missed)
+        };
         for (kind, key) in others.into_iter().rev() {
             if keys.insert(key.clone()) {
                 found.push(Held { key, kind: Some(kind), manifest: None, live: None });
@@ -127,7 +141,7 @@ impl Replicas {
             calls.push(Box::pin(self.seen(held, replica, options)));
         }
         let results: Vec<_> = stream::iter(calls).buffered(AT_ONCE).collect().await;
-        results.into_iter().collect()
+        Ok((results.into_iter().collect::<Result<_, _>>()?, missed))
     }
 
     /// An object with what there is of it.

@@ -15,7 +15,7 @@ use super::options::Options;
 use super::replicas::{AT_ONCE, LOOK_EVERY, MANY, PATIENCE, Replicas, inventory, mark, uid};
 use super::server::PAGE;
 use super::stamp::{self, Mark};
-use super::used::{Owners, Used};
+use super::used::Used;
 use crate::{Done, DriverError, Replica};
 
 /// The most objects of one kind that are found by the label of a replicant.
@@ -80,7 +80,7 @@ impl Replicas {
     pub(super) async fn named(&self, replica: &Replica) -> Result<Vec<(Kind, Key)>, DriverError> {
         let mut found = Vec::new();
         for key in inventory(replica.local_id.as_deref()) {
-            if let Some(kind) = self.kind_if_served(&key).await? {
+            if let Some(kind) = self.server.kind_if_served(&key).await? {
                 found.push((kind, key));
             }
         }
@@ -94,14 +94,15 @@ impl Replicas {
         let mut unseen = None;
         let mut keys: BTreeSet<_> = found.iter().map(|(_, key)| key.clone()).collect();
         let (used, looked) = self.used.all(&self.server).await?;
-        for Used { kind, owners, mut namespaces } in used {
+        for used in used {
+            let mut namespaces = used.namespaces.clone();
             namespaces.extend(keys.iter().map(|key| key.namespace.clone()).filter(|namespace| !namespace.is_empty()));
-            let objects = match self.labelled(replica, &kind, &namespaces).await {
-                Ok((objects, refused)) => {
-                    unseen = unseen.or(refused);
-                    objects
+            let (kind, objects) = match self.labelled_as_served(replica, &used.kind, &namespaces).await {
+                Ok((kind, objects, refused)) => {
+                    unseen = unseen.or(refused.filter(|_| used.may_be_of(&replica.id)));
+                    (kind, objects)
                 }
-                Err(error) => match self.is_held_up(replica, &kind, &owners, &error).await? {
+                Err(error) => match self.is_held_up(replica, &used, &error).await? {
                     true => return Err(error),
                     false => continue,
                 },
@@ -121,17 +122,33 @@ impl Replicas {
 
     /// Whether a kind whose objects cannot be listed keeps it from being known which objects a replicant has. Of a kind without a
     /// definition there are none; and one that is broken holds up only those that may have something of it.
-    async fn is_held_up(
+    async fn is_held_up(&self, replica: &Replica, used: &Used, error: &DriverError) -> Result<bool, DriverError> {
+        if !used.may_be_of(&replica.id) && self.server.is_ready().await {
+            return Ok(false);
+        }
+        Ok(!is_missing(error) || self.server.is_defined(&used.kind.of(String::new(), "*".to_owned())).await?)
+    }
+
+    /// The same as [`labelled`](Self::labelled), and the kind as it is served now: the version in which it was used may be gone.
+    async fn labelled_as_served(
         &self,
         replica: &Replica,
         kind: &Kind,
-        owners: &Owners,
-        error: &DriverError,
-    ) -> Result<bool, DriverError> {
-        if !owners.may_be(&replica.id) && self.server.is_ready().await {
-            return Ok(false);
-        }
-        Ok(!is_missing(error) || self.server.is_defined(&kind.of(String::new(), "*".to_owned())).await?)
+        namespaces: &BTreeSet<String>,
+    ) -> Result<(Kind, Vec<Key>, Option<String>), DriverError> {
+        let (kind, (objects, refused)) = match self.labelled(replica, kind, namespaces).await {
+            Err(error) if is_missing(&error) => {
+                let now = self.server.kind(&kind.of(String::new(), "*".to_owned()), None).await?;
+                if now == *kind {
+                    return Err(error);
+                }
+                self.used.is_served_as(&now);
+                let found = self.labelled(replica, &now, namespaces).await?;
+                (now, found)
+            }
+            found => (kind.clone(), found?),
+        };
+        Ok((kind, objects, refused))
     }
 
     /// The objects of a replicant of one kind, and why not all are known. Where the rights do not suffice to look in all
@@ -260,7 +277,7 @@ impl Replicas {
     }
 }
 
-fn unlooked(replica: &Replica, reason: &str) -> String {
+pub(super) fn unlooked(replica: &Replica, reason: &str) -> String {
     format!(
         "what was made of {} is not remembered, and not all kinds could be looked through for it: {reason}. It is looked for again \
          now and then; mend what does not answer, or remove it if it is of no use any more",

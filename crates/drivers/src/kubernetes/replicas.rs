@@ -220,15 +220,6 @@ impl Replicas {
         part
     }
 
-    /// The kind of an object that was made once; none if there is no such kind any more, and so no such object.
-    pub(super) async fn kind_if_served(&self, key: &Key) -> Result<Option<Kind>, DriverError> {
-        match self.server.kind(key, None).await {
-            Ok(kind) => Ok(Some(kind)),
-            Err(error) if is_missing(&error) && !self.server.is_defined(key).await? => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// An object as it is; none also where there is no such kind any more. One that is defined and not served may be there.
     pub(super) async fn live(&self, kind: &Kind, key: &Key) -> Result<Option<Value>, DriverError> {
         match self.server.get(kind, key).await {

@@ -13,6 +13,7 @@ use kube::{Client, Config};
 use serde_json::Value;
 
 use super::answer;
+use super::definitions::Defined;
 use super::kinds::{self, Kind, Kinds};
 use super::manifest::Key;
 use super::options::Propagation;
@@ -71,6 +72,7 @@ pub(super) struct Server {
     moves: AtomicU64,
     sourced: Option<Sourced>,
     kinds: Kinds,
+    pub(super) defined: Defined,
     turns: Turns,
 }
 
@@ -96,6 +98,7 @@ impl Server {
             moves: AtomicU64::default(),
             sourced,
             kinds: Kinds::default(),
+            defined: Defined::default(),
             turns: Turns::new(AT_ONCE, A_SECOND, BURST),
         })
     }
@@ -162,6 +165,7 @@ impl Server {
     /// The server may serve other kinds now.
     pub(super) fn forget_kinds(&self) {
         self.kinds.forget();
+        self.defined.forget();
     }
 
     fn api(&self, kind: &Kind, key: &Key) -> Api<DynamicObject> {
@@ -180,7 +184,7 @@ impl Server {
             Ok(object) => to_value(key, &object).map(Some),
             Err(error) if answer::is_missing(&error) => Ok(None),
             Err(error) if answer::is_no_place(&error) => {
-                self.forget_kinds();
+                self.kinds.forget();
                 Err(kinds::missing(key, None))
             }
             Err(error) => Err(answer::error(key, error)),
@@ -302,7 +306,7 @@ impl Server {
             let page = match reading(api.list_metadata(&params)).await? {
                 Ok(page) => page,
                 Err(error) if answer::is_no_place(&error) => {
-                    self.forget_kinds();
+                    self.kinds.forget();
                     return Err(kinds::missing(&all, None));
                 }
                 Err(error) => return Err(answer::error(&all, error)),

@@ -1,5 +1,6 @@
 //! All kinds that an API server serves, and of which of them it has something.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use kube::discovery::{self, ApiCapabilities, ApiGroup, Scope, verbs};
 use tokio::time::Instant;
 
 use super::answer;
-use super::kinds::{self, Kind};
+use super::kinds::{self, Kind, Name};
 use super::manifest::Key;
 use super::server::{PAGE, Server, reading};
 use super::stamp;
@@ -30,8 +31,12 @@ const VIEWS: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.m
 pub(super) struct Survey {
     /// The kinds of which there are objects, and whose these are.
     pub(super) found: Vec<(Kind, Owners)>,
-    /// Whether any kind could be listed.
-    pub(super) listed: bool,
+    /// The kinds that were listed as a whole.
+    pub(super) listed: BTreeSet<Name>,
+    /// The kinds that could not be listed, and why.
+    pub(super) unlisted: Vec<(Kind, String)>,
+    /// Whether there are no other kinds of which there may have been something.
+    pub(super) knows_all: bool,
     /// Why one of those that may not be listed was not.
     pub(super) refused: Option<String>,
     /// Why one of those that may be listed was not.
@@ -63,8 +68,9 @@ impl Server {
     /// The kinds of which there are objects with these labels, of those that can be listed and removed here.
     pub(super) async fn survey(&self, labels: &str) -> Result<Survey, DriverError> {
         // Whoever may not see what is defined is to have nothing of kinds that are not served.
-        let Served { kinds, missed, .. } = self.settled_kinds().await?;
-        let mut survey = Survey { missed, ..Survey::default() };
+        let Served { kinds, missed, refused } = self.settled_kinds().await?;
+        let knows_all = missed.is_none() && refused.is_none();
+        let mut survey = Survey { knows_all, missed, ..Survey::default() };
         let mut calls = Vec::<BoxFuture<'_, _>>::new();
         for kind in kinds {
             calls.push(Box::pin(async move { (self.owners(&kind, labels).await, kind) }));
@@ -73,22 +79,32 @@ impl Server {
         while let Some((looked, kind)) = calls.next().await {
             match looked {
                 Ok(owners) => {
-                    survey.listed = true;
+                    survey.listed.insert(kind.named());
                     survey.found.extend((!owners.is_empty()).then_some((kind, owners)));
                 }
                 Err(DriverError::Refused { reason, .. }) => {
-                    kind.is_not_looked_for(&reason);
-                    survey.refused.get_or_insert(reason);
+                    survey.refused.get_or_insert_with(|| reason.clone());
+                    survey.unlisted.push((kind, reason));
                 }
-                // It has just gone.
-                Err(error) if kinds::is_missing(&error) => {}
-                // One kind that is broken holds up none of the others.
-                Err(error) if self.is_ready().await => {
+                Err(error) => {
+                    let error = if kinds::is_missing(&error) {
+                        match self.kind_if_served(&kind.of(String::new(), "*".to_owned())).await {
+                            // It has just gone.
+                            Ok(None) => continue,
+                            Ok(Some(_)) => error,
+                            Err(error) => error,
+                        }
+                    } else {
+                        error
+                    };
+                    // One kind that is broken holds up none of the others.
+                    if !self.is_ready().await {
+                        return Err(error);
+                    }
                     let reason = error.to_string();
-                    kind.is_not_looked_for(&reason);
-                    survey.missed.get_or_insert(reason);
+                    survey.missed.get_or_insert_with(|| reason.clone());
+                    survey.unlisted.push((kind, reason));
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(survey)

@@ -8,7 +8,7 @@ use khufu_crdt::ReplicantId;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::kinds::Kind;
+use super::kinds::{Kind, Name};
 use super::server::Server;
 use super::stamp;
 use super::survey::Survey;
@@ -41,7 +41,7 @@ impl Owners {
         self.numbers.is_empty() && !self.anybody
     }
 
-    pub(super) fn may_be(&self, id: &ReplicantId) -> bool {
+    fn may_be(&self, id: &ReplicantId) -> bool {
         self.anybody || stamp::number(&stamp::label(id)).is_none_or(|number| self.numbers.contains(&number))
     }
 
@@ -58,6 +58,51 @@ pub(super) struct Used {
     pub(super) owners: Arc<Owners>,
     /// Where they were made since this process has begun.
     pub(super) namespaces: BTreeSet<String>,
+    /// Whether nobody else may have objects of it, since all that there were have been seen.
+    is_whole: bool,
+}
+
+impl Used {
+    /// Whether a replicant may have objects of it.
+    pub(super) fn may_be_of(&self, id: &ReplicantId) -> bool {
+        !self.is_whole || self.owners.may_be(id)
+    }
+}
+
+/// Of which kinds all objects were seen, at one server.
+#[derive(Default)]
+struct Seen {
+    /// See [`Server::moves`].
+    moves: u64,
+    listed: BTreeSet<Name>,
+    /// Those of the first look that knew of all kinds which it could not list. What is no kind then is one later of which nobody
+    /// had anything before.
+    hidden: Option<BTreeSet<Name>>,
+    /// Those of which it was said that they could not be listed.
+    told: BTreeSet<Name>,
+}
+
+impl Seen {
+    fn is_whole(&self, name: &Name) -> bool {
+        self.listed.contains(name) || self.hidden.as_ref().is_some_and(|hidden| !hidden.contains(name))
+    }
+
+    fn add(&mut self, survey: &Survey, moves: u64) {
+        if self.moves != moves {
+            *self = Self { moves, ..Self::default() };
+        }
+        for (kind, reason) in &survey.unlisted {
+            if self.told.insert(kind.named()) {
+                kind.is_not_looked_for(reason);
+            }
+        }
+        self.told.retain(|name| !survey.listed.contains(name));
+        self.listed.extend(survey.listed.iter().cloned());
+        if survey.knows_all {
+            let hidden = || survey.unlisted.iter().map(|(kind, _)| kind.named()).collect();
+            self.hidden.get_or_insert_with(hidden);
+        }
+    }
 }
 
 /// The kinds in use: what an earlier process has made is looked for once, in all kinds. Such a look goes on though whoever
@@ -70,7 +115,8 @@ pub(super) struct InUse {
 
 #[derive(Default)]
 struct State {
-    kinds: BTreeMap<(String, String), Used>,
+    kinds: BTreeMap<Name, Used>,
+    seen: Seen,
     /// What the last look has shown; none before there was one.
     looked: Option<Looked>,
     /// The one that is under way.
@@ -78,16 +124,22 @@ struct State {
 }
 
 impl State {
+    /// What is known of a kind, which is served as this.
     fn used(&mut self, kind: &Kind) -> &mut Used {
-        let name = (kind.resource.group.clone(), kind.resource.kind.clone());
-        let new = || Used { kind: kind.clone(), owners: Arc::default(), namespaces: BTreeSet::new() };
-        self.kinds.entry(name).or_insert_with(new)
+        let new = || Used { kind: kind.clone(), owners: Arc::default(), namespaces: BTreeSet::new(), is_whole: false };
+        let used = self.kinds.entry(kind.named()).or_insert_with(new);
+        if used.kind != *kind {
+            used.kind.clone_from(kind);
+        }
+        used
     }
 
     /// What is known of the server that is reached now.
     fn known(&self, server: &Server) -> Option<(Vec<Used>, Looked)> {
         let looked = self.looked.clone().filter(|looked| looked.moves == server.moves())?;
-        Some((self.kinds.values().cloned().collect(), looked))
+        let kinds = self.kinds.iter();
+        let kinds = kinds.map(|(name, used)| Used { is_whole: self.seen.is_whole(name), ..used.clone() });
+        Some((kinds.collect(), looked))
     }
 
     fn is_due(&self, server: &Server) -> bool {
@@ -99,7 +151,7 @@ impl State {
 }
 
 /// How much a look has seen.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Looked {
     /// Whether any kind could be listed.
     pub(super) listed: bool,
@@ -109,6 +161,8 @@ pub(super) struct Looked {
     pub(super) missed: Option<String>,
     /// When it is done again, if it is to be.
     again: Option<Instant>,
+    /// When it may be done again, if somebody asks for it.
+    soon: Instant,
     /// Which server was looked at; see [`Server::moves`].
     moves: u64,
 }
@@ -159,10 +213,15 @@ impl InUse {
         }
     }
 
-    /// What was refused may be allowed the next time.
+    /// A kind that was in use is served as this now.
+    pub(super) fn is_served_as(&self, kind: &Kind) {
+        self.state().used(kind);
+    }
+
+    /// What was refused may be allowed the next time. However many ask for it, one look does not follow the other at once.
     pub(super) fn look_again(&self) {
         if let Some(looked) = &mut self.state().looked {
-            looked.again = Some(Instant::now());
+            looked.again = Some(looked.again.map_or(looked.soon, |again| again.min(looked.soon)));
         }
     }
 
@@ -179,19 +238,21 @@ impl InUse {
             });
             let mut state = state(&shared);
             state.running = None;
-            let again = Instant::now() + pause;
+            let (again, soon) = (Instant::now() + pause, Instant::now() + pause / 10);
             match survey {
                 Ok(survey) => {
+                    state.seen.add(&survey, moves);
                     for (kind, owners) in survey.found {
                         Arc::make_mut(&mut state.used(&kind).owners).extend(owners);
                     }
                     let Survey { listed, refused, missed, .. } = survey;
-                    let again = missed.is_some().then_some(again);
-                    state.looked = Some(Looked { listed, refused, missed, again, moves });
+                    // What cannot be listed may be some time.
+                    let again = (missed.is_some() || refused.is_some()).then_some(again);
+                    state.looked = Some(Looked { listed: !listed.is_empty(), refused, missed, again, soon, moves });
                 }
                 Err(error) => {
                     if let Some(looked) = &mut state.looked {
-                        looked.again = Some(again);
+                        (looked.again, looked.soon) = (Some(again), soon);
                     }
                     let _ = sender.send(Some(error));
                 }

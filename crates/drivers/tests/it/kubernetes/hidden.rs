@@ -7,12 +7,12 @@ use super::made_up::{self, Answer, Asked, resource, web};
 use super::paged::marked;
 use super::*;
 
-const GROUP: &str = "hidden.example.org";
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) const GROUP: &str = "hidden.example.org";
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 
 /// Config maps and wells in the namespace `shop`. Wells are another group's, which may say nothing.
 #[derive(Default)]
-struct Made {
+pub(super) struct Made {
     objects: BTreeMap<String, Value>,
     hidden: bool,
     /// It has just started: other groups than the first are not told of yet.
@@ -35,7 +35,7 @@ fn path(kind: &str, name: &str) -> String {
 }
 
 impl Made {
-    fn answer(&mut self, asked: &Asked) -> (u16, Value) {
+    pub(super) fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         let status = |code: u16, reason: &str| {
             (code, json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": reason}))
         };
@@ -95,7 +95,7 @@ async fn server(made: Made) -> (Shared, tempfile::TempDir, std::path::PathBuf) {
 }
 
 /// What a server has that has a well of the replicant `web`.
-fn with_well(hidden: bool) -> Made {
+pub(super) fn with_well(hidden: bool) -> Made {
     Made { objects: BTreeMap::from([(path("Well", "deep"), well("deep"))]), hidden, starting: false }
 }
 

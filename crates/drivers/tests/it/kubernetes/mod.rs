@@ -18,6 +18,7 @@ mod raced;
 mod rbac;
 mod remove;
 mod strangers;
+mod unlisted;
 mod watch;
 mod write;
 

@@ -11,7 +11,7 @@ async fn what_is_not_remembered_is_not_believed_to_be_gone_where_it_may_not_be_l
     let roles = rights(TAKEN, "configmaps", &ALL, None);
     scene.grant(&roles);
     let kubeconfig = scene.cluster.kubeconfig(TAKEN);
-    let new = async || KubernetesDriver::from_kubeconfig(&kubeconfig, None).await.unwrap();
+    let new = async || KubernetesDriver::hurried(&kubeconfig, 128, Duration::from_secs(5)).await.unwrap();
     let driver = new().await;
     let mut replica = scene.replica("taken");
     let desired = scene.config_map("a", json!({"x": "1"}));
