@@ -26,10 +26,10 @@ mod notes;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -37,6 +37,8 @@ pub use faults::Fault;
 use faults::Faults;
 use notes::Notes;
 use wire::{Connection, Tls};
+
+use crate::PATIENCE;
 
 /// What it was asked: method, path with query, and headers by their names in small letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,7 @@ struct Shared {
     faults: Mutex<Faults>,
     asked: Mutex<Vec<Asked>>,
     stopping: AtomicBool,
+    under_way: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -202,6 +205,18 @@ impl Rest {
         lock(&self.shared.asked).iter().filter(is_it).count()
     }
 
+    /// Waits until nothing is being done any more, also of what nobody waits for.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub fn quiet(&self) {
+        let since = Instant::now();
+        while self.shared.under_way.load(SeqCst) > 0 {
+            assert!(since.elapsed() < PATIENCE, "it is still at something");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Stops listening, and keeps what it has.
     pub fn stop(&mut self) {
         let Some(listening) = self.listening.take() else { return };
@@ -232,7 +247,11 @@ impl Rest {
                 }
                 let (shared, tls) = (shared.clone(), tls.clone());
                 if let Ok(stream) = stream {
-                    std::thread::spawn(move || serve(&shared, stream, tls.as_deref()));
+                    shared.under_way.fetch_add(1, SeqCst);
+                    std::thread::spawn(move || {
+                        serve(&shared, stream, tls.as_deref());
+                        shared.under_way.fetch_sub(1, SeqCst);
+                    });
                 }
             }
         }));

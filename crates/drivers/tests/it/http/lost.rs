@@ -49,6 +49,7 @@ async fn a_process_that_ended_in_the_middle_creates_nothing_twice() {
         let driver = place.driver().await;
         // One that is slow before it does its work has done nothing yet when it is looked for.
         let done = desire(&driver, json!({"title": "b"})).await.unwrap();
+        place.rest.quiet();
         assert_eq!((done.local_id.as_deref(), place.rest.created()), (Some("100"), 1), "{fault:?}");
         assert_eq!(place.only()["title"], "b");
     }
