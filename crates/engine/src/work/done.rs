@@ -2,8 +2,11 @@
 
 use khufu_crdt::{Observation, OperationId, OperationReport, Outcome, ReplicantId, Status, Step, clip_output};
 
-use super::{Doing, Doubt, UNKNOWN};
+use super::{Doing, Doubt, REFUSED, UNKNOWN};
 use crate::{DriverDone, DriverFailure, Engine};
+
+/// What is said of an operation while nobody can look whether it was done.
+const INTERRUPTED: &str = "it was interrupted, and the platform must be looked at before it is tried again";
 
 impl Engine {
     /// A driver has answered about a resident document.
@@ -98,7 +101,9 @@ impl Engine {
             }
             Err(failure) => {
                 // Of what has several parts some may be written. Neither this nor what was there before can be counted on.
-                resident.work.desired = Some(UNKNOWN.into());
+                let none_before = matches!(resident.work.desired.as_deref(), None | Some(REFUSED));
+                let refused = none_before && failure.permanent && !failure.unknown;
+                resident.work.desired = Some(if refused { REFUSED } else { UNKNOWN }.into());
                 // A desired state is never given up: it is only said that it fails.
                 let status = if self.is_final(id, &failure) { Status::Failed } else { Status::Pending };
                 let noted = self.noted(status, &failure.message, attempt);
@@ -165,7 +170,7 @@ impl Engine {
             Err(failure) => {
                 if let Some(resident) = self.replicants.resident.get_mut(id) {
                     // What could not be written is not what was run, and is tried for as long as it is wanted.
-                    resident.work.rebuild = true;
+                    resident.work.start_over();
                     if !failure.unknown {
                         resident.work.applied.abandon_intent();
                     }
@@ -175,11 +180,29 @@ impl Engine {
         self.desired_done(id, digest, result);
     }
 
-    /// Whether an operation succeeded here before, and is only run again since somebody has changed the replica by hand.
-    fn is_only_put_back(&self, id: &ReplicantId, op: &OperationId) -> bool {
-        let Some(resident) = self.replicants.resident.get(id) else { return false };
+    /// The operation from which the replica was to be made anew is not taken. Where it succeeded here before, that is no
+    /// failure of its own: what somebody has changed by hand stays so, and anything else is tried on, since nobody
+    /// knows what the replica holds. Whether it was so.
+    fn could_not_start_over(&mut self, id: &ReplicantId, op: &OperationId, failure: &DriverFailure) -> bool {
         let done = |entry: &khufu_crdt::Entry| entry.id == *op && entry.outcome == Outcome::Succeeded;
-        resident.work.rebuild && resident.work.applied.entries().iter().any(done)
+        let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
+        let work = &mut resident.work;
+        if !work.rebuild || !work.applied.entries().iter().any(done) {
+            return false;
+        }
+        work.applied.abandon_intent();
+        if work.put_back {
+            (work.rebuild, work.attempt) = (false, 0);
+            self.warn(Some(id.clone()), format!("the replica cannot be put back: {}", failure.message));
+            return true;
+        }
+        work.attention = Some(format!(
+            "the replica must be made anew from {op}, which is not taken ({}): mend what it complains of; it is tried on",
+            clip_output(&failure.message)
+        ));
+        let pause = self.longest_pause(id);
+        self.work_later(id, pause);
+        true
     }
 
     /// It is known what became of an operation for which the replica was made anew.
@@ -228,12 +251,7 @@ impl Engine {
                 let status = if last { Status::Failed } else { Status::Pending };
                 let noted = self.noted(status, &failure.message, attempt);
                 self.note_operation(id, op.clone(), noted);
-                if last && matches!(step, Step::Rebase(_)) && self.is_only_put_back(id, op) {
-                    self.warn(Some(id.clone()), format!("the replica cannot be put back: {}", failure.message));
-                    if let Some(resident) = self.replicants.resident.get_mut(id) {
-                        (resident.work.rebuild, resident.work.attempt) = (false, 0);
-                        resident.work.applied.abandon_intent();
-                    }
+                if last && matches!(step, Step::Rebase(_)) && self.could_not_start_over(id, op, failure) {
                     return;
                 }
                 if last {
@@ -247,7 +265,9 @@ impl Engine {
                     && let Some(resident) = self.replicants.resident.get_mut(id)
                 {
                     // An attempt before may have done it: then nothing stands on what was run.
-                    resident.work.rebuild |= resident.work.doubt != Doubt::None;
+                    if resident.work.doubt != Doubt::None {
+                        resident.work.start_over();
+                    }
                 }
                 if failure.permanent || (last && matches!(step, Step::Undo(_))) {
                     self.warn(Some(id.clone()), format!("what was applied cannot be taken back: {}", failure.message));
@@ -306,8 +326,8 @@ impl Engine {
     /// no attempt at it. Whether it is time to call a person.
     fn look_later(&mut self, id: &ReplicantId, failure: &DriverFailure) -> bool {
         let Some(resident) = self.replicants.resident.get_mut(id) else { return false };
-        resident.work.unseen = resident.work.unseen.saturating_add(1);
-        let times = resident.work.unseen;
+        resident.work.in_the_dark = resident.work.in_the_dark.saturating_add(1);
+        let times = resident.work.in_the_dark;
         let is_long = self.is_final_after(id, failure, times);
         if is_long && let Some(resident) = self.replicants.resident.get_mut(id) {
             resident.work.attention = Some(format!(
@@ -330,10 +350,7 @@ impl Engine {
         if let Step::Run(op) | Step::Rebase(op) = step
             && resident.work.doubt != Doubt::Failed
         {
-            let said = format!(
-                "it was interrupted, and the platform must be looked at before it is tried again: {}",
-                clip_output(&failure.message)
-            );
+            let said = format!("{INTERRUPTED}: {}", clip_output(&failure.message));
             let noted = self.noted(Status::Pending, &said, resident.work.attempt);
             // It is so since it was first said.
             let is_said = resident.work.operations.get(op).is_some_and(|before| before.output == noted.output);
@@ -349,7 +366,13 @@ impl Engine {
         let Some(step) = resident.work.applied.intent().cloned() else { return };
         let done = match result {
             Ok(done) => {
-                resident.work.unseen = 0;
+                resident.work.in_the_dark = 0;
+                // Nobody waits for that any more.
+                if let Some(said) = step.operation().and_then(|op| resident.work.operations.get_mut(op))
+                    && said.output.starts_with(INTERRUPTED)
+                {
+                    said.output.clear();
+                }
                 done
             }
             Err(failure) => return self.look_up_later(id, &step, &failure),
@@ -401,8 +424,10 @@ impl Engine {
         match result {
             Ok(done) => {
                 resident.work.looked = true;
-                resident.work.unseen = 0;
-                resident.work.rebuild |= done.digest.is_some();
+                resident.work.in_the_dark = 0;
+                if done.digest.is_some() {
+                    resident.work.start_over();
+                }
             }
             Err(failure) => drop(self.look_later(id, &failure)),
         }
@@ -420,10 +445,11 @@ impl Engine {
                 let kind = resident.doc.state().kind.clone();
                 let work = &mut resident.work;
                 work.searched = true;
-                work.unseen = 0;
+                work.in_the_dark = 0;
                 if ours {
                     // Taken away where there is to be no replica, and made as new where there is.
-                    (work.touched, work.rebuild) = (true, true);
+                    work.touched = true;
+                    work.start_over();
                     work.kind = kind;
                 } else if done.digest.is_some() {
                     let message = "the platform has a replica that nothing here tells of: it is left alone".to_owned();
@@ -444,7 +470,9 @@ impl Engine {
                 resident.work = super::Work { seq, born, past, expelled, removed: true, ..super::Work::default() };
             }
             Err(failure) => {
-                resident.work.rebuild |= failure.unknown;
+                if failure.unknown {
+                    resident.work.start_over();
+                }
                 resident.work.attempt = resident.work.attempt.saturating_add(1);
                 if self.is_final(id, &failure) {
                     let message = format!("the replica cannot be removed: {}", failure.message);

@@ -108,7 +108,8 @@ impl Engine {
             return Some((times, pause - since));
         }
         resident.work.corrected = (times.saturating_add(1), at);
-        resident.work.rebuild = true;
+        let known = !resident.work.rebuild || resident.work.put_back;
+        (resident.work.rebuild, resident.work.put_back) = (true, known);
         None
     }
 

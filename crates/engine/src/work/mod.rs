@@ -27,6 +27,8 @@ use crate::wire::is_default;
 /// In place of a digest: the replica may have been made from any desired state. So whatever is wanted is written, and
 /// where nothing is wanted the replica is reset.
 pub(crate) const UNKNOWN: &str = "unknown";
+/// In place of a digest: one was refused where there was none before, so that nothing of any is there.
+pub(crate) const REFUSED: &str = "refused";
 
 /// What one site has made of one replicant. Stored beside the document, never in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub(crate) struct Work {
     /// The operations executed since the base, and the intent.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) applied: Applied,
-    /// SHA-256 of the desired state that the replica was made from; none if it has none, [`UNKNOWN`] if nobody knows.
+    /// SHA-256 of the desired state that the replica was made from; none if it has none, [`REFUSED`] or [`UNKNOWN`] else.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) desired: Option<String>,
     /// A driver was told to write this desired state and has not answered.
@@ -116,13 +118,19 @@ pub(crate) struct Work {
     /// The replica was made as new since all this is written: what was on the platform before is gone.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) was_reset: bool,
+    /// The replica is made anew only since somebody has changed it by hand: it is known what was run on it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) put_back: bool,
     /// How often in a row the replica was put back after somebody had changed it by hand, and when last, in milliseconds
     /// since 1970.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) corrected: (u32, u64),
-    /// How often in a row the platform could not be looked at. Such looks are no attempts at anything.
-    #[serde(skip_serializing_if = "is_default")]
+    /// How often in a row the platform could not be looked at for changes by hand.
+    #[serde(skip)]
     pub(crate) unseen: u32,
+    /// How often in a row it could not be looked at before something is done there. Such looks are no attempts at it.
+    #[serde(skip)]
+    pub(crate) in_the_dark: u32,
     /// What is known of the open intent. After a crash nothing is.
     #[serde(skip)]
     pub(crate) doubt: Doubt,
@@ -145,24 +153,32 @@ impl Work {
     /// is made anew from the start, since nobody knows which operations have run on it.
     pub(crate) fn distrust(&mut self, only_a_value: bool) {
         let ran = !self.applied.sequence().is_empty() || self.applied.intent().is_some();
-        self.rebuild |= ran || !only_a_value;
+        if ran || !only_a_value {
+            self.start_over();
+        }
         self.desired = Some(UNKNOWN.into());
         self.removed = false;
         self.touched = true;
+    }
+
+    /// What was run stands on something that is no more, or nobody knows on what: the replica is made anew.
+    pub(super) fn start_over(&mut self) {
+        (self.rebuild, self.put_back) = (true, false);
     }
 
     /// Whether it is known what this site has made of the replica: only then is anything else on the platform somebody
     /// else's doing.
     pub(super) fn knows_contents(&self) -> bool {
         let open = self.removing || self.desired_intent.is_some() || self.applied.intent().is_some();
-        let lost = self.desired.as_deref() == Some(UNKNOWN) || (self.rebuild && self.expected.is_none());
+        let lost =
+            matches!(self.desired.as_deref(), Some(UNKNOWN | REFUSED)) || (self.rebuild && self.expected.is_none());
         !open && !lost
     }
 
     /// Nobody can say whether the open intent was carried out: it counts as done, and all is started over.
     pub(super) fn give_up_knowing(&mut self) {
         self.applied.finish(Outcome::Succeeded);
-        self.rebuild = true;
+        self.start_over();
         self.doubt = Doubt::None;
     }
 

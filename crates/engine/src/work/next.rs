@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::resume::{Next, Pause, call_for, name, resume};
 use super::same::essence;
-use super::{Doing, Doubt, Side, UNKNOWN, Work};
+use super::{Doing, Doubt, REFUSED, Side, UNKNOWN, Work};
 use crate::timers::Due;
 use crate::{CallId, DriverCall, Engine, Output, ReplicaRef};
 
@@ -242,7 +242,7 @@ impl Engine {
         if work.removing {
             work.removing = false;
             // Should it be wanted again after all, it may be gone.
-            work.rebuild = true;
+            work.start_over();
             return Next::Again;
         }
         if work.desired_intent.take().is_some() {
@@ -272,6 +272,12 @@ impl Engine {
             work.give_up_knowing();
             return Next::Again;
         }
+        if !member && (deleted || handed_over) && matches!(work.applied.intent(), Some(Step::Run(_) | Step::Rebase(_)))
+        {
+            // The replica goes, however far it came.
+            work.give_up_knowing();
+            return Next::Again;
+        }
         let operation = |op: &khufu_crdt::OperationId| operations.get(op).cloned();
         // What does not fit is nobody's to write, and nothing is taken away for it either: what there is stays as it is until
         // the override or the desired state is another.
@@ -292,7 +298,8 @@ impl Engine {
         if matches!(work.applied.intent(), Some(Step::Reset)) && !(member && reset) {
             // It was to begin anew, and is not wanted here any more, or not to be taken away for that.
             work.applied.abandon_intent();
-            (work.touched, work.rebuild) = (true, true);
+            work.touched = true;
+            work.start_over();
             return Next::Again;
         }
         // Whoever writes a desired state need not take away first what is there: that would be an outage for nothing.
@@ -404,19 +411,19 @@ impl Engine {
         }
         if wanted != work.desired {
             let Some(wanted) = wanted else {
-                // What was tried in vain and is wanted no more holds up nobody where nothing can be made anew anyway.
-                let in_vain = work.desired.as_deref() == Some(UNKNOWN) && !work.applied.sequence().is_empty();
-                let stays = in_vain && !capabilities.reset && base(work, resolved, operations, &state.policy).is_none();
+                // What was refused and is wanted no more holds up nobody where nothing can be made anew anyway.
+                let refused = work.desired.as_deref() == Some(REFUSED) && !work.applied.sequence().is_empty();
+                let stays = refused && !capabilities.reset && base(work, resolved, operations, &state.policy).is_none();
                 if stays {
                     work.desired = None;
                 } else {
-                    work.rebuild = true;
+                    work.start_over();
                 }
                 work.desired_report = None;
                 return Next::Again;
             };
             if !work.applied.sequence().is_empty() && capabilities.reset {
-                work.rebuild = true;
+                work.start_over();
                 return Next::Again;
             }
             if pause.holds(work, &wanted) {
@@ -461,7 +468,7 @@ impl Engine {
         if (first || left) && !capabilities.observe && capabilities.reset {
             // Nobody can see whether this site was here before and lost its disk, and what it said may have reached nobody.
             work.looked = true;
-            work.rebuild = true;
+            work.start_over();
             return Next::Again;
         }
         if first && !capabilities.observe && others_speak {

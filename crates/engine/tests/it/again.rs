@@ -183,6 +183,28 @@ fn a_desired_state_that_was_tried_in_vain_does_not_hold_up_operations_for_ever()
 }
 
 #[test]
+fn a_desired_state_that_may_be_there_is_not_forgotten() {
+    for unknown in [false, true] {
+        let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &["grown"]);
+        paris.put_as("web", "grown", json!({}), json!({}));
+        paris.operate("add", "a");
+        done(&mut paris);
+        put(&mut paris, json!({"a": 1}));
+        if !unknown {
+            // It is there, and the next is refused.
+            paris.answer(Ok(well()));
+            put(&mut paris, json!({"a": 2}));
+        }
+        while !called(&paris).is_empty() {
+            paris.answer(Err(DriverFailure { permanent: !unknown, unknown, ..failure() }));
+        }
+        put(&mut paris, json!({}));
+        paris.wait_ms(100_000);
+        assert_eq!(paris.said(), Status::NeedsAttention, "{unknown}");
+    }
+}
+
+#[test]
 fn whoever_changes_something_all_the_time_keeps_nothing_from_being_done() {
     let mut paris = made(json!({"a": 1}), json!({}));
     paris.hand(Input::Drifted { replicant: id() });

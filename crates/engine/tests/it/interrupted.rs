@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use khufu_crdt::{OperationReport, Status};
-use khufu_engine::{DriverCall, DriverDone, DriverFailure, Input};
+use khufu_engine::{DriverCall, DriverDone, DriverFailure, Input, Request};
 use serde_json::{Value, json};
 
-use crate::alone::Node;
+use crate::alone::{Node, id};
 use crate::looks::{called, failure};
 
 const BEGAN: u64 = 1_790_000_000_000;
@@ -72,6 +72,7 @@ fn looks_that_fail_after_a_crash_are_no_attempts_at_the_operation() {
             // What has begun is said a moment later.
             paris.wait_ms(200);
             assert_eq!(paris.said(), Status::Pending);
+            assert!(!said_of_it(&mut paris).output.contains("interrupted"), "{times}, {attempt}");
             paris.answer(Err(failure()));
             paris.wait();
         }
@@ -143,4 +144,58 @@ fn what_an_attempt_has_failed_with_is_told_though_nobody_could_look_afterwards()
     }
     assert_eq!(paris.said(), Status::Failed);
     assert_eq!(said_of_it(&mut paris).output, "it is full");
+}
+
+#[test]
+fn what_is_to_go_goes_though_nobody_can_tell_how_far_an_operation_came() {
+    for policy in [json!({}), json!({"types": {"add": {"idempotent": true}}})] {
+        let mut paris = crashed(&running(policy));
+        if called(&paris) == [&DriverCall::Observe] {
+            paris.answer(Err(failure()));
+            paris.ask(Request::Delete { id: id(), keep: false, base: None });
+        } else {
+            // What may be done twice is done again, and has failed when it is not wanted any more.
+            paris.ask(Request::Delete { id: id(), keep: false, base: None });
+            paris.answer(Err(DriverFailure { unknown: true, ..failure() }));
+        }
+        paris.wait();
+        assert_eq!(called(&paris), [&DriverCall::Delete]);
+        paris.answer(Ok(DriverDone::default()));
+        assert!(called(&paris).is_empty(), "{:?}", called(&paris));
+    }
+}
+
+#[test]
+fn looks_for_changes_by_hand_and_those_of_an_earlier_life_call_nobody() {
+    let mut paris = running(json!({}));
+    paris.answer(Ok(DriverDone::default()));
+    for _ in 0..9 {
+        paris.hand(Input::Drifted { replicant: id() });
+        while called(&paris) == [&DriverCall::Observe] {
+            paris.answer(Err(failure()));
+        }
+        paris.wait_ms(120_000);
+    }
+    paris.hand(Input::Drifted { replicant: id() });
+    while called(&paris) == [&DriverCall::Observe] {
+        paris.answer(Err(failure()));
+    }
+    paris.operate("add", "two");
+    assert!(runs(&paris), "{:?}", called(&paris));
+    paris.answer(Err(DriverFailure { unknown: true, ..failure() }));
+    paris.wait();
+    assert_eq!(called(&paris), [&DriverCall::Observe]);
+    paris.answer(Err(failure()));
+    assert_eq!(paris.said(), Status::Pending);
+    for _ in 0..9 {
+        paris.wait();
+        paris.answer(Err(failure()));
+    }
+    assert_eq!(paris.said(), Status::NeedsAttention);
+    // Whoever starts again has not looked yet.
+    let mut paris = crashed(&paris);
+    assert_eq!(called(&paris), [&DriverCall::Observe]);
+    paris.answer(Err(failure()));
+    paris.wait_ms(300);
+    assert_eq!(called(&paris), [&DriverCall::Observe]);
 }

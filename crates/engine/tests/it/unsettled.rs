@@ -143,3 +143,52 @@ fn an_absolute_one_that_is_broken_off_each_time_leaves_what_was_before_it() {
     paris.wait();
     assert!(paris.calls.is_empty(), "{:?}", paris.calls);
 }
+
+#[test]
+fn nothing_is_called_well_that_could_not_be_made_anew() {
+    for last in [false, true] {
+        let mut paris = Node::start(BTreeMap::new(), 1_790_000_000_000, &["grown"]);
+        paris.put_as("web", "grown", json!({}), json!({"types": {"set": {"absolute": true}}}));
+        paris.operate("set", "one");
+        let one = until_told_to_run(&mut paris, None);
+        paris.answer(Ok(DriverDone::default()));
+        paris.operate("add", "two");
+        let two = until_told_to_run(&mut paris, None);
+        // Broken off once, or as often as anything is tried.
+        let times = if last { 5 } else { 1 };
+        let mut told = two.clone();
+        for time in 1..=times {
+            while told != two {
+                paris.answer(Ok(DriverDone::default()));
+                told = until_told_to_run(&mut paris, None);
+            }
+            while told == two {
+                paris.answer(broken_off());
+                told = until_told_to_run(&mut paris, Some(&two));
+            }
+            assert_eq!(told, one, "{time}");
+        }
+        for _ in 0..20 {
+            let refused = DriverFailure {
+                message: "not any more".into(),
+                permanent: true,
+                retry_after_ms: None,
+                unknown: false,
+                lost: false,
+            };
+            paris.answer(Err(refused));
+            assert_eq!(paris.said(), Status::NeedsAttention, "{last}");
+            assert_ne!(outcomes(&mut paris, &[&two]), [Status::Applied], "{last}");
+            // It is tried on.
+            paris.wait_ms(40_000);
+            assert_eq!(until_told_to_run(&mut paris, Some(&two)), one);
+        }
+        paris.answer(Ok(DriverDone::default()));
+        if !last {
+            assert_eq!(until_told_to_run(&mut paris, None), two);
+            paris.answer(Ok(DriverDone::default()));
+        }
+        let of_two = if last { Status::Failed } else { Status::Applied };
+        assert_eq!(outcomes(&mut paris, &[&one, &two]), [Status::Applied, of_two], "{last}");
+    }
+}
