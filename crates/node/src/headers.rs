@@ -1,5 +1,6 @@
 //! Headers that belong to one connection, and not to what is sent over it.
 
+use hyper::body::Body;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// What HTTP/1.1 says is of a connection (RFC 9110, section 7.6.1).
@@ -46,4 +47,19 @@ pub(crate) fn end_to_end_or_upgrade(headers: &mut HeaderMap) -> bool {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, protocol);
     true
+}
+
+/// Says of a body of a request that it comes in chunks, where nothing else says how long it is: else the HTTP client takes a
+/// GET for one without a body, and sends none.
+pub(crate) fn say_chunked(headers: &mut HeaderMap, body: &impl Body) {
+    if !body.is_end_stream() && body.size_hint().exact().is_none() && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Whether the headers of an answer say where its body ends: else any end looks like it, also that of a broken connection.
+pub(crate) fn say_length(headers: &HeaderMap) -> bool {
+    let coding = headers.get_all(header::TRANSFER_ENCODING).iter().next_back().and_then(|value| value.to_str().ok());
+    let last = coding.and_then(|value| value.rsplit(',').next());
+    headers.contains_key(header::CONTENT_LENGTH) || last.is_some_and(|last| last.trim().eq_ignore_ascii_case("chunked"))
 }

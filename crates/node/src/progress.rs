@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
@@ -12,24 +12,36 @@ use crate::body::{Body, BoxError};
 
 /// When something of a request was last sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress(Arc<Mutex<Instant>>);
+pub(crate) struct Progress(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    moved: Instant,
+    /// Whether more of the body is waited for: that is whoever asks, and not whoever is asked.
+    waits: bool,
+}
 
 impl Progress {
     /// Watches over the body of a request that is about to be sent.
     pub(crate) fn watch(body: Body) -> (Self, Watched) {
-        let progress = Self(Arc::new(Mutex::new(Instant::now())));
+        let progress = Self(Arc::new(Mutex::new(State { moved: Instant::now(), waits: false })));
         (progress.clone(), Watched { body, progress })
     }
 
-    fn moved(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn set(&self, waits: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State { moved: Instant::now(), waits };
     }
 
-    /// Ends when nothing more has been sent for so long. A body that takes hours is no reason to give up, and an answer that
-    /// does not come after it is.
+    fn due(&self, limit: Duration) -> Instant {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.waits { Instant::now() + limit } else { state.moved + limit }
+    }
+
+    /// Ends when nothing more has been sent for so long, without counting the time in which there was nothing to send yet. A
+    /// body that takes hours is no reason to give up, and an answer that does not come after it is.
     pub(crate) async fn stalled(&self, limit: Duration) {
         loop {
-            let due = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            let due = self.due(limit);
             if due <= Instant::now() {
                 return;
             }
@@ -49,9 +61,9 @@ impl HttpBody for Watched {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.progress.moved();
-        Poll::Ready(frame)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.progress.set(frame.is_pending());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

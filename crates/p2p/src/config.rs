@@ -98,6 +98,12 @@ pub struct Limits {
     pub max_streams_per_peer: usize,
     /// Plain streams with all peers at once, in each direction.
     pub max_streams: usize,
+    /// Plain streams that one peer may open at once which is not among
+    /// [`Network::set_members`](crate::Network::set_members).
+    pub max_streams_per_stranger: usize,
+    /// Plain streams that all such peers together may. They are part of [`max_streams`](Self::max_streams), so that what
+    /// is left is for members.
+    pub max_streams_of_strangers: usize,
 }
 
 impl Default for Limits {
@@ -116,6 +122,8 @@ impl Default for Limits {
             max_addresses_per_peer: 8,
             max_streams_per_peer: 32,
             max_streams: 256,
+            max_streams_per_stranger: 4,
+            max_streams_of_strangers: 16,
         }
     }
 }
@@ -130,9 +138,9 @@ pub struct Timing {
     pub handshake_timeout: Duration,
     /// For a stream to be opened and acknowledged.
     pub stream_timeout: Duration,
-    /// For one frame to be handed to the connection. A peer that takes longer is disconnected.
+    /// For a peer to take more of the frame that is being sent. One that takes nothing for longer is disconnected.
     pub write_timeout: Duration,
-    /// For the rest of a frame to arrive once its first byte has. Between frames silence may last.
+    /// For more of a frame to arrive once its first byte has. Between frames silence may last.
     pub read_timeout: Duration,
     /// After which a plain stream over which nothing has come or gone is given up.
     pub stream_idle_timeout: Duration,

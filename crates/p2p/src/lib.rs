@@ -77,4 +77,4 @@ pub use identity::{Identity, IdentityError, verify};
 pub use network::Network;
 pub use psk::{Psk, PskError, PskFormatError};
 pub use secret_file::SecretFileError;
-pub use streams::{IncomingStreams, PeerStream};
+pub use streams::{IncomingStreams, PeerStream, StreamEnded};

@@ -93,7 +93,9 @@ impl Network {
             transport::build(&config, registry)?,
             Behaviour::new(&config, &listen, registry)?,
             local,
-            SwarmConfig::with_tokio_executor().with_idle_connection_timeout(config.timing.idle_timeout),
+            SwarmConfig::with_tokio_executor()
+                .with_idle_connection_timeout(config.timing.idle_timeout)
+                .with_max_negotiating_inbound_streams(transport::MAX_NEGOTIATING),
         );
         for address in &listen {
             listen_on(&mut swarm, address)?;
@@ -194,8 +196,8 @@ impl Network {
 
     /// Opens a plain stream of bytes to a peer that is up and takes such ([`Network::incoming_streams`]).
     ///
-    /// It goes over the same connection as frames, which it does not delay by more than what is under way. A peer that
-    /// does not read makes the writer wait. The stream breaks with the connection, and when nothing has come or gone for
+    /// It goes over the same connection as frames, and takes turns with them, piece by piece: each stream that has something
+    /// to send makes them slower. A peer that does not read makes the writer wait. The stream breaks with the connection, and when nothing has come or gone for
     /// [`Timing::stream_idle_timeout`](crate::Timing::stream_idle_timeout).
     ///
     /// # Errors
@@ -214,6 +216,15 @@ impl Network {
     #[must_use]
     pub fn incoming_streams(&self) -> Option<IncomingStreams> {
         self.inner.incoming.listen()
+    }
+
+    /// Says which peers are known to belong to those that this node works with, in place of what was said before. All others
+    /// are strangers to [`incoming_streams`](Self::incoming_streams): they have fewer places
+    /// ([`Limits::max_streams_of_strangers`](crate::Limits::max_streams_of_strangers)), so that whoever merely has the key
+    /// cannot take those of members. Words that are no peer id are left out.
+    pub fn set_members<'a>(&self, members: impl IntoIterator<Item = &'a str>) {
+        let members = members.into_iter().filter_map(|peer| parse_peer(peer).ok());
+        self.inner.incoming.set_members(members.collect());
     }
 
     /// Publishes a frame on a topic, without waiting. This node need not be subscribed to it.
@@ -395,6 +406,8 @@ fn check(config: &Config) -> Result<(), StartError> {
         ("max_addresses_per_peer", limits.max_addresses_per_peer, 1, 64, "between 1 and 64"),
         ("max_streams_per_peer", limits.max_streams_per_peer, 1, MOST_STREAMS_PER_PEER, "between 1 and 48"),
         ("max_streams", limits.max_streams, 1, 1 << 20, "between 1 and 1,048,576"),
+        ("max_streams_per_stranger", limits.max_streams_per_stranger, 1, usize::MAX, "at least 1"),
+        ("max_streams_of_strangers", limits.max_streams_of_strangers, 1, usize::MAX, "at least 1"),
     ];
     for (setting, value, min, max, expected) in numbers {
         if !(min..=max).contains(&value) {

@@ -24,9 +24,14 @@ use crate::config::{Config, MOST_STREAMS_PER_PEER};
 use crate::error::StartError;
 
 /// Streams that may be open on one connection: the plain ones of both sides, a handful of protocols with two streams each,
-/// and room for what is being closed, since one more than this ends the connection. Each may fill a receive window of
-/// 256 KiB before anybody reads it.
+/// and room for what is being closed. This node ends a connection on which it needs one more; a peer that opens more is told to
+/// go, and what it has open stays until it does. Each may fill a receive window of 256 KiB before anybody reads it, which takes
+/// many times that where it is filled with frames of a byte each, since Yamux keeps every one by itself.
 const MAX_STREAMS_PER_CONNECTION: usize = 2 * MOST_STREAMS_PER_PEER + 32;
+
+/// Streams that a peer may have open on one connection and not have said yet what for: all that it may open, and a handful of
+/// other protocols. Others are reset.
+pub(crate) const MAX_NEGOTIATING: usize = MOST_STREAMS_PER_PEER + 16;
 
 /// A failure before the handshake: nobody there, rather than somebody who was refused.
 #[derive(Debug, thiserror::Error)]

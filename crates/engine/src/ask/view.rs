@@ -72,6 +72,14 @@ impl Engine {
             .filter(|site| *site != self.config.site)
             .map(|site| self.members.view(&site, self.now))
             .collect();
+        let this = crate::NodeView {
+            node: self.config.node.clone(),
+            addresses: self.record.addresses.clone(),
+            connected: true,
+            phi: 0.0,
+            version: self.config.version.clone(),
+        };
+        let others = self.members.view(&self.config.site, self.now).nodes;
         sites.push(SiteView {
             site: self.config.site.clone(),
             here: true,
@@ -80,13 +88,7 @@ impl Engine {
             labels: self.config.labels.clone(),
             kinds: self.record.kinds.clone(),
             away: self.record.away.clone(),
-            nodes: vec![crate::NodeView {
-                node: self.config.node.clone(),
-                addresses: self.record.addresses.clone(),
-                connected: true,
-                phi: 0.0,
-                version: self.config.version.clone(),
-            }],
+            nodes: std::iter::once(this).chain(others).collect(),
             rtt_ms: Some(0.0),
         });
         sites.sort_by(|a, b| a.site.cmp(&b.site));

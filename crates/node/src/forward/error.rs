@@ -25,6 +25,12 @@ pub enum ForwardError {
         /// Which limit.
         reason: String,
     },
+    /// This node cannot say where the site is. The request was not sent.
+    #[error("this node is too busy to say where the site {site} is: try again in a second")]
+    Unready {
+        /// The site.
+        site: SiteName,
+    },
     /// The site did not answer in time. It may have done what was asked, unless `sent` is false.
     #[error("the site {site} has not answered within {} s", after.as_secs_f64())]
     NoAnswer {
@@ -69,7 +75,7 @@ impl ForwardError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoAnswer { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy { .. } | Self::Unready { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -85,6 +91,7 @@ impl ForwardError {
         match self {
             Self::Unreachable { .. } => "unreachable",
             Self::Busy { .. } => "busy",
+            Self::Unready { .. } => "unready",
             Self::NoAnswer { .. } => "no-answer",
             Self::UnknownService { .. } => "unknown-service",
             Self::Stranger { .. } => "stranger",

@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod members;
 mod server;
+mod untouched;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,11 +31,15 @@ use crate::handle::Handle;
 const SERVICE: HeaderName = HeaderName::from_static("khufu-service");
 /// Why a node does not let a service see a request; no service can answer with it.
 const REFUSED: HeaderName = HeaderName::from_static("khufu-refused");
-/// Values of it: no service of that name, and nobody of the network as far as this node knows.
+/// Values of it: no service of that name, nobody of the network as far as this node knows, and that it cannot say who it is.
 const UNKNOWN_SERVICE: &str = "unknown-service";
 const STRANGER: &str = "stranger";
+const UNREADY: &str = "unready";
 
-/// Who sent a request: a node, as its connection has proved it, and its site, as its signed record says.
+/// Who sent a request: a node, as its connection has proved it, and the site that the node says it is of.
+///
+/// The record that says so is signed by the node and by nobody else: whoever has the key of the network can claim any site. So
+/// the name of the site is for people and logs, and must grant nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The site.
@@ -65,17 +70,19 @@ impl std::fmt::Debug for Forward {
 impl Forward {
     /// Takes in requests of other sites until the node stops.
     pub(crate) fn start(handle: Handle) -> Self {
-        let client = connect::client(handle.network().clone());
+        let (client, near) = connect::client(handle.network().clone(), handle.node().clone());
         let inner = Inner { members: Members::default(), services: RwLock::default(), client, handle };
         let forward = Self(Arc::new(inner));
-        tokio::spawn(server::run(forward.clone()));
+        tokio::spawn(server::run(forward.clone(), near));
         forward
     }
 
     /// Serves requests of other sites to this service; also those of this site's own to itself. False, and nothing is
     /// changed, if a service of that name is served already.
     ///
-    /// The handler is dropped when whoever asked has gone, at the latest at its next `await`.
+    /// The handler is dropped at its next `await` when the connection to whoever asked is lost, and when whoever asked has gone.
+    /// The latter shows once all of the request's body has been read; before, it may take until nothing has come or gone for
+    /// ten minutes.
     #[must_use]
     pub fn serve<F, R>(&self, service: impl Into<String>, handler: F) -> bool
     where

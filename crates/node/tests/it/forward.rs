@@ -20,34 +20,42 @@ use tokio::time::timeout;
 use crate::client::{Fixture, PATIENCE, eventually};
 use crate::sites::{alive, site, two};
 
-const LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
-fn name(site: &str) -> SiteName {
+pub(crate) fn name(site: &str) -> SiteName {
     SiteName::new(site).unwrap()
 }
 
-fn serve<R>(fixture: &Fixture, service: &str, handler: impl Fn(Origin, Request<Body>) -> R + Send + Sync + 'static)
-where
+pub(crate) fn serve<R>(
+    fixture: &Fixture,
+    service: &str,
+    handler: impl Fn(Origin, Request<Body>) -> R + Send + Sync + 'static,
+) where
     R: Future<Output = Response<Body>> + Send + 'static,
 {
     assert!(fixture.node.forward().serve(service, handler));
 }
 
-async fn ask(from: &Fixture, to: &str, service: &str, request: Request<Body>) -> Result<Response<Body>, ForwardError> {
+pub(crate) async fn ask(
+    from: &Fixture,
+    to: &str,
+    service: &str,
+    request: Request<Body>,
+) -> Result<Response<Body>, ForwardError> {
     timeout(PATIENCE, from.node.forward().to(&name(to), service, request, LIMIT)).await.unwrap()
 }
 
-async fn text(answer: Response<Body>) -> String {
+pub(crate) async fn text(answer: Response<Body>) -> String {
     let body = timeout(PATIENCE, answer.into_body().collect()).await.unwrap().unwrap();
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
 }
 
-fn get(path: &str) -> Request<Body> {
+pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path).body(full("")).unwrap()
 }
 
 /// A body of what is sent into a channel, which takes one piece at a time.
-fn body() -> (mpsc::Sender<Bytes>, Body) {
+pub(crate) fn body() -> (mpsc::Sender<Bytes>, Body) {
     let (send, receive) = mpsc::channel(1);
     let pieces = futures::stream::unfold(receive, async |mut receive: mpsc::Receiver<Bytes>| {
         receive.recv().await.map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), receive))
@@ -68,7 +76,7 @@ async fn pour(send: &mpsc::Sender<Bytes>, piece: usize, most: usize) -> usize {
 }
 
 /// Says when it is dropped.
-struct Guard(Arc<AtomicBool>);
+pub(crate) struct Guard(pub(crate) Arc<AtomicBool>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -233,6 +241,8 @@ async fn who_has_the_key_and_no_site_is_not_served() {
     let mut answer = vec![0; 12];
     timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(answer, b"HTTP/1.1 403");
+    // One answer, and no more.
+    timeout(Duration::from_secs(5), stream.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod bulk;
 mod client;
 mod events;
 mod forward;
+mod forward_hard;
 mod http;
 mod lifecycle;
 mod misbehave;

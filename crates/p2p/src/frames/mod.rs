@@ -5,6 +5,7 @@
 //! least 1, and that many bytes. Nothing else ever comes back, so the end of the stream is seen at once. A stream that
 //! was never acknowledged has lost nothing and is opened again; one that breaks later ends the session with the peer.
 
+mod moving;
 pub(crate) mod reader;
 pub(crate) mod writer;
 

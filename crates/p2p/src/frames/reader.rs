@@ -76,39 +76,52 @@ pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), bounds: &B
     if stream.read(&mut first).await.map_err(Ended::Broken)? == 0 {
         return Err(Ended::Closed);
     }
-    let remainder = async {
-        let mut rest = [0; HEADER_BYTES - 1];
-        stream.read_exact(&mut rest).await.map_err(cut_short)?;
-        let ([a], [b, c, d]) = (first, rest);
-        let length = u32::from_be_bytes([a, b, c, d]);
-        let limit = bounds.max_frame_bytes;
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= limit) else {
-            return Err(Ended::Refused(Refusal::Oversized { bytes: length.into(), limit: limit as u64 }));
-        };
-        if length == 0 {
-            return Err(Ended::Refused(Refusal::Malformed { detail: "it has no content".into() }));
-        }
-        let mut frame = Vec::with_capacity(length.min(FIRST_ALLOCATION));
-        stream.take(length as u64).read_to_end(&mut frame).await.map_err(Ended::Broken)?;
-        if frame.len() < length { Err(cut_short(io::ErrorKind::UnexpectedEof.into())) } else { Ok(frame) }
+    let mut rest = [0; HEADER_BYTES - 1];
+    fill(stream, &mut rest, bounds).await?;
+    let ([a], [b, c, d]) = (first, rest);
+    let length = u32::from_be_bytes([a, b, c, d]);
+    let limit = bounds.max_frame_bytes;
+    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= limit) else {
+        return Err(Ended::Refused(Refusal::Oversized { bytes: length.into(), limit: limit as u64 }));
     };
-    timeout(bounds.read_timeout, remainder)
-        .await
-        .unwrap_or_else(|_| Err(Ended::Refused(Refusal::Malformed { detail: "its rest did not come in time".into() })))
+    if length == 0 {
+        return Err(Ended::Refused(Refusal::Malformed { detail: "it has no content".into() }));
+    }
+    let mut frame = Vec::new();
+    while frame.len() < length {
+        let filled = frame.len();
+        // As much room again as has come.
+        frame.resize(length.min(filled.max(FIRST_ALLOCATION / 2) * 2), 0);
+        fill(stream, &mut frame[filled..], bounds).await?;
+    }
+    Ok(frame)
 }
 
-fn cut_short(error: io::Error) -> Ended {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Ended::Refused(Refusal::Malformed { detail: "the stream ends within it".into() });
+/// Reads until all of it has come. The limit is for the time without anything, not for all of it: frames share the line with
+/// plain streams, and a slow line is no fault of the peer.
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8], bounds: &Bounds) -> Result<(), Ended> {
+    let refused = |detail: &str| Ended::Refused(Refusal::Malformed { detail: detail.into() });
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match timeout(bounds.read_timeout, stream.read(&mut buffer[filled..])).await {
+            Ok(Ok(0)) => return Err(refused("the stream ends within it")),
+            Ok(Ok(bytes)) => filled += bytes,
+            Ok(Err(error)) => return Err(Ended::Broken(error)),
+            Err(_) => return Err(refused("its rest did not come in time")),
+        }
     }
-    Ended::Broken(error)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+
     use futures::io::Cursor;
+    use tokio::time::Sleep;
 
     use super::*;
 
@@ -135,5 +148,44 @@ mod tests {
         assert!(matches!(refusal(read(&[0, 0, 0, 0]).await), Refusal::Malformed { .. }));
         assert!(matches!(refusal(read(&[0, 0]).await), Refusal::Malformed { .. }));
         assert!(matches!(refusal(read(&[0, 0, 0, 3, 7]).await), Refusal::Malformed { .. }));
+    }
+
+    /// Gives a byte, waits, and gives another.
+    struct Slow {
+        bytes: Cursor<Vec<u8>>,
+        pause: Duration,
+        timer: Pin<Box<Sleep>>,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            ready!(self.timer.as_mut().poll(context));
+            let next = tokio::time::Instant::now() + self.pause;
+            self.timer.as_mut().reset(next);
+            Pin::new(&mut self.bytes).poll_read(context, &mut buffer[..1])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_may_take_long_as_long_as_it_comes() {
+        let pause = Duration::from_millis(50);
+        let bytes = Cursor::new([[0, 0, 0, 16].as_slice(), &[5; 16]].concat());
+        let mut slow = Slow { bytes, pause, timer: Box::pin(tokio::time::sleep(pause)) };
+        let bounds = Bounds { max_frame_bytes: 16, read_timeout: Duration::from_millis(600), ..bounds() };
+        assert_eq!(read_frame(&mut slow, &bounds).await.unwrap(), [5; 16]);
+    }
+
+    #[tokio::test]
+    async fn room_for_a_frame_is_made_as_it_comes() {
+        let bytes: Vec<u8> = (0..1_000_000).map(|at| (at % 251) as u8).collect();
+        let sent = [1_000_000_u32.to_be_bytes().as_slice(), &bytes].concat();
+        let bounds = Bounds { max_frame_bytes: 1 << 20, ..bounds() };
+        assert_eq!(read_frame(&mut Cursor::new(&sent), &bounds).await.unwrap(), bytes);
+        let cut = read_frame(&mut Cursor::new(&sent[..500_000]), &bounds).await;
+        assert!(matches!(cut, Err(Ended::Refused(Refusal::Malformed { .. }))), "{cut:?}");
     }
 }

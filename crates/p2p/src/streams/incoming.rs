@@ -1,5 +1,6 @@
 //! Plain streams that peers open.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::io::AsyncWriteExt as _;
@@ -7,7 +8,7 @@ use libp2p::{PeerId, Stream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::places::Place;
+use super::places::{Place, Standing};
 use super::{FULL, NOT_TAKEN, Over, PeerStream, Places, READY};
 use crate::config::{Limits, Timing};
 use crate::metrics::Counters;
@@ -30,6 +31,7 @@ impl IncomingStreams {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     listener: Mutex<Option<mpsc::Sender<PeerStream>>>,
+    members: Mutex<BTreeSet<PeerId>>,
     places: Places,
     limit: usize,
     counters: Counters,
@@ -38,7 +40,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     pub(crate) fn new(limits: &Limits, counters: Counters) -> Self {
         let places = Places::incoming(limits, counters.clone());
-        Self { listener: Mutex::default(), places, limit: limits.max_streams, counters }
+        Self { listener: Mutex::default(), members: Mutex::default(), places, limit: limits.max_streams, counters }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<mpsc::Sender<PeerStream>>> {
@@ -56,6 +58,16 @@ impl Incoming {
         Some(IncomingStreams(receiver))
     }
 
+    /// See [`Network::set_members`](crate::Network::set_members).
+    pub(crate) fn set_members(&self, members: BTreeSet<PeerId>) {
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    fn standing(&self, peer: &PeerId) -> Standing {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if members.contains(peer) { Standing::Member } else { Standing::Stranger }
+    }
+
     /// The network has stopped: whoever waits for streams is told that no more will come.
     pub(crate) fn end(&self) {
         self.lock().take();
@@ -64,7 +76,7 @@ impl Incoming {
     /// Takes a stream in, or tells the peer why not. It is done beside everything else, since the peer may not read.
     pub(crate) fn take(&self, peer: PeerId, stream: Stream, over: Over, timing: &Timing) {
         let listener = self.lock().clone().filter(|listener| !listener.is_closed());
-        let (answer, taken) = match (listener, self.places.take(peer)) {
+        let (answer, taken) = match (listener, self.places.take(peer, self.standing(&peer))) {
             (Some(listener), Ok(place)) => (READY, Some((listener, over, place))),
             (Some(_), Err(limit)) => {
                 tracing::debug!(%peer, limit, "a stream is refused");

@@ -9,6 +9,7 @@ mod life;
 mod open;
 mod places;
 mod stream;
+mod wait;
 
 use libp2p::StreamProtocol;
 
@@ -18,6 +19,7 @@ pub(crate) use life::{Life, Over};
 pub(crate) use open::{Opening, open};
 pub(crate) use places::Places;
 pub use stream::PeerStream;
+pub use wait::StreamEnded;
 
 /// The name of the protocol, with its version.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/khufu/stream/1");

@@ -14,11 +14,28 @@ pub(crate) struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    taken: Mutex<BTreeMap<PeerId, usize>>,
+    taken: Mutex<Taken>,
     per_peer: usize,
     in_all: usize,
+    per_stranger: usize,
+    of_strangers: usize,
     direction: &'static Direction,
     counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    by: BTreeMap<PeerId, usize>,
+    by_strangers: usize,
+}
+
+/// What a peer is to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Known to belong.
+    Member,
+    /// Not known: it has the key.
+    Stranger,
 }
 
 /// A place that is free again when this is dropped.
@@ -26,6 +43,7 @@ struct Inner {
 pub(crate) struct Place {
     places: Places,
     peer: PeerId,
+    standing: Standing,
 }
 
 impl Places {
@@ -40,10 +58,11 @@ impl Places {
     fn new(limits: &Limits, direction: &'static Direction, counters: Counters) -> Self {
         let taken = Mutex::default();
         let (per_peer, in_all) = (limits.max_streams_per_peer, limits.max_streams);
-        Self(Arc::new(Inner { taken, per_peer, in_all, direction, counters }))
+        let (per_stranger, of_strangers) = (limits.max_streams_per_stranger, limits.max_streams_of_strangers);
+        Self(Arc::new(Inner { taken, per_peer, in_all, per_stranger, of_strangers, direction, counters }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, usize>> {
+    fn lock(&self) -> MutexGuard<'_, Taken> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,19 +70,25 @@ impl Places {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub(crate) fn take(&self, peer: PeerId) -> Result<Place, usize> {
+    pub(crate) fn take(&self, peer: PeerId, standing: Standing) -> Result<Place, usize> {
         let mut taken = self.lock();
-        let of_peer = taken.get(&peer).copied().unwrap_or_default();
-        if of_peer >= self.0.per_peer {
-            return Err(self.0.per_peer);
+        let is_stranger = standing == Standing::Stranger;
+        let per_peer = if is_stranger { self.0.per_stranger.min(self.0.per_peer) } else { self.0.per_peer };
+        let of_peer = taken.by.get(&peer).copied().unwrap_or_default();
+        if of_peer >= per_peer {
+            return Err(per_peer);
         }
-        if taken.values().sum::<usize>() >= self.0.in_all {
+        if is_stranger && taken.by_strangers >= self.0.of_strangers {
+            return Err(self.0.of_strangers);
+        }
+        if taken.by.values().sum::<usize>() >= self.0.in_all {
             return Err(self.0.in_all);
         }
-        taken.insert(peer, of_peer + 1);
+        taken.by.insert(peer, of_peer + 1);
+        taken.by_strangers += usize::from(is_stranger);
         drop(taken);
         self.0.counters.stream_begins(self.0.direction);
-        Ok(Place { places: self.clone(), peer })
+        Ok(Place { places: self.clone(), peer, standing })
     }
 }
 
@@ -85,12 +110,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
-        if let Some(of_peer) = taken.get_mut(&self.peer) {
+        if let Some(of_peer) = taken.by.get_mut(&self.peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
-                taken.remove(&self.peer);
+                taken.by.remove(&self.peer);
             }
         }
+        taken.by_strangers -= usize::from(self.standing == Standing::Stranger);
         drop(taken);
         self.places.0.counters.stream_ended(self.places.0.direction);
     }
@@ -105,14 +131,32 @@ mod tests {
     fn there_are_so_many_for_one_peer_and_so_many_in_all() {
         let limits = Limits { max_streams_per_peer: 2, max_streams: 3, ..Limits::default() };
         let places = Places::incoming(&limits, Counters::default());
+        let take = |peer| places.take(peer, Standing::Member);
         let (one, other) = (PeerId::random(), PeerId::random());
-        let mut kept = vec![places.take(one).unwrap(), places.take(one).unwrap()];
-        assert_eq!(places.take(one).unwrap_err(), 2);
-        kept.push(places.take(other).unwrap());
-        assert_eq!(places.take(other).unwrap_err(), 3);
+        let mut kept = vec![take(one).unwrap(), take(one).unwrap()];
+        assert_eq!(take(one).unwrap_err(), 2);
+        kept.push(take(other).unwrap());
+        assert_eq!(take(other).unwrap_err(), 3);
         kept.remove(0);
-        places.take(other).unwrap();
+        take(other).unwrap();
         kept.clear();
-        assert!(places.lock().is_empty());
+        assert!(places.lock().by.is_empty());
+    }
+
+    #[test]
+    fn strangers_leave_places_to_members() {
+        let limits = Limits { max_streams_per_stranger: 2, max_streams_of_strangers: 3, ..Limits::default() };
+        let places = Places::incoming(&limits, Counters::default());
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let strange = |peer| places.take(peer, Standing::Stranger);
+        let mut kept = vec![strange(one).unwrap(), strange(one).unwrap()];
+        assert_eq!(strange(one).unwrap_err(), 2);
+        kept.push(strange(other).unwrap());
+        assert_eq!(strange(other).unwrap_err(), 3);
+        // Also to one that has just become known as a member.
+        kept.push(places.take(other, Standing::Member).unwrap());
+        kept.remove(0);
+        kept.push(strange(PeerId::random()).unwrap());
+        assert_eq!(strange(PeerId::random()).unwrap_err(), 3);
     }
 }

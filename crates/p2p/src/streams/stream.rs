@@ -8,10 +8,10 @@ use std::time::Duration;
 use futures::io::{AsyncRead as _, AsyncWrite as _};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
-use super::Over;
 use super::places::Place;
+use super::wait::Wait;
+use super::{Over, StreamEnded};
 use crate::metrics::{IN, OUT};
 
 const READER: usize = 0;
@@ -20,19 +20,20 @@ const WRITER: usize = 1;
 /// A stream of bytes to and from a peer.
 ///
 /// What one side writes the other reads, in order. [`shutdown`](tokio::io::AsyncWriteExt::shutdown) tells the other side
-/// that no more will come, and leaves the other direction open; dropping the stream ends both at once, and what was on
-/// its way may be lost. An end that was not told by `shutdown` may look like one to the reader: what is sent must say
-/// by itself how long it is. Writes are put together: [`flush`](tokio::io::AsyncWriteExt::flush) what an answer is
-/// waited for.
+/// that no more will come, and leaves the other direction open; dropping the stream without it ends both at once, and what
+/// was on its way may be lost. After `shutdown`, read to the end before dropping: else the other side does not learn that
+/// nobody reads any more, and waits until it is idle for too long.
+///
+/// An end that was not told by `shutdown` may look like one to the reader: what is sent must say by itself how long it is.
+/// Writes are put together: [`flush`](tokio::io::AsyncWriteExt::flush) what an answer is waited for.
 #[derive(Debug)]
 pub struct PeerStream {
     inner: libp2p::Stream,
     peer: String,
     read: Counter,
     written: Counter,
-    idle: Idle,
     /// One for whoever reads, and one for whoever writes: they may be two tasks.
-    over: [Over; 2],
+    waits: [Wait; 2],
     _place: Place,
 }
 
@@ -41,8 +42,8 @@ impl PeerStream {
         place.opened();
         let counters = place.counters();
         let (read, written) = (counters.stream_bytes(&IN), counters.stream_bytes(&OUT));
-        let (peer, over) = (place.peer().to_string(), [over.clone(), over]);
-        Self { inner, peer, read, written, idle: Idle::new(idle), over, _place: place }
+        let (peer, wait) = (place.peer().to_string(), Wait::new(over, idle));
+        Self { inner, peer, read, written, waits: [wait.another(), wait], _place: place }
     }
 
     /// The peer at the other end, as the connection has proved it.
@@ -51,21 +52,17 @@ impl PeerStream {
         &self.peer
     }
 
-    /// Why waiting is of no use any more.
-    fn ended(&mut self, who: usize, context: &mut Context<'_>) -> Poll<io::Error> {
-        if self.over[who].poll(context).is_ready() {
-            return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionReset, "the connection to the peer is over"));
-        }
-        ready!(self.idle.poll(context));
-        let words = "nothing has come or gone over the stream for too long";
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, words))
+    /// Ends with the connection, or once nothing has come or gone for too long, also where nobody reads or writes: for
+    /// whoever works on an answer meanwhile. That the other side has dropped the stream shows only to whoever reads.
+    pub fn ended(&self) -> StreamEnded {
+        StreamEnded(self.waits[READER].another())
     }
 
     fn written<R>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if written.is_pending() {
-            return Poll::Ready(Err(ready!(self.ended(WRITER, context))));
+            return Poll::Ready(Err(ready!(self.waits[WRITER].poll(context))));
         }
-        self.idle.moved();
+        self.waits[WRITER].moved();
         written
     }
 }
@@ -78,10 +75,10 @@ impl AsyncRead for PeerStream {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(context, buffer.initialize_unfilled()) else {
-            return Poll::Ready(Err(ready!(this.ended(READER, context))));
+            return Poll::Ready(Err(ready!(this.waits[READER].poll(context))));
         };
         let bytes = read?;
-        this.idle.moved();
+        this.waits[READER].moved();
         this.read.inc_by(bytes as u64);
         buffer.advance(bytes);
         Poll::Ready(Ok(()))
@@ -91,7 +88,7 @@ impl AsyncRead for PeerStream {
 impl AsyncWrite for PeerStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // Otherwise it may be taken, and never sent.
-        if self.over[WRITER].poll(context).is_ready() {
+        if self.waits[WRITER].is_over(context) {
             return self.written(context, Poll::Pending);
         }
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
@@ -112,36 +109,5 @@ impl AsyncWrite for PeerStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let closed = Pin::new(&mut self.inner).poll_close(context);
         self.written(context, closed)
-    }
-}
-
-/// Since when nothing has moved.
-#[derive(Debug)]
-struct Idle {
-    limit: Duration,
-    moved: Instant,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Idle {
-    fn new(limit: Duration) -> Self {
-        Self { limit, moved: Instant::now(), sleep: Box::pin(tokio::time::sleep(limit)) }
-    }
-
-    fn moved(&mut self) {
-        self.moved = Instant::now();
-    }
-
-    /// Ready once it has been idle for too long.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.sleep.as_mut().poll(context));
-            // Setting the timer anew for each read would cost more than looking again when it has rung.
-            let due = self.moved + self.limit;
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            self.sleep.as_mut().reset(due);
-        }
     }
 }

@@ -9,6 +9,9 @@ use crate::substream::{Event, Opened};
 impl Task {
     pub(crate) fn open_plain(&mut self, peer: PeerId, opening: Opening) {
         // Who waits is told by the end of `opening` if the peer has just gone.
+        if opening.is_given_up() {
+            return;
+        }
         if let Some(connection) = self.roster.up_on(&peer) {
             self.swarm.behaviour_mut().streams.open(peer, connection, opening);
         }
@@ -22,8 +25,7 @@ impl Task {
         match opened {
             // Also from a peer that is up for itself and not yet for this node.
             Opened::Inbound(stream) => self.incoming.take(peer, stream, over, &self.config.timing),
-            // Who waited may have given up; the stream is dropped with that, and reset.
-            Opened::Outbound(opening, opened) => drop(opening.send(opened.map(|stream| (stream, over)))),
+            Opened::Outbound(opening, opened) => opening.done(opened, over),
         }
     }
 }

@@ -180,3 +180,41 @@ async fn a_stream_over_which_nothing_goes_is_given_up() {
     let error = timeout(PATIENCE, near.read(&mut [0])).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_a_stream_has_ended_shows_also_where_nobody_reads() {
+    let limit = Duration::from_secs(2);
+    let (mut left, right) = pair(|config| config.timing.stream_idle_timeout = limit).await;
+    let mut streams = right.network.incoming_streams().unwrap();
+    let mut near = open(&left, &right.id()).await;
+    let mut far = next(&mut streams).await;
+    let ended = tokio::spawn(far.ended());
+    // Who writes is another task, and ends while who reads waits.
+    let (mut read, mut write) = tokio::io::split(near);
+    let reader = tokio::spawn(async move { read.read(&mut [0]).await.map(|_| ()).unwrap_err().kind() });
+    write.write_all(&[1]).await.unwrap();
+    write.flush().await.unwrap();
+    drop(write);
+    far.read_exact(&mut [0]).await.unwrap();
+    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap().kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(timeout(PATIENCE, reader).await.unwrap().unwrap(), std::io::ErrorKind::TimedOut);
+    near = open(&left, &right.id()).await;
+    let far = next(&mut streams).await;
+    let ended = tokio::spawn(far.ended());
+    left.network.block(&right.id()).unwrap();
+    left.until_down(&right.id()).await;
+    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap().kind(), std::io::ErrorKind::ConnectionReset);
+    drop((near, far));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_has_fewer_places_than_a_member() {
+    let (left, right) = pair(|config| config.limits.max_streams_per_stranger = 1).await;
+    let mut streams = right.network.incoming_streams().unwrap();
+    let first = (open(&left, &right.id()).await, next(&mut streams).await);
+    let refused = left.network.open_stream(&right.id()).await.unwrap_err();
+    assert_eq!(refused, StreamError::Full { peer: right.id() });
+    right.network.set_members([left.id().as_str()]);
+    let second = (open(&left, &right.id()).await, next(&mut streams).await);
+    drop((first, second));
+}
