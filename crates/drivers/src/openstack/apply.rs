@@ -141,13 +141,21 @@ impl Replicas {
         }
         let mut change = Change::None;
         let live = match live {
-            Some(live) => live,
+            Some(live) => {
+                self.answered(&mark);
+                live
+            }
             None => {
                 change = Change::Created;
                 let mut new = fields.clone();
                 new.retain(|field, _| kind.is_at_creation(field));
                 mark::put(kind, &mut new, &mark);
-                self.session.create(kind, new, &beside, place).await?
+                self.ask(&mark, place)?;
+                let created = self.session.create(kind, new, &beside, place).await;
+                if !matches!(created, Err(DriverError::Timeout { .. } | DriverError::Unanswered { .. })) {
+                    self.answered(&mark);
+                }
+                created?
             }
         };
         let id =

@@ -30,7 +30,7 @@ use replicas::Replicas;
 /// Makes of each replicant one resource of a cloud, or several: networks, images, servers and so on, in the words of the APIs.
 ///
 /// Each site gives its own ids. References between resources are written with names and resolved to the ids of the site. A
-/// resource carries a mark from the request on that makes it, so that one whose answer was lost is found again, and never
+/// resource carries a mark from the request on that makes it, so that one whose answer was lost is found again, and not
 /// made twice.
 ///
 /// Applying several resources is not one step: where one fails, those before it stay as they were made, and the whole is

@@ -24,6 +24,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 /// The first pause between two looks; it doubles until it is as long as the other.
 const SOON: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
+/// So long a service may be at a request whose answer was not waited for.
+const LATE: Duration = Duration::from_secs(180);
 /// Of so many replicants it is remembered what was done.
 const MAX_KNOWN: usize = 100_000;
 
@@ -41,6 +43,8 @@ pub(super) struct Replicas {
     pub(super) session: Arc<Session>,
     pub(super) pulse: Pulse,
     traces: Mutex<BTreeMap<ReplicantId, Trace>>,
+    /// When something with this mark was asked for last, if nobody knows what came of it.
+    asked: Mutex<BTreeMap<String, Instant>>,
 }
 
 pub(super) fn whose(replica: &Replica) -> Whose<'_> {
@@ -82,7 +86,12 @@ impl Pauses {
 impl Replicas {
     pub(super) fn new(source: Source) -> Self {
         let pulse = Pulse::new();
-        Self { session: Arc::new(Session::new(source, pulse.suspect())), pulse, traces: Mutex::default() }
+        Self {
+            session: Arc::new(Session::new(source, pulse.suspect())),
+            pulse,
+            traces: Mutex::default(),
+            asked: Mutex::default(),
+        }
     }
 
     pub(super) fn trace(&self, id: &ReplicantId) -> Option<Trace> {
@@ -104,6 +113,29 @@ impl Replicas {
     /// All that there is of a replicant is known now.
     pub(super) fn tidied(&self, id: &ReplicantId) {
         self.traces.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Trace::Tidy);
+    }
+
+    /// Something with this mark is asked for now.
+    ///
+    /// # Errors
+    /// [`DriverError::Unavailable`] while an earlier request without an answer may still be carried out: a second one would
+    /// make another.
+    pub(super) fn ask(&self, mark: &str, place: &str) -> Result<(), DriverError> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|_, at| at.elapsed() < LATE);
+        if asked.contains_key(mark) {
+            let reason = format!(
+                "{place}: it was asked for, and nobody has answered; it is looked for until it cannot come any more"
+            );
+            return Err(DriverError::Unavailable { reason, retry_after: Some(LONGEST) });
+        }
+        asked.insert(mark.to_owned(), Instant::now());
+        Ok(())
+    }
+
+    /// It is known what came of it.
+    pub(super) fn answered(&self, mark: &str) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(mark);
     }
 
     /// What a reference names here.
@@ -192,5 +224,20 @@ impl Ids {
         let id = |written: &Value| self.0.iter().find(|(known, _)| known == written).map(|(_, id)| id.clone());
         let one = |(field, value): (&String, &Value)| (field.clone(), desired::resolved(value, &id));
         fields.iter().map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_and_not_answered_is_not_asked_for_again() {
+        let replicas = Replicas::new(Source::Environment);
+        assert!(replicas.ask("one", "server web").is_ok() && replicas.ask("two", "server db").is_ok());
+        let error = replicas.ask("one", "server web").unwrap_err();
+        assert!(!error.is_permanent() && error.to_string().contains("nobody has answered"), "{error}");
+        replicas.answered("one");
+        assert!(replicas.ask("one", "server web").is_ok());
     }
 }

@@ -1,7 +1,12 @@
-//! The driver `openstack` with real services: Keystone and Glance.
+//! The driver `openstack` with real services. Tests that disturb nobody share a whole cloud; the others have a small one.
 
 mod auth;
+mod away;
+mod crash;
+mod identity;
 mod image;
+mod middle;
+mod network;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -17,6 +22,23 @@ const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The cloud that tests share; none where there are no servers. It lives in a thread of its own, since it ends with the
 /// thread that has started it.
+fn whole() -> Option<&'static Cloud> {
+    static CLOUD: OnceLock<Option<Cloud>> = OnceLock::new();
+    CLOUD
+        .get_or_init(|| {
+            let (sender, receiver) = mpsc::channel();
+            std::thread::spawn(move || {
+                sender.send(Cloud::start("paris", Service::ALL)).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            });
+            receiver.recv().unwrap()
+        })
+        .as_ref()
+}
+
+/// The small cloud that tests share which need no more than Keystone and Glance, and disturb nobody.
 fn small() -> Option<&'static Cloud> {
     static CLOUD: OnceLock<Option<Cloud>> = OnceLock::new();
     CLOUD
@@ -67,6 +89,7 @@ async fn made(driver: &OpenStackDriver, replica: &mut Replica, desired: &Value) 
             Ok(done) => break done,
             Err(error) => assert!(!error.is_permanent() && Instant::now() < end, "{error}"),
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     };
     replica.local_id.clone_from(&done.local_id);
     replica.written = Some(desired.clone());
@@ -102,4 +125,13 @@ fn count(cloud: &Cloud, service: Service, collection: &str, name: &str) -> usize
 
 fn image(name: &str) -> Value {
     json!({"image": {"name": name, "disk_format": "raw", "container_format": "bare"}})
+}
+
+/// Waits for something, and says for what if it does not come.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so().await {
+        assert!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
