@@ -64,7 +64,7 @@ pub(super) async fn pass_as(front: &Front, mut request: Request<Body>, path: &st
     let has_end = upgrade.is_none() && !is_endless(path);
     let (mut parts, body) = request.into_parts();
     headers::end_to_end_or_upgrade(&mut parts.headers);
-    headers::say_chunked(&mut parts.headers, &body);
+    crate::headers::say_chunked(&mut parts.headers, &body);
     let mut onward = Request::new(body);
     *onward.method_mut() = parts.method;
     *onward.headers_mut() = parts.headers;
