@@ -97,7 +97,10 @@ impl Replicas {
             others.extend(found.collect::<Vec<_>>());
         }
         removed += self.remove_all(replica, others).await?;
-        self.tidied(&replica.id);
+        // What was asked for earlier and may still come is looked for when something is done again.
+        if self.nothing_is_in_doubt(replica).is_ok() {
+            self.tidied(&replica.id);
+        }
         let count = |change| made.iter().filter(|made| made.change == change).count();
         let output = format!(
             "{} resources: {} created, {} changed, {removed} removed",

@@ -156,6 +156,9 @@ fn read(name: String, resource: &Value, kinds: &Kinds, options: &Options) -> Res
     if let Some(field) = mark::field(kind).filter(|field| fields.contains_key(*field)) {
         return Err(invalid(format!("{place}.{field}"), "is where Khufu notes whose the resource is: leave it out"));
     }
+    if let Some(field) = kind.copies.iter().find(|field| fields.contains_key(**field)) {
+        return Err(invalid(format!("{place}.{field}"), "is what tells a copy that a service has made: leave it out"));
+    }
     if let Some(secret) = kind.secret.iter().find(|secret| fields.contains_key(**secret))
         && options.secrets == Secrets::Refuse
     {

@@ -57,6 +57,9 @@ pub(super) fn put(kind: &Kind, fields: &mut Map<String, Value>, mark: &str) {
 
 /// Whether a resource carries a mark that begins so. Of one that can carry none, nobody can say.
 pub(super) fn begins(kind: &Kind, live: &Value, prefix: &str) -> Option<bool> {
+    if kind.copies.iter().any(|field| live.get(*field).is_some_and(|value| !value.is_null())) {
+        return Some(false);
+    }
     let is = |value: Option<&Value>| value.and_then(Value::as_str).is_some_and(|text| text.starts_with(prefix));
     match kind.mark {
         Mark::Field(field, _) | Mark::Beside(field) => Some(is(live.get(field))),
@@ -101,6 +104,12 @@ mod tests {
             assert_eq!(begins(kind, &json!({}), "khufu-"), Some(false), "{name}");
         }
         assert!(whose.mark("a").len() <= 60);
+        let image = Kind::named("image").unwrap();
+        for field in ["image_type", "base_image_ref", "instance_uuid"] {
+            let mut copy = Map::from_iter([(field.to_owned(), json!("snapshot"))]);
+            put(image, &mut copy, &whose.mark("a"));
+            assert_eq!(begins(image, &Value::Object(copy), &whose.prefix()), Some(false), "{field}");
+        }
         let keypair = Kind::named("keypair").unwrap();
         assert_eq!(begins(keypair, &json!({"name": "khufu-"}), "khufu-"), None);
     }

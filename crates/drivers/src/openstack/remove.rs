@@ -23,12 +23,15 @@ impl Replicas {
         let mut found = Vec::new();
         for kind in KINDS.iter().filter(|kind| of(kind)) {
             match self.session.marked(kind, &prefix).await {
-                Ok(marked) => found.extend(marked.iter().filter_map(|live| api::id(kind, live)).map(|id| Local {
-                    name: String::new(),
-                    kind,
-                    id,
-                    found: false,
-                })),
+                Ok(marked) => {
+                    marked.iter().for_each(|live| self.came(kind, live));
+                    found.extend(marked.iter().filter_map(|live| api::id(kind, live)).map(|id| Local {
+                        name: String::new(),
+                        kind,
+                        id,
+                        found: false,
+                    }));
+                }
                 // Who may not list them, or has no such service, has made none.
                 Err(DriverError::Refused { .. } | DriverError::Invalid { .. }) => {}
                 Err(error) => return Err(error),
@@ -65,6 +68,7 @@ impl Replicas {
         }
         let count = all.len();
         let removed = self.remove_all(replica, all).await?;
+        self.nothing_is_in_doubt(replica)?;
         self.tidied(&replica.id);
         let output = format!("{removed} resources removed, {} left", count - removed);
         Ok(Done { output, ..Done::default() })
@@ -87,8 +91,9 @@ impl Replicas {
         let Local { name, kind, id, found } = local;
         let place = words(replica, kind, name);
         let Some(live) = self.session.get(kind, id, &place).await? else { return Ok(false) };
-        // Somebody may have taken the mark off, to keep it.
-        if *found || mark::begins(kind, &live, &whose(replica).prefix()) == Some(false) {
+        // Somebody may have taken the mark off, to keep it; and of what carries none, nobody can say that it is the one that
+        // was made.
+        if *found || mark::begins(kind, &live, &whose(replica).prefix()) != Some(true) {
             return Ok(false);
         }
         self.session.delete(kind, id, &place).await?;

@@ -13,7 +13,7 @@ use super::cloud::Source;
 use super::desired::{self, Reference, Resource, To};
 use super::kinds::{Kind, Mark};
 use super::local::Local;
-use super::mark::Whose;
+use super::mark::{self, Whose};
 use super::session::Session;
 use super::status::{State, state};
 use crate::pulse::Pulse;
@@ -138,6 +138,30 @@ impl Replicas {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(mark);
     }
 
+    /// What was asked for under the mark of this has come.
+    pub(super) fn came(&self, kind: &Kind, live: &Value) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|mark, _| mark::begins(kind, live, mark) != Some(true));
+    }
+
+    /// Whether nothing of a replicant may still be made by a request that nobody has answered.
+    ///
+    /// # Errors
+    /// [`DriverError::Unavailable`] while something may.
+    pub(super) fn nothing_is_in_doubt(&self, replica: &Replica) -> Result<(), DriverError> {
+        let prefix = whose(replica).prefix();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|_, at| at.elapsed() < LATE);
+        if !asked.keys().any(|mark| mark.starts_with(&prefix)) {
+            return Ok(());
+        }
+        let reason = format!(
+            "something of {} was asked for, and nobody has answered; it is looked for until it cannot come any more",
+            replica.id
+        );
+        Err(DriverError::Unavailable { reason, retry_after: Some(LONGEST) })
+    }
+
     /// What a reference names here.
     ///
     /// # Errors
@@ -239,5 +263,12 @@ mod tests {
         assert!(!error.is_permanent() && error.to_string().contains("nobody has answered"), "{error}");
         replicas.answered("one");
         assert!(replicas.ask("one", "server web").is_ok());
+        // Nor is the replicant called tidy.
+        let [web, db] = ["web", "db"].map(|id| Replica::new(id.parse().unwrap(), "paris".parse().unwrap()));
+        let mark = whose(&web).mark("a");
+        replicas.ask(&mark, "server a").unwrap();
+        assert!(replicas.nothing_is_in_doubt(&web).is_err() && replicas.nothing_is_in_doubt(&db).is_ok());
+        replicas.answered(&mark);
+        assert!(replicas.nothing_is_in_doubt(&web).is_ok());
     }
 }

@@ -145,6 +145,8 @@ pub(super) struct Kind {
     /// The field by which it is addressed.
     pub(super) id: &'static str,
     pub(super) mark: Mark,
+    /// Fields that only copies have which a service makes itself, mark and all: those are somebody else's.
+    pub(super) copies: &'static [&'static str],
     /// The fields with the project or the user that it is of, if it says: of others', none is taken for ours.
     pub(super) owner: &'static [&'static str],
     pub(super) update: Update,

@@ -11,6 +11,7 @@ const NEUTRON: Kind = Kind {
     wrapped: true,
     id: "id",
     mark: Mark::Field("description", ""),
+    copies: &[],
     owner: &["project_id", "tenant_id"],
     update: Update::Put,
     changes: Fields::Only(&["name", "admin_state_up"]),
@@ -84,6 +85,8 @@ pub(in crate::openstack) const KINDS: &[Kind] = &[
         listing: "images",
         wrapped: false,
         mark: Mark::Field("khufu", "visibility=all&"),
+        // Snapshots and backups of a server take over what stood at its image.
+        copies: &["image_type", "base_image_ref", "instance_uuid"],
         owner: &["owner"],
         update: Update::Json,
         changes: Fields::AllBut(&[

@@ -47,4 +47,24 @@ async fn what_was_made_is_found_again_though_the_answer_was_lost() {
         assert_eq!(count(cloud, service, collection, "lost"), 0, "{request}");
     }
     removed(&driver, &needed).await;
+    // What is not wanted any more before anybody has seen it goes, too.
+    let unseen = replica("lost-unseen");
+    glance.lose("POST /v2/images ");
+    let error = apply(&driver, &unseen, &image("unseen")).await.unwrap_err();
+    assert!(matches!(error, DriverError::Unanswered { .. }), "{error:?}");
+    assert_eq!(count(cloud, Service::Glance, "images", "unseen"), 1);
+    driver.delete(&unseen).await.unwrap();
+    assert_eq!(count(cloud, Service::Glance, "images", "unseen"), 0);
+}
+
+#[tokio::test]
+async fn a_keypair_stays_since_nothing_tells_whose_it_is() {
+    let Some(cloud) = whole() else { return };
+    let driver = driver(cloud).await;
+    let mut replica = replica("kept-key");
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUm";
+    let done = made(&driver, &mut replica, &json!({"keypair": {"name": "kept-key", "public_key": key}})).await;
+    assert_eq!(done.output, "1 resources: 1 created, 0 changed, 0 removed");
+    removed(&driver, &replica).await;
+    assert_eq!(cloud.get(Service::Nova, "/os-keypairs/kept-key")["keypair"]["public_key"], key);
 }

@@ -109,3 +109,28 @@ async fn what_an_attempt_has_made_that_failed_goes_when_it_is_not_asked_for_any_
     assert_eq!((&*done.output, done.local_id.as_deref()), ("0 resources: 0 created, 0 changed, 1 removed", Some("")));
     assert_eq!(count(cloud, Service::Glance, "images", "half-3"), 0);
 }
+
+#[tokio::test]
+async fn a_copy_that_a_service_has_made_is_left_alone_though_it_carries_the_mark() {
+    let Some(cloud) = small() else { return };
+    let mut replica = replica("image-copied");
+    let driver = driver(cloud).await;
+    made(&driver, &mut replica, &image("copied")).await;
+    let mark = cloud.get(Service::Glance, &format!("/images/{}", id(&replica, "")))["khufu"].clone();
+    assert!(mark.is_string(), "{mark}");
+    // As Nova makes one of a server, which takes over what stood at its image.
+    let copy = json!({"name": "copied-snapshot", "disk_format": "raw", "container_format": "bare", "khufu": mark,
+        "image_type": "snapshot", "base_image_ref": id(&replica, "")});
+    assert_eq!(cloud.ask(Service::Glance, "POST", "/images", Some(&copy)).status, 201);
+    // It keeps the other from being found as little as it is removed with it, whether or not something was forgotten.
+    let again = super::driver(cloud).await;
+    let mut forgotten = Replica { local_id: None, ..replica.clone() };
+    let done = made(&again, &mut forgotten, &image("copied")).await;
+    assert_eq!(done.output, "1 resources: 0 created, 0 changed, 0 removed");
+    removed(&super::driver(cloud).await, &Replica { local_id: None, ..replica.clone() }).await;
+    let counts = ["copied", "copied-snapshot"].map(|name| count(cloud, Service::Glance, "images", name));
+    assert_eq!(counts, [0, 1]);
+    let own = super::driver(cloud).await;
+    let error = apply(&own, &replica, &json!({"image": {"name": "x", "image_type": "snapshot"}})).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("leave it out"), "{error}");
+}
