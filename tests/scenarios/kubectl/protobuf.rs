@@ -72,6 +72,15 @@ async fn what_is_written_as_protobuf_is_not_written_past_a_replicant() {
         assert_eq!(desired(name).await["data"], json!({"a": "before"}), "{name}");
     }
 
+    // A try that the API server would take for a write.
+    for query in ["%", "All%zz", "All;x", "all"] {
+        let path = format!("{MAPS}/settings?dryRun={query}");
+        for (method, body) in [("PUT", map("settings", &scope, "past")), ("DELETE", vec![])] {
+            assert_eq!(ask(method, &path, &body).await.0, 400, "{method} {query}");
+        }
+    }
+    assert_eq!(desk.has(&["configmap", "settings"], "{.data.a}"), "before");
+
     // Read, and sent back with another value: that is what changes, and once only.
     let (code, read) = ask("GET", &format!("{MAPS}/settings"), b"").await;
     assert_eq!(code, 200);

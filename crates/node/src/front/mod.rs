@@ -193,6 +193,10 @@ impl Front {
             _ => None,
         };
         let verb = target.as_ref().and_then(|target| target.verb(request.method()));
+        if verb.is_some_and(|verb| verb != Verb::Read) && parameters(&query, "dryRun").any(|value| !is_known(&value)) {
+            // An API server that cannot read it leaves it out, and writes.
+            return Err(Refusal::bad_request("dryRun is All, or left out"));
+        }
         match (target, verb) {
             (Some(target), Some(Verb::Read)) if headers::upgrade(request.headers()).is_none() => {
                 annotate::read(self, request, &target, &query).await
@@ -290,6 +294,11 @@ impl Front {
 
 fn too_long() -> Refusal {
     Refusal::bad_request(format!("a scope has at most {MAX_SCOPE} bytes"))
+}
+
+/// Whether a value of `dryRun` is one that API servers know.
+fn is_known(value: &str) -> bool {
+    matches!(value, "" | "All")
 }
 
 /// Whether a write is only tried.
