@@ -207,6 +207,11 @@ async fn bodies_stream_and_break_with_the_network() {
         let request = sites.asks(Method::POST, "/upload").header("Scope", scope);
         let up = answered(request.body(vec![7; BYTES])).await;
         assert_eq!(up.json["bytes"], BYTES, "{scope}: {up:?}");
+        // Also where it comes with a read, and nobody knows how long it gets.
+        let pieces = futures::stream::iter(["not ", "lost"].map(Ok::<_, std::convert::Infallible>));
+        let request = sites.asks(Method::GET, "/search").header("Scope", scope).header("transfer-encoding", "chunked");
+        let read = answered(request.body(reqwest::Body::wrap_stream(pieces))).await;
+        assert_eq!(read.json["start"], "not lost", "{scope}: {read:?}");
         let request = sites.asks(Method::GET, &format!("/bytes/{BYTES}")).header("Scope", scope);
         let down = request.send().await.expect("it answers").bytes().await.expect("all of it");
         assert!(down.len() == BYTES && down.iter().all(|byte| *byte == 7), "{scope}: {}", down.len());

@@ -77,6 +77,7 @@ impl Upstream {
         parts.uri = self.uri(&parts)?;
         parts.version = Version::HTTP_11;
         headers::end_to_end_or_upgrade(&mut parts.headers);
+        headers::say_chunked(&mut parts.headers, &body);
         edge::via(&mut parts.headers, &front.pseudonym);
         if let Ok(host) = HeaderValue::from_str(self.authority.as_str()) {
             parts.headers.insert(header::HOST, host);

@@ -63,11 +63,11 @@ pub(crate) fn body() -> (mpsc::Sender<Bytes>, Body) {
     (send, boxed(StreamBody::new(pieces)))
 }
 
-/// Sends pieces for as long as they are taken, and counts them.
-async fn pour(send: &mpsc::Sender<Bytes>, piece: usize, most: usize) -> usize {
+/// Sends pieces for as long as each is taken within this time, and counts them.
+async fn pour(send: &mpsc::Sender<Bytes>, piece: usize, most: usize, within: Duration) -> usize {
     let piece = Bytes::from(vec![7; piece]);
     for number in 0..most {
-        match timeout(Duration::from_secs(1), send.send(piece.clone())).await {
+        match timeout(within, send.send(piece.clone())).await {
             Ok(Ok(())) => {}
             _ => return number,
         }
@@ -152,10 +152,10 @@ async fn bodies_stream_both_ways_and_wait_for_their_readers() {
     assert_eq!(first.into_data().unwrap(), "begins before the other has ended");
     // Nobody reads the answer: what is on the way stays little, and whoever sends waits.
     const PIECE: usize = 64 << 10;
-    let poured = pour(&send, PIECE, 1024).await;
+    let poured = pour(&send, PIECE, 1024, Duration::from_secs(1)).await;
     assert!(poured * PIECE <= 8 << 20, "{poured} pieces of {PIECE} bytes are on the way");
     // All of it comes in the end.
-    let more = tokio::spawn(async move { pour(&send, PIECE, 64).await });
+    let more = tokio::spawn(async move { pour(&send, PIECE, 64, PATIENCE).await });
     let mut bytes = 0;
     let mut rest = answer.into_body().into_data_stream();
     while let Some(piece) = timeout(PATIENCE, rest.next()).await.unwrap() {
