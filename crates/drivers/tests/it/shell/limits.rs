@@ -88,10 +88,12 @@ async fn what_a_crash_left_running_is_found_by_its_mark_alone() {
         .current_dir("/")
         .spawn()
         .unwrap();
+    let limits = format!("/proc/{}/limits", left.id());
+    until("it is marked", || std::fs::read_to_string(&limits).is_ok_and(|limits| limits.contains(run))).await;
     place.driver().await;
-    let ended = left.try_wait().unwrap();
-    let _ = left.kill();
-    assert!(ended.is_some(), "it runs still");
+    let process = i32::try_from(left.id()).unwrap();
+    until("it is ended", || !runs(process)).await;
+    left.wait().unwrap();
 }
 
 #[tokio::test]
