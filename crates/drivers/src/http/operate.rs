@@ -32,12 +32,13 @@ impl Replicas {
             return Err(at.missing());
         }
         let how = how(&at, &asked, nth, allowed);
+        // With what was sent before and not answered, of which a refusal now says nothing.
+        let before = at.note.clone();
         let key = match at.note.begun.take().filter(|begun| begun.operation == operation.id) {
             // The service knows by its key that it is the same.
             Some(begun) => begun.sent.key,
             None => super::name(),
         };
-        let before = at.note.clone();
         let (sent, creates) = (Sent::now(key.clone()), allowed.creates);
         at.note.begun = Some(Begun { operation: operation.id.clone(), sent, how, creates });
         let meanings = Meanings { operation: Some(operation.id.as_str()), key: Some(&key), ..at.meanings() };
@@ -135,7 +136,7 @@ impl At<'_> {
         DriverError::Failed { reason, again: false }
     }
 
-    /// A request was no success: nothing was done, or nobody knows.
+    /// A request was no success: it has done nothing, and what was noted before it counts, or nobody knows.
     async fn failed(&mut self, before: Note, needs_it: bool, error: DriverError) -> DriverError {
         if matches!(error, DriverError::Timeout { .. } | DriverError::Unanswered { .. }) {
             // From now on it is waited for what the service may still do.

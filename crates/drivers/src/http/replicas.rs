@@ -234,16 +234,17 @@ impl<'a> At<'a> {
             let reason = format!("there is no {}, and the driver's file has no request to create one", resource.name);
             return Err(DriverError::Failed { reason, again: true });
         };
-        let key = match self.note.creating.take() {
+        let before = self.note.creating.clone();
+        let key = match &before {
             // The service knows by its key, or by its place, that it is the same.
-            Some(sent) if create.repeatable => sent.key,
+            Some(sent) if create.repeatable => sent.key.clone(),
             Some(_) if resource.find.is_none() && !resource.create_again => return Err(self.maybe_created()),
             _ => super::name(),
         };
-        self.note.creating = Some(Sent::now(key.clone()));
-        self.save().await?;
         let meanings = Meanings { object: Some(object), difference: Some(object), key: Some(&key), ..self.meanings() };
         let ask = self.service().request(create, &meanings, Some(object))?;
+        self.note.creating = Some(Sent::now(key.clone()));
+        self.save().await?;
         let heard = self.service().ask(ask, self.until).await;
         let answer = match heard {
             Ok(Heard::Done(answer)) => answer,
@@ -254,7 +255,8 @@ impl<'a> At<'a> {
                 return Err(error);
             }
             refused => {
-                self.note.creating = None;
+                // This one has done nothing. What became of one before it is as unknown as it was.
+                self.note.creating = before;
                 self.save().await?;
                 return Err(match refused {
                     Err(error) => error,

@@ -165,17 +165,28 @@ impl Service {
     /// Sends a request, again if that helps and does no harm, until there is an answer or no time.
     ///
     /// # Errors
-    /// [`DriverError::Timeout`] and [`DriverError::Unanswered`] if it may have been done; with any other nothing was.
+    /// [`DriverError::Timeout`] and [`DriverError::Unanswered`] if it may have been done, by whichever attempt; with any other
+    /// nothing was.
     pub(super) async fn ask(&self, mut ask: Ask<'_>, until: Deadline) -> Result<Heard, DriverError> {
         let what = ask.what();
         let begun = Instant::now();
         let (mut attempts, mut redirects, mut pause) = (0, 0, PAUSE);
+        // Whether an attempt before this one may have done it, which nothing that comes after takes back.
+        let mut in_doubt = false;
         loop {
             attempts += 1;
             let again = ask.repeatable && attempts < ATTEMPTS;
             let (error, wait) = match self.send(&ask, until).await {
                 Ok(answer) if ask.is_success(&answer) => return Ok(Heard::Done(answer)),
-                Ok(answer) if ask.gone.contains(&answer.status.as_u16()) => return Ok(Heard::Gone),
+                Ok(answer) if ask.gone.contains(&answer.status.as_u16()) => {
+                    // What is to go and is not there is done, by whichever attempt.
+                    if in_doubt && ask.method != Method::DELETE {
+                        return Err(DriverError::Unanswered {
+                            reason: doubt(&format!("{what}: {}", answer.text(256))),
+                        });
+                    }
+                    return Ok(Heard::Gone);
+                }
                 Ok(answer) if answer.is_not_done(&self.not_done) => {
                     let retry_after = answer.retry_after();
                     let reason = format!("{what}: {}", answer.text(256));
@@ -216,6 +227,15 @@ impl Service {
                     let reason = format!("{what}: the answer has more than {limit} bytes: raise `answer_limit_bytes`");
                     (DriverError::Failed { reason, again: false }, None)
                 }
+            };
+            let error = match error {
+                error if ask.reads => error,
+                error @ (DriverError::Timeout { .. } | DriverError::Unanswered { .. }) => {
+                    in_doubt = true;
+                    error
+                }
+                error if in_doubt => DriverError::Unanswered { reason: doubt(&error.to_string()) },
+                error => error,
             };
             let at = wait.map(|wait| Instant::now() + wait.max(pause));
             match at {
@@ -269,6 +289,11 @@ impl Service {
             return Ok(answer);
         }
     }
+}
+
+/// What the last attempt came to does not say what became of those before it.
+fn doubt(last: &str) -> String {
+    format!("it was sent and not answered, and when it was sent again: {last}")
 }
 
 /// A look that failed has left nothing in doubt.

@@ -3,6 +3,7 @@
 mod asked;
 mod begun;
 mod desired;
+mod doubt;
 mod guarded;
 mod lost;
 mod seen;
