@@ -81,7 +81,7 @@ async fn a_request_goes_to_the_site_that_its_scope_names() {
 
     // Without a scope: to the service of this site, as it is but for what a proxy says.
     let request = sites.http.put(&through).header("authorization", "Bearer secret-token").body("hello");
-    let request = request.header("host", "notes.example").header("connection", "x-own, x-forwarded-for, via");
+    let request = request.header("host", "notes.localhost").header("connection", "x-own, x-forwarded-for, via");
     let here = answered(request.header("x-own", "1")).await;
     assert_eq!(here.status, 200, "{here:?}");
     assert_eq!((&here.json["site"], &here.json["method"]), (&"paris".into(), &"PUT".into()));
@@ -91,7 +91,7 @@ async fn a_request_goes_to_the_site_that_its_scope_names() {
     assert_eq!(headers["host"], sites.services[0].address.to_string());
     assert_eq!(
         (&headers["x-forwarded-host"], &headers["x-forwarded-for"]),
-        (&"notes.example".into(), &"127.0.0.1".into())
+        (&"notes.localhost".into(), &"127.0.0.1".into())
     );
     assert!(
         headers["via"].as_str().expect("a text").contains("notes-paris") && headers.get("x-own").is_none(),
@@ -139,6 +139,15 @@ async fn a_request_goes_to_the_site_that_its_scope_names() {
     }
     let several = sites.post("paris & rennes").await;
     assert!(several.status == 501 && several.text.contains("khufu op"), "{several:?}");
+    assert_eq!(sites.requests(), before);
+    // A page that was loaded from a name which now leads here; it has no say in what its browser sends for a host.
+    for path in ["/", "/scope/rennes/"] {
+        let page = sites.asks(Method::GET, path).header("host", "evil.example:8090");
+        let page = answered(page.header("Scope", "rennes").header("sec-fetch-site", "same-origin")).await;
+        assert!(page.status == 421 && page.text.contains("evil.example"), "{page:?}");
+    }
+    let form = answered(sites.asks(Method::POST, "/scope/rennes/").header("origin", "http://evil.example")).await;
+    assert!(form.status == 403 && form.headers["khufu-front"] == "unseen", "{form:?}");
     assert_eq!(sites.requests(), before);
     for site in &sites.sites {
         assert!(!site.log().contains("secret-token"), "{}", site.log());

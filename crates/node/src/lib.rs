@@ -45,6 +45,7 @@ mod http_front;
 mod keys;
 mod list_keys;
 mod listen;
+mod loopback;
 mod metrics;
 mod node;
 mod patient;

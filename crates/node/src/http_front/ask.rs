@@ -1,12 +1,14 @@
 //! Where a request says what its scope is: a header, the path, or a token, for clients that can set nothing else.
 
 use hyper::http::request::Parts;
-use hyper::http::uri::PathAndQuery;
+use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use percent_encoding::percent_decode;
 use serde_json::Value;
 
+use super::edge::FORWARDED_HOST;
 use super::refusal::Refusal;
+use super::text;
 use crate::scope_path;
 
 /// The headers, the one that counts first.
@@ -14,7 +16,7 @@ const HEADERS: [HeaderName; 2] = [HeaderName::from_static("scope"), HeaderName::
 /// The headers with tokens at whose end a scope may stand.
 const TOKENS: [HeaderName; 3] =
     [HeaderName::from_static("x-auth-token"), HeaderName::from_static("x-subject-token"), header::AUTHORIZATION];
-/// With which browsers say that a page of another origin is what asks.
+/// With which browsers say of which origin the page is that asks.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What parts a token from the scope.
 const IN_TOKEN: &[u8] = b"!SCOPE!";
@@ -57,7 +59,7 @@ fn of_header(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<String
 fn of_path(parts: &mut Parts) -> Result<Option<String>, Refusal> {
     let Some((meant, rest)) = scope_path::split(parts.uri.path()) else { return Ok(None) };
     // Headers a page in a browser cannot set for another origin without asking; a path it can.
-    if parts.headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site") {
+    if is_of_elsewhere(&parts.uri, &parts.headers) {
         return Err(Refusal::forbidden("a page of elsewhere cannot say a scope: have a program ask, or use a header"));
     }
     let readable = meant.iter().find(|meant| khufu_scope::parse(meant).is_ok());
@@ -68,6 +70,20 @@ fn of_path(parts: &mut Parts) -> Result<Option<String>, Refusal> {
         .map_err(|error| Refusal::bad_request(format!("what follows the scope is no path: {error}")))?;
     parts.uri = Uri::from(path);
     Ok(Some(scope))
+}
+
+/// Whether a page of another origin asks, as far as its browser says.
+fn is_of_elsewhere(uri: &Uri, headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get(FETCH_SITE) {
+        return site != "same-origin" && site != "none";
+    }
+    // Browsers say nothing of it where TLS is missing, but the origin of whatever is no plain look.
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    // A proxy may have given the request another host; no page can without asking.
+    let hosts = [header::HOST, FORWARDED_HOST].into_iter().filter_map(|name| text(headers, &name));
+    let mut hosts = uri.authority().map(Authority::as_str).into_iter().chain(hosts);
+    !origin.is_some_and(|origin| hosts.any(|host| host.eq_ignore_ascii_case(origin)))
 }
 
 fn of_token(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<String>, Refusal> {
@@ -128,8 +144,37 @@ mod tests {
         assert_eq!((found.unwrap(), parts.uri.path()), (None, "/a/scope/x"));
         assert_eq!(taken("/", &[("Scope", "a"), ("Scope", "b")]).0.unwrap_err(), 400);
         assert_eq!(taken("/", &[("X-Scope", r#"{"image": 1}"#)]).0.unwrap_err(), 400);
-        assert_eq!(taken("/scope/a/b", &[("Sec-Fetch-Site", "cross-site")]).0.unwrap_err(), 403);
-        assert_eq!(taken("/scope/a/b", &[("Sec-Fetch-Site", "same-origin")]).0.unwrap().unwrap(), "a");
+    }
+
+    #[test]
+    fn a_page_of_elsewhere_says_no_scope_in_a_path() {
+        let at = [("Host", "front:8090")];
+        let proxied = [("Host", "127.0.0.1"), ("X-Forwarded-Host", "notes.example")];
+        let origin = |origin: &'static str| ("Origin", origin);
+        let site = |site: &'static str| ("Sec-Fetch-Site", site);
+        for of_elsewhere in [
+            &[at[0], site("cross-site")][..],
+            &[at[0], site("same-site")],
+            &[at[0], site("same-site"), origin("http://front:8090")],
+            &[at[0], origin("http://evil.example")],
+            &[at[0], origin("http://front:8091")],
+            &[at[0], origin("http://front")],
+            &[at[0], origin("null")],
+            &[origin("http://front:8090")],
+            &[proxied[0], proxied[1], origin("https://evil.example")],
+        ] {
+            assert_eq!(taken("/scope/a/b", of_elsewhere).0.unwrap_err(), 403, "{of_elsewhere:?}");
+            assert_eq!(taken("/b", of_elsewhere).0.unwrap(), None, "{of_elsewhere:?}");
+        }
+        for good in [
+            &[at[0]][..],
+            &[at[0], site("same-origin"), origin("null")],
+            &[at[0], site("none")],
+            &[at[0], origin("http://Front:8090")],
+            &[proxied[0], proxied[1], origin("https://notes.example")],
+        ] {
+            assert_eq!(taken("/scope/a/b", good).0.unwrap().unwrap(), "a", "{good:?}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::forward::{Forward, Origin};
 use crate::handle::Handle;
 use crate::headers;
 use crate::listen::{Limits, Listener, Place, Serving};
-use crate::upgraded;
+use crate::{loopback, upgraded};
 
 const LIMITS: Limits =
     Limits { headers: Duration::from_secs(60), unread: Duration::from_secs(60), grace: Duration::from_secs(5) };
@@ -49,7 +49,8 @@ pub struct HttpFrontConfig {
     pub address: SocketAddr,
     /// Where the service of this site is: `http://HOST:PORT`, and a path that all others begin with, if wanted.
     pub upstream: String,
-    /// Listen beyond this machine: whoever gets there can ask the services of all sites, with credentials of his own.
+    /// Listen beyond this machine, and serve requests for any host: whoever gets there can ask the services of all sites, with
+    /// credentials of his own.
     pub open: bool,
 }
 
@@ -111,6 +112,7 @@ pub(crate) struct Listening {
     name: String,
     listener: Listener,
     upstream: Upstream,
+    open: bool,
 }
 
 /// Takes the addresses.
@@ -133,7 +135,7 @@ pub(crate) async fn listen(configs: &[HttpFrontConfig]) -> Result<Vec<Listening>
         })?;
         let listener = Listener::bind(address, LIMITS, WHAT).await;
         let listener = listener.map_err(|source| HttpFrontError::Address { name: name.clone(), address, source })?;
-        fronts.push(Listening { name, listener, upstream });
+        fronts.push(Listening { name, listener, upstream, open: config.open });
     }
     Ok(fronts)
 }
@@ -141,11 +143,11 @@ pub(crate) async fn listen(configs: &[HttpFrontConfig]) -> Result<Vec<Listening>
 impl Listening {
     /// Serves until the node stops: clients here, and the fronts of the same name at other sites.
     pub(crate) fn serve(self, handle: Handle, forward: Forward) -> (String, SocketAddr, JoinHandle<()>) {
-        let Self { name, listener, upstream } = self;
+        let Self { name, listener, upstream, open } = self;
         let (address, closed) = (listener.address(), handle.closed());
         let service = format!("http-front/{name}");
         let pseudonym = edge::pseudonym(&name, handle.site().as_str(), &handle.node().0);
-        let front = Arc::new(Front { name: name.clone(), service, pseudonym, handle, forward, upstream });
+        let front = Arc::new(Front { name: name.clone(), service, pseudonym, handle, forward, upstream, open });
         let of_sites = front.clone();
         let served = front.forward.serve(front.service.clone(), move |origin, request| {
             let front = of_sites.clone();
@@ -181,6 +183,8 @@ struct Front {
     handle: Handle,
     forward: Forward,
     upstream: Upstream,
+    /// Whether it is asked under other names than those of this machine.
+    open: bool,
 }
 
 impl Front {
@@ -195,6 +199,12 @@ impl Front {
 
     async fn decided(&self, request: Request<Body>, peer: IpAddr) -> Result<Response<Body>, Refusal> {
         let (mut parts, body) = request.into_parts();
+        // The service is told another host, so it cannot see to this itself.
+        if !self.open
+            && let Some(named) = loopback::other_host(&parts.uri, &parts.headers)
+        {
+            return Err(Refusal::other_host(named));
+        }
         let scope = ask::take(&mut parts)?;
         if parts.method == Method::CONNECT || !parts.uri.path().starts_with('/') {
             return Err(Refusal::bad_request("a path is wanted"));

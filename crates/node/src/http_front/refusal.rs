@@ -44,6 +44,15 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "The request is not allowed", message)
     }
 
+    /// Only a proxy, or a page that was loaded from a name which now leads here, asks for that host.
+    pub(super) fn other_host(named: &str) -> Self {
+        let message = format!(
+            "the request is for the host {named:?}, and this front serves loopback names only: use 127.0.0.1, let the proxy \
+             before it send that as `Host`, or say in plain words that the front is to be open"
+        );
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "host", "Not the name of this server", message)
+    }
+
     pub(super) fn slow_body(message: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "slow", "The request has not come in in time", message)
     }
