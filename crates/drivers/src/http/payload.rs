@@ -39,9 +39,13 @@ const REFUSED: [&str; 15] = [
     "transfer-encoding",
     "upgrade",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
+    "x-http-method",
+    "x-real-ip",
 ];
+/// How those begin that a proxy believes or sets: who asks, from where, and for which path.
+const REFUSED_BEFORE: [&str; 6] = ["impersonate-", "proxy-", "x-forwarded", "x-original-", "x-remote-", "x-rewrite-"];
+/// How those end by which some services take another method than that of the request.
+const REFUSED_AFTER: &str = "method-override";
 
 /// A body as it is sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +170,15 @@ fn parse(name: &HeaderName, value: &str) -> Result<Text, DriverError> {
     Text::parse(value).map_err(|reason| DriverError::invalid(format!("payload.headers.{name}"), reason))
 }
 
+/// Whether operations cannot have such a header: it would make another request, or another person's, of what is allowed.
+fn is_refused(name: &HeaderName) -> bool {
+    // Many services cannot tell the two apart.
+    let name = name.as_str().replace('_', "-");
+    REFUSED.contains(&name.as_str())
+        || REFUSED_BEFORE.iter().any(|before| name.starts_with(before))
+        || name.ends_with(REFUSED_AFTER)
+}
+
 fn headers_of(headers: &Map<String, Value>) -> Result<Vec<(HeaderName, String)>, DriverError> {
     let mut read = Vec::new();
     let mut left = MAX_HEADERS_BYTES;
@@ -173,9 +186,9 @@ fn headers_of(headers: &Map<String, Value>) -> Result<Vec<(HeaderName, String)>,
         let field = format!("payload.headers.{}", super::shorten(name));
         let parsed: HeaderName =
             name.parse().map_err(|_| DriverError::invalid(&field, "that is no name of a header"))?;
-        if REFUSED.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
-            let reason = "this header belongs to a connection, or to one site: it is not stored; credentials are in the driver's \
-                          file at each site";
+        if is_refused(&parsed) {
+            let reason = "this header belongs to a connection, to one site or to a proxy, or makes another request of this one: it \
+                          is not stored; credentials are in the driver's file at each site";
             return Err(DriverError::invalid(field, reason));
         }
         let Some(value) = value.as_str().filter(|value| HeaderValue::from_str(value).is_ok()) else {

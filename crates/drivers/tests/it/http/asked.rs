@@ -137,6 +137,41 @@ async fn payloads_that_make_no_sense_are_refused_by_field() {
 }
 
 #[tokio::test]
+async fn headers_that_make_another_request_of_it_are_refused() {
+    let (place, driver) = place().await;
+    let before = place.rest.asked().len();
+    let asks_with =
+        |name: &str| asks(json!({"method": "PUT", "path": "/texts/a", "headers": {name: "DELETE"}, "text": "x"}));
+    for name in [
+        "X-HTTP-Method-Override",
+        "X-Method-Override",
+        "X_HTTP_Method_Override",
+        "X-HTTP-Method",
+        "X-Original-URL",
+        "X-Original-Host",
+        "X-Rewrite-URL",
+        "Impersonate-User",
+        "Impersonate-Extra-scopes",
+        "X-Remote-User",
+        "X-Forwarded-User",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X_Forwarded_Proto",
+        "X-Real-IP",
+        "Proxy-Connection",
+        "Content_Length",
+    ] {
+        let error = driver.apply(&web(), asks_with(name)).await.unwrap_err();
+        let DriverError::Invalid { field, .. } = &error else { panic!("{name}: {error:?}") };
+        assert_eq!(field, &format!("payload.headers.{name}"), "{error}");
+    }
+    assert_eq!(place.rest.asked().len(), before);
+    for name in ["If-Match", "X-Request-Id", "Prefer", "X-Original"] {
+        driver.apply(&web(), asks_with(name)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn operations_are_taken_back_last_first() {
     let (place, driver) = place().await;
     let works = [add("one", "x"), add("two", "y"), add("three", "z")];
