@@ -121,14 +121,14 @@ async fn of_a_flood_the_begin_is_kept_and_the_rest_counted() {
     assert!(output.len() < 4200, "{} bytes", output.len());
     assert!(output.starts_with("begin\nxxx"), "{output}");
     assert!(output.ends_with(&format!("x\n[{} more bytes]", bytes + 6 - 4096)), "{output}");
-    let grown = peak() - before;
+    let grown = peak().saturating_sub(before);
     assert!(grown < 200 << 10, "{grown} KiB");
     // Where nobody reads on, the command does not wait for it.
     let error = run(&driver, "yes | head -c 1000000 >&2; exit 1").await.unwrap_err().to_string();
     assert!(error.len() < 4300 && error.contains("[995904 more bytes]"), "{error}");
 }
 
-/// The most memory that this process has had, in KiB.
+/// The most memory that this process has had, in KiB: some pages less now and then, since the system adds up lazily.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
