@@ -271,5 +271,7 @@ async fn a_front_before_itself_is_found_out_and_an_open_one_needs_plain_words() 
         assert!(ran.code == Some(2) && ran.err.contains(words), "{argument}: {ran:?}");
     }
     let open = ["--http-front", "notes=0.0.0.0:0,http://127.0.0.1:1", "--http-front-open"];
-    drop(lab.site("nantes").arguments(&open).start().await);
+    let site = lab.site("nantes").arguments(&open).start().await;
+    let other = answered(http.get(site.http_front("notes")).header("host", "notes.example")).await;
+    assert_eq!(other.status, 502, "it serves any host: {other:?}");
 }
